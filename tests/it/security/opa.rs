@@ -16,13 +16,13 @@ use super::read_restrictions::{below, filter, mask};
 const ISSUER: &str = "https://idp.example/realms/lake";
 
 /// A server whose warehouse `default` is the catalog `lake` of Trino, with the tables `n.t` and `n.hidden`.
-struct Lake {
+struct TrinoTest {
     test: AccessTest,
     /// The token of Trino.
     trino: String,
 }
 
-impl Lake {
+impl TrinoTest {
     /// Starts the server. Users of Trino are users of an issuer, or clients.
     async fn start(mode: AccessMode, issuer: Option<&str>) -> Self {
         let app = TestApp::start_with(|config| {
@@ -91,7 +91,7 @@ fn bundle(bundle: Bundle) -> PrivilegeSet {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_operation_needs_what_the_same_statement_needs_here() {
-    let lake = Lake::start(AccessMode::On, None).await;
+    let lake = TrinoTest::start(AccessMode::On, None).await;
     for (name, privileges) in [("reader", Bundle::Select), ("inserter", Bundle::Insert), ("writer", Bundle::Write)] {
         lake.user(name, bundle(privileges)).await;
     }
@@ -172,7 +172,7 @@ fn allowed_to_all(operation: &str, resource: &Value) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_have_what_the_user_sees() {
-    let lake = Lake::start(AccessMode::On, None).await;
+    let lake = TrinoTest::start(AccessMode::On, None).await;
     lake.user("reader", bundle(Bundle::Select)).await;
     lake.test.create_namespace("other").await;
     let tables = vec![table("hidden"), table("t"), table("missing")];
@@ -194,7 +194,7 @@ async fn lists_have_what_the_user_sees() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_filters_and_masks_are_expressions_of_the_present_columns() {
-    let lake = Lake::start(AccessMode::On, None).await;
+    let lake = TrinoTest::start(AccessMode::On, None).await;
     for name in ["reader", "writer", "seer"] {
         lake.user(name, bundle(Bundle::Write)).await;
     }
@@ -261,7 +261,7 @@ async fn row_filters_and_masks_are_expressions_of_the_present_columns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_an_issuer_have_the_rights_of_their_groups() {
-    let lake = Lake::start(AccessMode::On, Some(ISSUER)).await;
+    let lake = TrinoTest::start(AccessMode::On, Some(ISSUER)).await;
     lake.user("ann", bundle(Bundle::Select)).await;
     assert!(!lake.may("ann", "SelectFromColumns", columns("t", &["id"])).await, "the client is somebody else");
     let claim = Member::Claim { issuer: ISSUER.to_owned(), value: "analysts".to_owned() };
@@ -279,7 +279,7 @@ async fn users_of_an_issuer_have_the_rights_of_their_groups() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_may_decide_asks_and_the_other_modes_refuse_nothing() {
-    let lake = Lake::start(AccessMode::On, None).await;
+    let lake = TrinoTest::start(AccessMode::On, None).await;
     let body = json!({"input": {"context": {"identity": {"user": "ann"}}, "action": {"operation": "ExecuteQuery"}}});
     let other = lake.test.token("other").await;
     for end in ["allow", "batch", "row-filters", "column-mask", "batch-column-masks"] {
