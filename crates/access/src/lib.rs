@@ -35,7 +35,8 @@ pub use needs::{Need, Needs, Required};
 pub use privilege::{Bundle, Privilege, PrivilegeGroup, PrivilegeSet, parse_privileges};
 pub use restriction::{ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Restrictions, RowFilterRow};
 pub use role::{
-    ADMIN, ANONYMOUS, BREAK_GLASS, EVERYONE, Identity, LEGACY, Member, RESERVED_ROLES, check_members_can_change, check_role_name,
+    ADMIN, ANONYMOUS, BREAK_GLASS, EVERYONE, Identity, LEGACY, Member, RESERVED_ROLES, TRUSTED_ENGINE, check_members_can_change,
+    check_role_name,
 };
 pub use rules::{AccessMode, GrantRow, MemberRow, OwnerRow, RoleRow, RuleRef, RuleRows, Rules};
 pub use securable::{Leaf, ResourcePath, Securable, SecurableKind};

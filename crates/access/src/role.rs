@@ -30,8 +30,12 @@ pub const EVERYONE: &str = "esker:everyone";
 /// The role of callers without a token, where the configuration allows them.
 pub const ANONYMOUS: &str = "esker:anonymous";
 
+/// The role of the engines that apply row filters and column masks themselves. They get the files of a table, and its
+/// restrictions.
+pub const TRUSTED_ENGINE: &str = "esker:trusted-engine";
+
 /// The roles that always exist, and that no one can create or drop.
-pub const RESERVED_ROLES: [&str; 5] = [ADMIN, LEGACY, BREAK_GLASS, EVERYONE, ANONYMOUS];
+pub const RESERVED_ROLES: [&str; 6] = [ADMIN, LEGACY, BREAK_GLASS, EVERYONE, ANONYMOUS, TRUSTED_ENGINE];
 
 /// Checks that a person may create a role of this name.
 ///
@@ -473,7 +477,7 @@ mod tests {
     fn members_of_the_roles_that_the_server_gives_stay_as_they_are() {
         for role in RESERVED_ROLES {
             let is_fixed = check_members_can_change(role) == Err(RightsError::FixedMembers { role: role.to_owned() });
-            assert_eq!(is_fixed, ![ADMIN, LEGACY].contains(&role), "{role}");
+            assert_eq!(is_fixed, ![ADMIN, LEGACY, TRUSTED_ENGINE].contains(&role), "{role}");
         }
         assert_eq!(check_members_can_change("readers"), Ok(()));
     }

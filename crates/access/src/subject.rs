@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::index::Holders;
-use crate::role::{BREAK_GLASS, Held};
+use crate::role::{BREAK_GLASS, Held, TRUSTED_ENGINE};
 use crate::{Identity, Member, Rules};
 
 /// A principal under the rules of one version, with all its roles.
@@ -53,5 +53,10 @@ impl Subject {
     /// Checks that no rule refuses the subject anything, because it is a member of [`BREAK_GLASS`].
     pub const fn breaks_glass(&self) -> bool {
         self.breaks_glass
+    }
+
+    /// Checks that the subject is an engine that applies row filters and column masks itself: a member of [`TRUSTED_ENGINE`].
+    pub fn is_trusted_engine(&self) -> bool {
+        self.stands_for(&Member::role(TRUSTED_ENGINE))
     }
 }

@@ -75,6 +75,13 @@ impl Authority {
         matches!(self, Self::Caller(caller) if caller.subject().rules().mode() == AccessMode::On)
     }
 
+    /// Checks that the caller is an engine that applies row filters and column masks itself. See [`Subject::is_trusted_engine`].
+    ///
+    /// [`Subject::is_trusted_engine`]: esker_access::Subject::is_trusted_engine
+    pub fn is_trusted_engine(&self) -> bool {
+        matches!(self, Self::Caller(caller) if caller.subject().is_trusted_engine())
+    }
+
     /// Checks that anything is decided: neither Esker itself acts, nor is access control off.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(self, Self::Caller(caller) if caller.subject().rules().mode() != AccessMode::Off)

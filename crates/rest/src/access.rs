@@ -36,6 +36,9 @@ const CHANGES_RULES: [&str; 8] = [
     "dropFunction",
 ];
 
+/// The reason why a caller is not told what counts or names rows and values of a table.
+pub(crate) const RESTRICTED: &str = "row filters or column masks restrict the caller, and this tells of all rows";
+
 /// The caller of a request, with the needs of its operation.
 #[derive(Debug, Clone)]
 struct RequestNeeds {
@@ -154,6 +157,20 @@ impl RequestAccess {
         let row = catalog.permitted_table(name, required, &self.quiet_authority()).await?;
         self.0.mark();
         Ok(row)
+    }
+
+    /// Returns the row of a table like [`Self::table`], for an answer that tells of all rows and values.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::table`], and [`ErrorCode::Forbidden`] if row filters or column masks restrict the caller.
+    pub(crate) async fn whole_table(&self, catalog: &Catalog, name: &TableName) -> Result<TabularRow, ApiError> {
+        let row = self.table(catalog, name).await?;
+        if self.0.caller.restrictions(row.id).is_none() {
+            return Ok(row);
+        }
+        let what = format!("table {}: {RESTRICTED}", row.name);
+        Err(ApiError::new(ErrorCode::Forbidden, what))
     }
 
     /// Returns the row of a view by its name, after the check that the operation needs on it.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use esker_access::{Privilege, Required};
 use esker_catalog::{Authority, Catalog, CatalogError, NotAssessed};
 use esker_health::Assessment;
-use esker_state::TabularRow;
+use esker_state::{AssessmentFailure, TabularRow};
 use esker_table::TableFacts;
 use esker_types::now_ms;
 
 use crate::App;
+use crate::access::RESTRICTED;
 
 /// A table with its facts and its assessment.
 #[derive(Debug, Clone)]
@@ -32,6 +33,15 @@ impl TableAssessment {
         let assessment = assessed.assess(now_ms());
         let damaged = assessed.damage.iter().filter(|file| file.snapshot_id.is_none()).count();
         Self { warehouse: catalog.options().warehouse.clone(), row: assessed.row, facts: assessed.facts, damaged, assessment }
+    }
+
+    /// Hides facts and findings from a reader that row filters or column masks restrict on the table.
+    fn shown_to(self, reader: &Authority) -> Self {
+        if reader.restrictions(self.row.id).is_none() {
+            return self;
+        }
+        let facts = Err(NotAssessed::Unreadable(AssessmentFailure { why: RESTRICTED.to_owned(), passing: false }));
+        Self { facts, damaged: 0, assessment: Assessment { score: 0, findings: Vec::new() }, ..self }
     }
 
     /// Returns the health score from 0 to 100, or `None` if the table can't be assessed.
@@ -60,7 +70,7 @@ impl App {
         let mut all = Vec::new();
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
             let readable = catalog.fleet().await?.into_iter().filter(|assessed| may_read(reader, catalog, &assessed.row));
-            all.extend(readable.map(|assessed| TableAssessment::new(catalog, assessed)));
+            all.extend(readable.map(|assessed| TableAssessment::new(catalog, assessed).shown_to(reader)));
         }
         all.sort_by_key(|e| e.score().map_or(-1, i64::from));
         Ok(all)

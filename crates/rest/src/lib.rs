@@ -54,7 +54,9 @@ use tracing::field::Empty;
 pub use certificates::{CertificateState, Certificates};
 pub use error::ApiError;
 pub use guard::{GuardOptions, PublicUrl};
-pub use management::{DroppedView, FleetTable, JobAccepted, JobView, PolicyView, QuarantineView, TableHealth, WarehouseView};
+pub use management::{
+    DroppedView, FleetTable, JobAccepted, JobView, OpaOptions, PolicyView, QuarantineView, TableHealth, WarehouseView,
+};
 pub use network::Network;
 pub use session::SessionOptions;
 pub use tasks::{TaskState, Tasks};
@@ -119,6 +121,8 @@ pub struct AppOptions {
     pub sessions: SessionOptions,
     /// The number of requests to tokens and log-in that one address may send in a second; 0: any number.
     pub unauthenticated_per_second: u32,
+    /// The settings of the decisions that Trino asks for.
+    pub opa: OpaOptions,
 }
 
 /// The maximum size of a request for a token, in bytes: nobody is known yet who could be charged for more.

@@ -81,6 +81,7 @@ const MANAGE_SERVER: Required = Required::privilege(Privilege::ManageServer);
 const MANAGE_ACCESS: Required = Required::privilege(Privilege::ManageAccess);
 const MONITOR: Required = Required::privilege(Privilege::Monitor);
 const RUN_JOBS: Required = Required::privilege(Privilege::RunJobs);
+const DECIDE: Required = Required::privilege(Privilege::Decide);
 
 /// To read or write rows of a table: what credentials are vended for, and what engines report about.
 const USE_DATA: Required =
@@ -365,6 +366,11 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     ),
     needs("revokePrivileges", "POST /api/v1/access/grants/revoke", Check::Handler("as `addGrant`")),
     needs("removeGrant", "DELETE /api/v1/access/grants/{grant-id}", Check::Handler("as `addGrant`")),
+    needs("opaAllow", "POST /api/v1/access/opa/allow", Check::Server(DECIDE)),
+    needs("opaBatch", "POST /api/v1/access/opa/batch", Check::Server(DECIDE)),
+    needs("opaRowFilters", "POST /api/v1/access/opa/row-filters", Check::Server(DECIDE)),
+    needs("opaColumnMask", "POST /api/v1/access/opa/column-mask", Check::Server(DECIDE)),
+    needs("opaBatchColumnMasks", "POST /api/v1/access/opa/batch-column-masks", Check::Server(DECIDE)),
     needs("listRestrictions", "GET /api/v1/access/restrictions", MANAGE_RESTRICTIONS),
     needs("addRowFilter", "POST /api/v1/access/filters", MANAGE_RESTRICTIONS),
     needs("removeRowFilter", "DELETE /api/v1/access/filters/{filter-id}", MANAGE_RESTRICTIONS),

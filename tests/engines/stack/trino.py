@@ -42,12 +42,23 @@ def installation() -> tuple[Path, Path]:
     return home / f"trino-server-core-{VERSION}" / "lib", home / f"trino-iceberg-{VERSION}"
 
 
+def unpacked_plugin(name: str) -> Path:
+    """Returns the directory of a plugin that the core server does not have, unpacked once into the cache."""
+    home = CACHE / f"trino-{VERSION}-{name}"
+    if not (home / ".complete").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        with zipfile.ZipFile(artifact(f"io.trino:trino-{name}:{VERSION}:zip")) as archive:
+            archive.extractall(home)
+        (home / ".complete").touch()
+    return home / f"trino-{name}-{VERSION}"
+
+
 @dataclass
 class Trino:
     port: int
 
-    def ask(self, sql: str, catalog: str = "default") -> list[tuple]:
-        """Runs a statement. Returns its rows.
+    def ask(self, sql: str, catalog: str = "default", user: str = "test") -> list[tuple]:
+        """Runs a statement as a user. Returns its rows.
 
         Trino reports that it has started before it has registered itself as a worker of every catalog. A statement
         that failed because there was no worker is repeated.
@@ -55,14 +66,14 @@ class Trino:
         until = time.monotonic() + 60
         while True:
             try:
-                return self.ask_once(sql, catalog)
+                return self.ask_once(sql, catalog, user)
             except TrinoQueryError as error:
                 if time.monotonic() > until or not any(words in error.message for words in NO_NODE_YET):
                     raise
                 time.sleep(0.5)
 
-    def ask_once(self, sql: str, catalog: str) -> list[tuple]:
-        connection = connect(host="127.0.0.1", port=self.port, user="test", catalog=catalog)
+    def ask_once(self, sql: str, catalog: str, user: str) -> list[tuple]:
+        connection = connect(host="127.0.0.1", port=self.port, user=user, catalog=catalog)
         with connection:
             cursor = connection.cursor()
             cursor.execute(sql)
@@ -76,13 +87,20 @@ def running_trino(
     endpoint: str,
     heap_mb: int = 1500,
     catalogs: dict[str, dict[str, str]] | None = None,
+    opa: dict[str, str] | None = None,
 ) -> Iterator[Trino]:
-    """Starts Trino with the catalogs `default` and `minio`, and with others of the given properties."""
+    """Starts Trino with the catalogs `default` and `minio`, and with others of the given properties.
+
+    With `opa`, which has the properties of its plugin, Trino asks an Open Policy Agent who may do what.
+    """
     libraries, plugin = installation()
     port = free_port()
     (directory / "etc" / "catalog").mkdir(parents=True)
     (directory / "plugin").mkdir()
     (directory / "plugin" / "iceberg").symlink_to(plugin)
+    if opa:
+        (directory / "plugin" / "opa").symlink_to(unpacked_plugin("opa"))
+        write(directory / "etc" / "access-control.properties", {"access-control.name": "opa"} | opa)
     write(
         directory / "etc" / "config.properties",
         {

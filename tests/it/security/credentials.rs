@@ -54,14 +54,14 @@ fn message(refusal: &Value) -> &str {
 }
 
 /// A server with access control, whose warehouse gives access to the store and has a table `n.t`.
-struct Lake {
-    test: AccessTest,
-    service: Service,
+pub(super) struct Lake {
+    pub(super) test: AccessTest,
+    pub(super) service: Service,
 }
 
 impl Lake {
     /// Starts a server with the mode on, and with a mode of vending. `delete`: writers may delete objects.
-    async fn start(mode: VendingMode, delete: bool) -> Self {
+    pub(super) async fn start(mode: VendingMode, delete: bool) -> Self {
         Self::start_with(AccessMode::On, |vending| (vending.mode, vending.delete) = (mode, delete)).await
     }
 
@@ -83,7 +83,7 @@ impl Lake {
     }
 
     /// Makes a client that has privileges on the table. Returns its token.
-    async fn client(&self, name: &str, privileges: PrivilegeSet) -> String {
+    pub(super) async fn client(&self, name: &str, privileges: PrivilegeSet) -> String {
         let token = self.test.client(name).await;
         self.test.grant(name, self.test.table("n.t").await, privileges).await;
         token
@@ -96,17 +96,17 @@ impl Lake {
     }
 
     /// Sends a request that asks for credentials. Returns the status and the body.
-    async fn ask(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(super) async fn ask(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         send_as(&self.test.app, token, method, path, &[ASK], body).await
     }
 
     /// Loads the table, by a client that has an answer with an entity tag. Returns the status, the headers and the body.
-    async fn load_again(&self, token: &str, known: &str) -> (StatusCode, HeaderMap, String) {
+    pub(super) async fn load_again(&self, token: &str, known: &str) -> (StatusCode, HeaderMap, String) {
         self.test.app.send_as(token, Method::GET, TABLE, &[ASK, ("if-none-match", known)], None).await
     }
 
     /// Asks for the signature of a request on a file of the table. Returns the status and the body.
-    async fn sign(&self, token: &str, method: &str, end: &str) -> (u16, Value) {
+    pub(super) async fn sign(&self, token: &str, method: &str, end: &str) -> (u16, Value) {
         let loaded = self.test.app.ok(Method::GET, TABLE, None).await;
         let location = loaded["metadata"]["location"].as_str().expect("a location").to_owned();
         let uri = format!("{}/data/{end}", location.replace("s3:/", &self.service.endpoint));
@@ -114,7 +114,7 @@ impl Lake {
     }
 
     /// Returns the actions on objects in the last session policy of a client; `None` if nothing was vended to it.
-    fn actions(&self, client: &str) -> Option<Value> {
+    pub(super) fn actions(&self, client: &str) -> Option<Value> {
         let session = format!("esker-{client}");
         let asked = self.service.asked().into_iter().rfind(|asked| asked["RoleSessionName"] == session)?;
         let policy: Value = serde_json::from_str(&asked["Policy"]).expect("JSON");

@@ -223,6 +223,9 @@ impl Fresh {
             (_, "grants" | "revoke") => {
                 json!({"to": {"kind": "client", "name": "someone"}, "privileges": "LIST", "on": "namespace default.n"})
             }
+            _ if route.contains("/access/opa/") => {
+                json!({"input": {"context": {"identity": {"user": "someone"}}, "action": {"operation": "ExecuteQuery"}}})
+            }
             (_, "filters") => {
                 json!({"on": format!("table default.n.{}", self.table), "to": {"kind": "client", "name": "x"}, "filter": true})
             }

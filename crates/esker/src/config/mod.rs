@@ -17,6 +17,7 @@ mod limits;
 mod maintenance;
 mod new_names;
 mod oidc;
+mod opa;
 mod policy;
 mod query;
 mod schema;
@@ -43,6 +44,7 @@ pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, We
 pub use limits::LimitsConfig;
 pub use maintenance::{HealthConfig, MaintenanceConfig};
 pub use oidc::OidcConfig;
+pub use opa::OpaConfig;
 pub use query::QueryConfig;
 pub use schema::schema;
 pub use server::{AuthConfig, PageConfig, ServerConfig, TokensConfig};
@@ -173,6 +175,9 @@ mod tests {
             ("[auth.page]\nmax_seconds = 0", "auth.page.max_seconds"),
             ("[auth.oidc.sso]\naudiences = [\"esker\"]", "auth.oidc.sso.issuer"),
             ("[auth.oidc.sso]\nissuer = \"https://a\"\nalgorithms = [\"HS256\"]", "auth.oidc.sso.algorithms"),
+            ("[auth.opa]\ngroups = true", "auth.opa.groups"),
+            ("[auth.opa]\nissuer = \"idp\"", "auth.opa.issuer"),
+            ("[auth.opa.catalogs]\nlake = \"nothing\"", "auth.opa.catalogs.lake"),
             ("[server]\npublic_url = \"esker.example\"", "server.public_url"),
             ("[server]\nallowed_hosts = [\"esker.example:8181\"]", "server.allowed_hosts"),
             ("[server]\ntrusted_proxies = [\"proxy\"]", "server.trusted_proxies"),

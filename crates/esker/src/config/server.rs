@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::check::require;
 use super::oidc::{self, OidcConfig};
-use super::{LimitsConfig, MtlsConfig, TlsConfig};
+use super::{LimitsConfig, MtlsConfig, OpaConfig, TlsConfig};
 use crate::{Error, Result};
 
 /// The section `[server]`.
@@ -154,6 +154,8 @@ pub struct AuthConfig {
     pub token: Option<String>,
     /// Identity providers whose tokens are accepted, by name: see `docs/security/sign-in.md`.
     pub oidc: BTreeMap<String, OidcConfig>,
+    /// The decisions that Trino asks for: see `docs/security/engines.md`.
+    pub opa: OpaConfig,
     /// The life of the tokens that `POST /v1/oauth/tokens` issues.
     pub tokens: TokensConfig,
     /// Sessions of the web page.

@@ -103,6 +103,7 @@ impl Parts {
             guard: server.guard_options(&config.auth, &config.limits)?,
             sessions: config.auth.page.session_options(),
             unauthenticated_per_second: config.limits.unauthenticated_per_second,
+            opa: config.auth.opa.options(),
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
         let (engine, auth, access) = (self.engine.clone(), self.auth.clone(), self.access.clone());

@@ -5,7 +5,7 @@
 //! an entry without keys for the only way to the files.
 //!
 //! The rights of the caller bound the level: who may only read gets credentials for reading, and who may neither read nor write
-//! gets none.
+//! gets none. Nor does a caller with row filters or column masks on the table, whatever it may write: files have all rows.
 //!
 //! Start reading at [`for_table`], then at `vend`.
 
@@ -26,6 +26,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::load::{CredentialRights, LoadOptions};
+use super::restrictions::{is_withheld, require_files};
 use super::sign;
 use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
@@ -93,6 +94,7 @@ pub(crate) async fn load(
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let row = access.table(catalog, &name).await?;
+    require_files(&row, &access.quiet_authority())?;
     let rights = CredentialRights::Rules(access.quiet_authority());
     let entries: Vec<Value> = match catalog.storage().vendor() {
         None => Vec::new(),
@@ -174,6 +176,9 @@ pub(crate) async fn for_table(
     most: Level,
 ) -> Result<Option<StorageAccess>, ApiError> {
     if !asked.wants_credentials() && !asked.wants_signing() {
+        return Ok(None);
+    }
+    if is_withheld(&table.row, asked.rights()) {
         return Ok(None);
     }
     let Some(allowed) = level_by_rights(catalog, &table.row, asked.rights()) else { return Ok(None) };

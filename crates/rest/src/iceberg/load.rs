@@ -1,8 +1,9 @@
 //! Loading a table, and the response that load, create, register and commit have in common.
 //!
-//! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. The end has
-//! the credentials, if any are vended, or the properties of signing. A response has an entity tag, by which a client that has the
-//! current one gets 304. With `snapshots=refs` the snapshots without a reference are cut out of the text.
+//! A response repeats the text of the metadata file between a head and an end, so metadata is not serialised or copied. The end
+//! has the credentials, if any are vended, or the properties of signing. A response has an entity tag, by which a client that has
+//! the current one gets 304. With `snapshots=refs` the snapshots without a reference are cut out of the text. Callers that are
+//! restricted on the table by row filters or column masks get what `restrictions.rs` says.
 //!
 //! Start reading at [`load`], then `answer` and [`without_unreferenced`].
 
@@ -23,6 +24,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credentials::{self, StorageAccess};
+use super::restrictions::{FileAccess, without_counts};
 use crate::access::{RequestAccess, authority_of_answer};
 use crate::etag;
 use crate::extract::{InTable, InWarehouse, QueryParams};
@@ -149,13 +151,15 @@ pub(crate) async fn load(
     let table = catalog.load_row(caller.table(catalog, &name).await?).await?;
     catalog.check_metadata_file(&table).await?;
     let access = credentials::for_table(catalog, &table, &shape, Level::WriteDelete).await?;
-    let tag = tag(catalog, &table, &shape, access.as_ref());
+    let files = FileAccess::of(catalog, &table, shape.rights());
+    let tag = tag(catalog, &table, &shape, (access.as_ref(), &files));
     if etag::client_has(&headers, &tag) {
         let mut response = (StatusCode::NOT_MODIFIED, private()).into_response();
         app.inner.header_case.tag(&mut response, &tag);
         return Ok(response);
     }
-    answer(&app, catalog, &table, &shape, access.as_ref(), loaded_end(access.as_ref())).await
+    let end = loaded_end(access.as_ref(), files.restrictions());
+    answer(&app, catalog, &table, &shape, (access.as_ref(), &files), end).await
 }
 
 /// Makes the error for metadata that can't be serialised, which is a bug.
@@ -165,9 +169,15 @@ fn bug(e: &dyn std::fmt::Display) -> ApiError {
 
 /// Computes the entity tag of a load response.
 ///
-/// Whoever has the tag of a response with credentials has the same ones that the response would have now. So no 304 leaves a client
-/// with credentials that end before those which a whole response would bring.
-fn tag(catalog: &Catalog, table: &LoadedTable, shape: &LoadOptions, access: Option<&StorageAccess>) -> axum::http::HeaderValue {
+/// Whoever has the tag of a response with credentials has the same ones that the response would have now. So no 304 leaves a
+/// client with credentials that end before those which a whole response would bring. The restrictions of the caller are covered
+/// too, so that nobody goes on with those of somebody else or of yesterday.
+fn tag(
+    catalog: &Catalog,
+    table: &LoadedTable,
+    shape: &LoadOptions,
+    (access, files): (Option<&StorageAccess>, &FileAccess),
+) -> axum::http::HeaderValue {
     let snapshots = match shape.snapshots {
         SnapshotSelection::All => "all",
         SnapshotSelection::Refs => "refs",
@@ -176,7 +186,8 @@ fn tag(catalog: &Catalog, table: &LoadedTable, shape: &LoadOptions, access: Opti
     // A table that is dropped and registered again from the same metadata file is another table, with another id.
     let id = table.row.id.to_string();
     let access = access.map_or_else(String::new, StorageAccess::identity);
-    etag::tag(&[&catalog.options().warehouse, &id, &table.row.metadata_location, snapshots, &delegation, &access])
+    let files = files.identity();
+    etag::tag(&[&catalog.options().warehouse, &id, &table.row.metadata_location, snapshots, &delegation, &access, &files])
 }
 
 /// Returns the headers that keep caches from giving one client's response to another. Rights and credentials may differ.
@@ -194,7 +205,9 @@ pub(crate) async fn response(
     shape: &LoadOptions,
 ) -> Result<Response, ApiError> {
     let access = credentials::for_table_if_possible(catalog, table, shape, Level::WriteDelete).await;
-    answer(app, catalog, table, shape, access.as_ref(), loaded_end(access.as_ref())).await
+    let files = FileAccess::of(catalog, table, shape.rights());
+    let end = loaded_end(access.as_ref(), files.restrictions());
+    answer(app, catalog, table, shape, (access.as_ref(), &files), end).await
 }
 
 /// Builds the response of a commit: a load response without `config` and credentials.
@@ -206,7 +219,8 @@ pub(crate) async fn committed(
     table: &LoadedTable,
     shape: &LoadOptions,
 ) -> Result<Response, ApiError> {
-    answer(app, catalog, table, shape, None, Bytes::from_static(b"}")).await
+    let files = FileAccess::of(catalog, table, shape.rights());
+    answer(app, catalog, table, shape, (None, &files), Bytes::from_static(b"}")).await
 }
 
 /// Builds a response from the metadata of a table and the text after it, with the entity tag.
@@ -215,15 +229,18 @@ async fn answer(
     catalog: &Catalog,
     table: &LoadedTable,
     shape: &LoadOptions,
-    access: Option<&StorageAccess>,
+    (access, files): (Option<&StorageAccess>, &FileAccess),
     end: Bytes,
 ) -> Result<Response, ApiError> {
-    let metadata = match shape.snapshots {
+    let mut metadata = match shape.snapshots {
         SnapshotSelection::All => table.json.bytes().clone(),
         SnapshotSelection::Refs => referenced_only(app, table).await?,
     };
+    if *files == (FileAccess::Withheld { hides_counts: true }) {
+        metadata = without_counts(&metadata).map_err(|e| bug(&e))?;
+    }
     let mut response = pieces(&response_head(&table.row.metadata_location), metadata, end);
-    app.inner.header_case.tag(&mut response, &tag(catalog, table, shape, access));
+    app.inner.header_case.tag(&mut response, &tag(catalog, table, shape, (access, files)));
     Ok(response)
 }
 
@@ -235,19 +252,20 @@ pub(crate) fn response_head(location: &str) -> String {
 /// Returns the text of a load response after the metadata. Without credentials it has no `storage-credentials`.
 ///
 /// The configuration of signing is empty: nothing has to be sent with a request for a signature.
-fn loaded_end(access: Option<&StorageAccess>) -> Bytes {
-    let Some(access) = access else { return Bytes::from_static(b",\"config\":{}}") };
+fn loaded_end(access: Option<&StorageAccess>, restrictions: Option<&Value>) -> Bytes {
+    let restrictions = restrictions.map_or_else(String::new, |value| format!(",\"read-restrictions\":{value}"));
+    let Some(access) = access else { return format!(",\"config\":{{}}{restrictions}}}").into() };
     let config = Value::Object(access.properties().clone());
     let more = match access.entry() {
         Some(entry) => format!("\"storage-credentials\":[{entry}]"),
         None => "\"remote-signing-config\":{}".to_owned(),
     };
-    format!(",\"config\":{config},{more}}}").into()
+    format!(",\"config\":{config},{more}{restrictions}}}").into()
 }
 
 /// Builds a load response without credentials from its head and the metadata as JSON.
 pub(crate) fn load_response(head: &str, metadata: Bytes) -> Response {
-    pieces(head, metadata, loaded_end(None))
+    pieces(head, metadata, loaded_end(None, None))
 }
 
 /// Builds a JSON response of three pieces without copying the metadata.
@@ -308,7 +326,7 @@ pub(crate) async fn staged(catalog: &Catalog, metadata: &TableMetadata, shape: &
     let json = metadata.to_json().map_err(|e| bug(&e))?;
     let (uuid, location) = (metadata.table_uuid, &metadata.location);
     let access = credentials::for_staged_table(catalog, uuid, location, &metadata.properties, shape).await;
-    Ok(pieces(STAGED_HEAD, json.into(), loaded_end(access.as_ref())))
+    Ok(pieces(STAGED_HEAD, json.into(), loaded_end(access.as_ref(), None)))
 }
 
 /// Builds the response of a staged creation again, from its body without credentials. Returns `None` if it is another body.
@@ -333,7 +351,7 @@ pub(crate) async fn staged_again(
         true => credentials::for_staged_table(catalog, table_uuid, &location, &properties, shape).await,
         false => None,
     };
-    Some(pieces(STAGED_HEAD, metadata.to_string().into(), loaded_end(access.as_ref())))
+    Some(pieces(STAGED_HEAD, metadata.to_string().into(), loaded_end(access.as_ref(), None)))
 }
 
 /// Builds the response of an unregistered table. It has no entity tag, because the table can't be loaded again.

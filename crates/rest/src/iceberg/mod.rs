@@ -18,6 +18,7 @@ mod oauth;
 mod paging;
 mod plan;
 mod reports;
+pub(crate) mod restrictions;
 mod sign;
 pub(crate) mod status;
 mod tables;

@@ -30,6 +30,7 @@ use uuid::Uuid;
 use super::content::ContentPrinter;
 use super::credentials;
 use super::load::LoadOptions;
+use super::restrictions::require_files;
 use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App, Caller};
@@ -125,7 +126,9 @@ pub(crate) async fn plan(
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog().clone();
-    let table = catalog.load_row(access.table(&catalog, &name).await?).await?;
+    let row = access.table(&catalog, &name).await?;
+    require_files(&row, &access.quiet_authority())?;
+    let table = catalog.load_row(row).await?;
     let scan = CheckedScan::check(&table, &request)?;
     let (id, entry_table) = (Uuid::now_v7(), table.row.id);
     let (done, mut progress) = watch::channel(PlanState::Submitted);
@@ -256,6 +259,8 @@ async fn find(
     id: &str,
 ) -> Result<(Uuid, PlanEntry), ApiError> {
     let table = access.table(catalog, name).await?;
+    // A plan may be older than the restrictions.
+    require_files(&table, &access.quiet_authority())?;
     let missing =
         || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or has expired; plan the scan again"));
     let id = id.parse::<Uuid>().map_err(|_| missing())?;

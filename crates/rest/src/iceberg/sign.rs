@@ -20,6 +20,7 @@ use serde_json::json;
 
 use super::credentials::{self, StorageAccess};
 use super::load::{CredentialRights, LoadOptions};
+use super::restrictions::require_files;
 use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
 use crate::{ApiError, App, Caller};
@@ -53,8 +54,8 @@ pub(crate) struct RemoteSignRequest {
 /// # Errors
 ///
 /// - Returns [`ErrorCode::Unsupported`] if the warehouse signs no requests, and [`ErrorCode::BadRequest`] if the store is not S3.
-/// - Returns [`ErrorCode::Forbidden`] if the caller gets no signatures, the places of the table can't be vended, or the request is
-///   outside of them or not certain to be inside.
+/// - Returns [`ErrorCode::Forbidden`] if the caller gets no signatures or is restricted on the table, the places of the table can't be
+///   vended, or the request is outside of them or not certain to be inside.
 /// - Returns the code of the catalog's or the storage's error if the table does not exist, or the database, the store or the token
 ///   service fails.
 pub(crate) async fn sign(
@@ -67,6 +68,7 @@ pub(crate) async fn sign(
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let row = access.table(catalog, &name).await?;
+    require_files(&row, &access.quiet_authority())?;
     let named = &catalog.options().warehouse;
     let signer = catalog.storage().signer().ok_or_else(|| {
         let what = format!("warehouse {named} signs no requests: configure the engine's own credentials");

@@ -117,7 +117,7 @@ pub(crate) async fn table(
     InTable(name): InTable,
 ) -> Result<Json<TableHealth>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = caller.table(catalog, &name).await?;
+    let row = caller.whole_table(catalog, &name).await?;
     let TableAssessment { row, facts, assessment, .. } = app.assess_table(catalog, row).await?;
     let (facts, error) = match facts {
         Ok(facts) => (Some(facts.as_ref().clone()), None),
@@ -151,6 +151,6 @@ pub(crate) async fn history(
     QueryParams(since): QueryParams<HistoryQuery>,
 ) -> Result<Json<Vec<HealthPoint>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = caller.table(catalog, &name).await?;
+    let row = caller.whole_table(catalog, &name).await?;
     Ok(Json(catalog.overview().health_history(row.id, since.since_ms).await?))
 }

@@ -11,6 +11,7 @@ use esker_maintenance::Maintenance;
 use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
 use esker_types::{ErrorCode, JobId, JobKind};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::access::RequestAccess;
 use crate::extract::{InJob, QueryParams};
@@ -86,7 +87,8 @@ pub(crate) async fn list(
 /// More are read until the list is full, however many of them the caller may not read.
 pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, ApiError> {
     if reader.has(&ResourcePath::SERVER, Required::privilege(Privilege::Monitor)) {
-        return Ok(app.overview().jobs(filter, limit).await?);
+        let jobs = app.overview().jobs(filter, limit).await?;
+        return Ok(jobs.into_iter().map(|job| shown_to(job, reader)).collect());
     }
     let mut tables = HashMap::new();
     let wanted = |catalog: &&Catalog| filter.warehouse.is_none_or(|id| id == catalog.warehouse().id);
@@ -107,9 +109,29 @@ pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter,
         });
         if is_all || jobs.len() >= limit as usize || read == u32::MAX {
             jobs.truncate(limit as usize);
-            return Ok(jobs);
+            return Ok(jobs.into_iter().map(|job| shown_to(job, reader)).collect());
         }
         read = read.saturating_mul(4);
+    }
+}
+
+/// Takes out of a job what counts or names rows and values, if its reader is restricted on the table by row filters or masks.
+///
+/// SQL does the same with `system.jobs`.
+fn shown_to(job: Job, reader: &Authority) -> Job {
+    if reader.restrictions(job.table_id).is_none() {
+        return job;
+    }
+    Job {
+        reason: String::new(),
+        request: Value::Null,
+        plan: None,
+        earlier_plans: Vec::new(),
+        outcome: None,
+        error: None,
+        predicted: None,
+        measured: None,
+        ..job
     }
 }
 
@@ -135,7 +157,19 @@ pub(crate) fn privilege_to_run(kind: &str) -> Privilege {
 pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
     check_job(app, caller, (id, &job), JobUse::Read).await?;
-    Ok(job)
+    Ok(shown_to(job, &caller.quiet_authority()))
+}
+
+/// Returns the log of a job that the caller may read. It is empty for who is restricted on the table by row filters or masks.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::Internal`] or [`ErrorCode::Unavailable`] if the database fails.
+pub(crate) async fn log_to_read(app: &App, caller: &RequestAccess, job: &Job) -> Result<Vec<JobLogLine>, ApiError> {
+    match caller.quiet_authority().restrictions(job.table_id) {
+        None => Ok(app.overview().job_log(job.id).await?),
+        Some(_) => Ok(Vec::new()),
+    }
 }
 
 /// Finds a job that the caller may cancel and undo. The errors are those of [`find_to_read`].
@@ -221,7 +255,7 @@ pub(crate) async fn log(
     InJob(id): InJob,
 ) -> Result<Json<Vec<JobLogLine>>, ApiError> {
     let job = find_to_read(&app, &caller, &id).await?;
-    Ok(Json(app.overview().job_log(job.id).await?))
+    Ok(Json(log_to_read(&app, &caller, &job).await?))
 }
 
 /// The answer to a cancellation: the state of the job after it.

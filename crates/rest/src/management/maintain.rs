@@ -242,7 +242,7 @@ pub(crate) async fn quarantine(
     InTable(name): InTable,
 ) -> Result<Json<Vec<QuarantineView>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = caller.table(catalog, &name).await?;
+    let row = caller.whole_table(catalog, &name).await?;
     let files = catalog.overview().quarantine_of(row.id).await?;
     Ok(Json(files.into_iter().map(QuarantineView::from).collect()))
 }

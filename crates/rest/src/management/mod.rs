@@ -23,9 +23,10 @@ use utoipa_axum::routes;
 
 use crate::{App, openapi};
 
+pub use access::opa::OpaOptions;
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
-pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, seen_jobs, view as view_job};
+pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, log_to_read, seen_jobs, view as view_job};
 pub use lifecycle::DroppedView;
 pub use maintain::{JobAccepted, QuarantineView};
 pub use policy::PolicyView;
@@ -82,6 +83,11 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(access::grants::list, access::grants::add))
         .routes(routes!(access::grants::revoke))
         .routes(routes!(access::grants::remove))
+        .routes(routes!(access::opa::allow))
+        .routes(routes!(access::opa::batch))
+        .routes(routes!(access::opa::row_filters))
+        .routes(routes!(access::opa::mask))
+        .routes(routes!(access::opa::batch_masks))
         .routes(routes!(access::restrictions::list))
         .routes(routes!(access::restrictions::add_filter))
         .routes(routes!(access::restrictions::remove_filter))

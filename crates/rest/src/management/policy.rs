@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use axum::Json;
 use axum::extract::State;
 use esker_autopilot::{Recommendation, Setting, recommendations};
-use esker_state::TableUsage;
+use esker_state::{TableUsage, TabularRow};
 use esker_types::{JobKind, Millis, TableName, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -72,7 +72,11 @@ pub(crate) async fn recommended(
     let authority = caller.authority();
     if authority.is_limited() {
         let rows = warehouse.catalog().tables().await?;
-        let readable = rows.iter().filter(|row| may_read(&authority, warehouse.catalog(), row));
+        // A recommendation counts files, and names partitions.
+        let is_shown = |row: &&TabularRow| {
+            may_read(&authority, warehouse.catalog(), row) && authority.restrictions(row.id).is_none()
+        };
+        let readable = rows.iter().filter(is_shown);
         let readable: HashSet<&TableName> = readable.map(|row| &row.name).collect();
         found.retain(|job| readable.contains(&job.name));
     }

@@ -100,7 +100,7 @@ pub(crate) async fn reports(
     QueryParams(query): QueryParams<ListLimit>,
 ) -> Result<Json<Vec<Value>>, ApiError> {
     let catalog = warehouse.catalog();
-    let row = caller.table(catalog, &name).await?;
+    let row = caller.whole_table(catalog, &name).await?;
     let bodies = catalog.overview().reports(row.id, query.limit).await?;
     let parsed = bodies.iter().filter_map(|body| match serde_json::from_str(body) {
         Ok(report) => Some(report),

@@ -14,7 +14,7 @@ use super::visitor::Visitor;
 use super::{ago, encode, page};
 use crate::access::RequestAccess;
 use crate::extract::{InWarehouse, QueryParams};
-use crate::management::{JobView, cancel_by, find_to_change, find_to_read, seen_jobs, view_job};
+use crate::management::{JobView, cancel_by, find_to_change, find_to_read, log_to_read, seen_jobs, view_job};
 use crate::{ApiError, App};
 
 /// The maximum number of jobs on the page.
@@ -119,7 +119,7 @@ pub(crate) async fn show(
     Path(id): Path<String>,
 ) -> Result<Markup, ApiError> {
     let JobView { warehouse, job } = view_job(&app, find_to_read(&app, &caller, &id).await?);
-    let lines = app.overview().job_log(job.id).await?;
+    let lines = log_to_read(&app, &caller, &job).await?;
     let path = format!("/jobs/{}", encode(&job.id.to_string()));
     let undo = warehouse.map(|warehouse| format!("/warehouses/{}{path}/undo", encode(&warehouse)));
     let kind_undoes = job.kind.parse().is_ok_and(|kind| kind_view(kind).undoable);

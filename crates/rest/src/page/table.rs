@@ -40,7 +40,7 @@ pub(crate) async fn show(
 ) -> Result<Markup, ApiError> {
     let catalog = warehouse.catalog();
     let overview = catalog.overview();
-    let row = caller.table(catalog, &name).await?;
+    let row = caller.whole_table(catalog, &name).await?;
     let assessed = app.assess_table(catalog, row).await?;
     let id = assessed.row.id;
     let filter = JobFilter { table: Some(id), warehouse: Some(catalog.warehouse().id), ..JobFilter::default() };

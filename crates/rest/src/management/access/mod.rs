@@ -6,6 +6,7 @@
 pub(crate) mod explain;
 pub(crate) mod grants;
 mod names;
+pub(crate) mod opa;
 pub(crate) mod restrictions;
 
 use axum::Json;

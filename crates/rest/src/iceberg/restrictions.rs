@@ -1,0 +1,243 @@
+//! Row filters and column masks towards engines: what a caller that is restricted on a table gets of its files.
+//!
+//! Files have all rows and values. So a restricted caller gets no credentials, signatures or plans, and metadata without the
+//! counts of rows. An engine that is a member of `esker:trusted-engine` gets the files, with `read-restrictions` that it applies
+//! itself. Start reading at [`FileAccess::of`].
+//!
+//! Spec: REST `LoadTableResult`, `read-restrictions` (apache/iceberg #13879).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use esker_access::{CompareOp, FilterExpr, Privilege, PrivilegeSet, Required, Restrictions};
+use esker_catalog::{Authority, Catalog, LoadedTable};
+use esker_format::{Schema, TableMetadata};
+use esker_state::TabularRow;
+use esker_types::ErrorCode;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::load::CredentialRights;
+use crate::ApiError;
+
+/// The access of a caller to the files of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum FileAccess {
+    /// Nothing restricts the caller.
+    Whole,
+    /// The caller is a trusted engine, and applies these `read-restrictions`.
+    Restricted(Value),
+    /// The caller is restricted and no trusted engine: it gets no way to the files.
+    Withheld {
+        /// True if the caller may not write either. Writers need the counts in the metadata for those of their commits.
+        hides_counts: bool,
+    },
+}
+
+impl FileAccess {
+    /// Returns the access to the files of a table.
+    pub(crate) fn of(catalog: &Catalog, table: &LoadedTable, rights: &CredentialRights) -> Self {
+        let CredentialRights::Rules(authority) = rights else { return Self::Whole };
+        match authority.restrictions(table.row.id) {
+            None => Self::Whole,
+            Some(restrictions) if authority.is_trusted_engine() => {
+                Self::Restricted(read_restrictions(&restrictions, &table.metadata))
+            }
+            Some(_) => Self::Withheld { hides_counts: !writes(catalog, &table.row, authority) },
+        }
+    }
+
+    /// Returns the value of the field `read-restrictions`.
+    pub(crate) const fn restrictions(&self) -> Option<&Value> {
+        match self {
+            Self::Restricted(restrictions) => Some(restrictions),
+            Self::Whole | Self::Withheld { .. } => None,
+        }
+    }
+
+    /// Returns the text that tells apart answers with another access. Entity tags cover it.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::Whole => String::new(),
+            Self::Restricted(restrictions) => restrictions.to_string(),
+            Self::Withheld { hides_counts } => format!("withheld {hides_counts}"),
+        }
+    }
+}
+
+/// Checks that a caller may write rows of a table.
+fn writes(catalog: &Catalog, row: &TabularRow, authority: &Authority) -> bool {
+    const WRITE: PrivilegeSet = PrivilegeSet::of(&[Privilege::Append, Privilege::Modify, Privilege::Rewrite]);
+    let key = row.name.namespace.key();
+    authority.has(&catalog.tabular_path(&key, row), Required::any_of(WRITE))
+}
+
+/// Checks that a caller gets no way to the files of a table, because it is restricted on it and no trusted engine.
+pub(crate) fn is_withheld(row: &TabularRow, rights: &CredentialRights) -> bool {
+    let CredentialRights::Rules(authority) = rights else { return false };
+    authority.restrictions(row.id).is_some() && !authority.is_trusted_engine()
+}
+
+/// Refuses a request for credentials, signatures or plans of a caller that gets no way to the files of a table.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::Forbidden`] with the ways out.
+pub(crate) fn require_files(row: &TabularRow, authority: &Authority) -> Result<(), ApiError> {
+    if authority.restrictions(row.id).is_none() || authority.is_trusted_engine() {
+        return Ok(());
+    }
+    let what = format!(
+        "table {} has row filters or column masks for the caller, and its files have all rows and values; read it by SQL \
+         through Flight SQL, or with an engine that is a member of esker:trusted-engine",
+        row.name
+    );
+    Err(ApiError::new(ErrorCode::Forbidden, what))
+}
+
+/// Prints restrictions for an engine.
+///
+/// Masks of fields that no schema has are left out. A filter is bound to the present schema, because a reader of an older
+/// snapshot must not see more rows.
+fn read_restrictions(restrictions: &Restrictions, metadata: &TableMetadata) -> Value {
+    let exists = |id: &i32| metadata.schemas.iter().any(|schema| schema.field_by_id(*id).is_some());
+    let masks = restrictions.masks.iter().filter(|(id, _)| exists(id));
+    let projections: Vec<Value> = masks.map(|(id, action)| json!({"field-id": id, "action": action.as_str()})).collect();
+    let mut printed = json!({"required-column-projections": projections});
+    if let Some(filter) = &restrictions.filter {
+        printed["required-row-filter"] = two_valued(bound(filter.clone(), metadata.current_schema()).without_not()).to_json();
+    }
+    printed
+}
+
+/// Replaces each disjunct that reads a field which the schema does not have by `false`.
+pub(crate) fn bound(filter: FilterExpr, schema: &Schema) -> FilterExpr {
+    match filter {
+        FilterExpr::Or(any) => FilterExpr::any(any.into_iter().map(|one| bound(one, schema))),
+        one if one.field_ids().iter().all(|id| schema.field_by_id(*id).is_some()) => one,
+        _ => FilterExpr::False,
+    }
+}
+
+/// Adds `not-null` to each predicate that Iceberg's logic of two values takes for true on NULL. The filter has no negations.
+///
+/// Iceberg's comparisons sort NULL before every value, so `lt` is among them.
+fn two_valued(filter: FilterExpr) -> FilterExpr {
+    let id = match &filter {
+        FilterExpr::Compare { op: CompareOp::NotEq | CompareOp::Lt | CompareOp::LtEq, field_id, .. }
+        | FilterExpr::In { field_id, negated: true, .. }
+        | FilterExpr::StartsWith { field_id, negated: true, .. } => *field_id,
+        FilterExpr::NotNan(id) => *id,
+        _ => {
+            return match filter {
+                FilterExpr::And(all) => FilterExpr::all(all.into_iter().map(two_valued)),
+                FilterExpr::Or(any) => FilterExpr::any(any.into_iter().map(two_valued)),
+                filter => filter,
+            };
+        }
+    };
+    FilterExpr::all([FilterExpr::NotNull(id), filter])
+}
+
+/// Removes the counts of rows and values from the text of metadata: summaries but for the operation, statistics, and row ids.
+///
+/// Only the outermost fields and those of snapshots are parsed. Their text stays as it is.
+///
+/// # Errors
+///
+/// Returns the error of JSON that is not that of table metadata.
+pub(crate) fn without_counts(json: &[u8]) -> Result<Bytes, serde_json::Error> {
+    let mut fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(json)?;
+    let nothing = to_raw_value(&[(); 0])?;
+    for key in ["statistics", "partition-statistics"] {
+        if let Some(field) = fields.get_mut(key) {
+            *field = &nothing;
+        }
+    }
+    let zero = to_raw_value(&0)?;
+    if let Some(field) = fields.get_mut("next-row-id") {
+        *field = &zero;
+    }
+    let Some(snapshots) = fields.get("snapshots") else { return Ok(serde_json::to_vec(&fields)?.into()) };
+    let snapshots: Vec<BTreeMap<&str, &RawValue>> = serde_json::from_str(snapshots.get())?;
+    let mut kept = Vec::with_capacity(snapshots.len());
+    for mut snapshot in snapshots {
+        let summary = snapshot.remove("summary").map(|summary| serde_json::from_str::<BTreeMap<String, Value>>(summary.get()));
+        let summary = summary.transpose()?.map(|summary| json!({"operation": summary.get("operation")}));
+        for key in ["first-row-id", "added-rows"] {
+            snapshot.remove(key);
+        }
+        let mut snapshot: BTreeMap<&str, Value> = snapshot
+            .into_iter()
+            .map(|(key, value)| serde_json::from_str(value.get()).map(|value| (key, value)))
+            .collect::<Result<_, _>>()?;
+        snapshot.extend(summary.map(|summary| ("summary", summary)));
+        kept.push(snapshot);
+    }
+    let kept = to_raw_value(&kept)?;
+    fields.insert("snapshots", &kept);
+    Ok(serde_json::to_vec(&fields)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_format::{NestedField, PrimitiveType, Type};
+
+    use super::*;
+
+    fn compare(op: CompareOp, field_id: i32) -> FilterExpr {
+        FilterExpr::Compare { op, field_id, value: json!(5) }
+    }
+
+    fn printed(filter: FilterExpr) -> Value {
+        two_valued(filter.without_not()).to_json()
+    }
+
+    #[test]
+    fn an_engine_with_two_values_keeps_no_row_for_which_sql_is_not_certain() {
+        let not_null = FilterExpr::NotNull(1);
+        for (filter, expected) in [
+            (compare(CompareOp::Eq, 1), compare(CompareOp::Eq, 1)),
+            (compare(CompareOp::Gt, 1), compare(CompareOp::Gt, 1)),
+            (compare(CompareOp::Lt, 1), FilterExpr::And(vec![not_null.clone(), compare(CompareOp::Lt, 1)])),
+            (
+                FilterExpr::Not(Box::new(compare(CompareOp::Eq, 1))),
+                FilterExpr::And(vec![not_null.clone(), compare(CompareOp::NotEq, 1)]),
+            ),
+            (
+                FilterExpr::Not(Box::new(compare(CompareOp::Gt, 1))),
+                FilterExpr::And(vec![not_null.clone(), compare(CompareOp::LtEq, 1)]),
+            ),
+            (
+                FilterExpr::Not(Box::new(FilterExpr::StartsWith { field_id: 1, prefix: "a".into(), negated: false })),
+                FilterExpr::And(vec![not_null, FilterExpr::StartsWith { field_id: 1, prefix: "a".into(), negated: true }]),
+            ),
+        ] {
+            assert_eq!(printed(filter.clone()), expected.to_json(), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_disjunct_on_a_missing_field_is_false_and_the_others_stay() {
+        let field = NestedField::optional(1, "a", Type::Primitive(PrimitiveType::Long));
+        let schema = Schema::new(0, vec![field.into()]).expect("a schema");
+        let (here, gone) = (compare(CompareOp::Eq, 1), compare(CompareOp::Eq, 2));
+        assert_eq!(bound(FilterExpr::Or(vec![gone.clone(), here.clone()]), &schema), here);
+        assert_eq!(bound(FilterExpr::And(vec![gone.clone(), here.clone()]), &schema), FilterExpr::False);
+        assert_eq!(bound(FilterExpr::Not(Box::new(gone)), &schema), FilterExpr::False);
+    }
+
+    #[test]
+    fn metadata_without_counts_has_the_operation_of_each_snapshot() {
+        let snapshot = json!({"snapshot-id": 9_007_199_254_740_993_i64, "manifest-list": "l", "first-row-id": 0, "added-rows": 7,
+            "summary": {"operation": "append", "total-records": "7"}});
+        let metadata = json!({"format-version": 3, "next-row-id": 7, "snapshots": [snapshot], "last-column-id": 2,
+            "statistics": [{"blob-metadata": [{"properties": {"ndv": "5"}}]}]});
+        let shown: Value = serde_json::from_slice(&without_counts(metadata.to_string().as_bytes()).expect("JSON")).expect("JSON");
+        let summary = json!({"operation": "append"});
+        let snapshot = json!({"snapshot-id": 9_007_199_254_740_993_i64, "manifest-list": "l", "summary": summary});
+        let expected = json!({"format-version": 3, "next-row-id": 0, "snapshots": [snapshot], "last-column-id": 2,
+            "statistics": []});
+        assert_eq!(shown, expected);
+    }
+}

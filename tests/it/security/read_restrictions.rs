@@ -1,0 +1,219 @@
+//! Callers that row filters or column masks restrict get no way to files, and trusted engines get the restrictions with them.
+
+use esker::config::VendingMode;
+use esker_access::{
+    AccessMode, Bundle, ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Member, Privilege, RowFilterRow, RuleChange,
+    SecurableKind, TRUSTED_ENGINE,
+};
+use esker_tests::{AccessTest, TestApp};
+use esker_types::TableId;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::credentials::Lake;
+use super::send_as;
+
+const TABLES: &str = "/v1/default/namespaces/n/tables";
+const TABLE: &str = "/v1/default/namespaces/n/tables/t";
+
+/// Makes a change that shows a member the rows for which a filter is true.
+pub(super) fn filter(id: &str, table: TableId, to: &Member, filter: FilterExpr) -> RuleChange {
+    RuleChange::SetRowFilter { filter: RowFilterRow { id: id.to_owned(), table, to: to.clone(), filter } }
+}
+
+/// Makes a change that masks a field for all but some clients.
+pub(super) fn mask(table: TableId, field_id: i32, action: MaskAction, except: &[&str]) -> RuleChange {
+    let except = except.iter().map(|name| Member::client(*name)).collect();
+    RuleChange::SetColumnMask { mask: ColumnMaskRow { table, field_id, action, except } }
+}
+
+/// Makes a client a trusted engine.
+fn trust(client: &str) -> RuleChange {
+    RuleChange::AddMember { role: TRUSTED_ENGINE.to_owned(), member: Member::client(client) }
+}
+
+/// A predicate on the first column.
+pub(super) fn below(value: i64) -> FilterExpr {
+    FilterExpr::Compare { op: CompareOp::Lt, field_id: 1, value: json!(value) }
+}
+
+/// Checks that an answer has no way to files.
+fn assert_withheld(answer: &Value) {
+    for key in ["storage-credentials", "remote-signing-config", "read-restrictions"] {
+        assert!(answer.get(key).is_none(), "{key}: {answer}");
+    }
+    assert_eq!(answer["config"], json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_caller_gets_no_way_to_files_whatever_it_may_write() {
+    let lake = Lake::start(VendingMode::Both, true).await;
+    let table = lake.test.table_id("n.t").await;
+    let select = AccessTest::bundle(Bundle::Select, SecurableKind::Table);
+    let reader = lake.client("reader", select).await;
+    let writer = lake.client("writer", AccessTest::bundle(Bundle::Write, SecurableKind::Table)).await;
+    let seer = lake.client("seer", select).await;
+    let known = lake.load_again(&reader, "\"none\"").await.1["etag"].to_str().expect("text").to_owned();
+    let (status, planned) = lake.ask(&reader, Method::POST, &format!("{TABLE}/plan"), Some(json!({}))).await;
+    assert_eq!(status, 200, "{planned}");
+    let plan = format!("{TABLE}/plan/{}", planned["plan-id"].as_str().expect("an id"));
+
+    let all = filter("f1", table, &Member::client("seer"), FilterExpr::True);
+    lake.test.change(vec![all, filter("f2", table, &Member::client("reader"), below(5))]).await;
+    let before = lake.service.asked().len();
+    for token in [&reader, &writer] {
+        let (status, loaded) = lake.ask(token, Method::GET, TABLE, None).await;
+        assert_eq!(status, 200, "{loaded}");
+        assert_withheld(&loaded);
+        let signing = [("x-iceberg-access-delegation", "remote-signing")];
+        assert_withheld(&send_as(&lake.test.app, token, Method::GET, TABLE, &signing, None).await.1);
+        for (method, end, body) in [
+            (Method::GET, "/credentials", None),
+            (Method::GET, "/credentials?planId=p", None),
+            (Method::POST, "/plan", Some(json!({}))),
+            (Method::POST, "/tasks", Some(json!({"plan-task": "x.0"}))),
+        ] {
+            let (status, refusal) = lake.ask(token, method, &format!("{TABLE}{end}"), body).await;
+            let message = refusal["error"]["message"].as_str().unwrap_or_default();
+            assert!(status == 403 && message.contains("Flight SQL") && message.contains(TRUSTED_ENGINE), "{end}: {refusal}");
+        }
+        for method in ["GET", "PUT"] {
+            assert_eq!(lake.sign(token, method, "x").await.0, 403);
+        }
+    }
+    assert_eq!(lake.ask(&reader, Method::GET, &plan, None).await.0, 403, "the plan is older than the filter");
+    let (status, _, body) = lake.load_again(&reader, &known).await;
+    assert_eq!(status, StatusCode::OK, "a 304 would leave the client with credentials: {body}");
+    assert_eq!(lake.service.asked().len(), before, "nothing was vended");
+
+    // The filter `true` shows its member all rows, and so the files.
+    assert_eq!(lake.ask(&seer, Method::GET, &format!("{TABLE}/credentials"), None).await.0, 200);
+    assert!(lake.actions("seer").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_engine_gets_the_files_with_the_restrictions_and_tags_of_its_own() {
+    let lake = Lake::start(VendingMode::Both, true).await;
+    let table = lake.test.table_id("n.t").await;
+    let select = AccessTest::bundle(Bundle::Select, SecurableKind::Table);
+    let engine = lake.client("engine", select).await;
+    let free = lake.client("free", select).await;
+    let (etl, everyone) = (Member::client("engine"), Member::role("esker:everyone"));
+    let rules = vec![trust("engine"), filter("f1", table, &etl, below(5)), mask(table, 1, MaskAction::Sha256Global, &["free"])];
+    lake.test.change(rules).await;
+
+    let (status, headers, body) = lake.load_again(&engine, "\"none\"").await;
+    let loaded: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, loaded["storage-credentials"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)), "{loaded}");
+    let reference = json!({"type": "reference", "id": 1});
+    let expected = json!({
+        "required-row-filter": {
+            "type": "and",
+            "left": {"type": "not-null", "child": reference},
+            "right": {"type": "lt", "left": reference, "right": {"type": "literal", "value": 5}},
+        },
+        "required-column-projections": [{"field-id": 1, "action": "sha-256-global"}],
+    });
+    assert_eq!(loaded["read-restrictions"], expected);
+    for (method, end, body) in [(Method::GET, "/credentials", None), (Method::POST, "/plan", Some(json!({})))] {
+        assert_eq!(lake.ask(&engine, method, &format!("{TABLE}{end}"), body).await.0, 200, "{end}");
+    }
+    assert_eq!(lake.sign(&engine, "GET", "x").await.0, 200);
+
+    let known = headers["etag"].to_str().expect("text").to_owned();
+    assert_eq!(lake.load_again(&engine, &known).await.0, StatusCode::NOT_MODIFIED);
+    lake.test.change(vec![filter("f2", table, &everyone, below(7))]).await;
+    let (status, _, body) = lake.load_again(&engine, &known).await;
+    let changed: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status, StatusCode::OK, "the filter is another one");
+    assert_eq!(changed["read-restrictions"]["required-row-filter"]["type"], "or");
+
+    lake.test.change(vec![filter("f3", table, &Member::client("free"), FilterExpr::True)]).await;
+    let (_, headers, body) = lake.load_again(&free, "\"none\"").await;
+    assert!(!body.contains("read-restrictions") && body.contains("storage-credentials"), "{body}");
+    assert_ne!(headers["etag"].to_str().expect("text"), known);
+    let leave = RuleChange::RemoveMember { role: TRUSTED_ENGINE.to_owned(), member: Member::client("engine") };
+    lake.test.change(vec![leave]).await;
+    assert_withheld(&lake.ask(&engine, Method::GET, TABLE, None).await.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_gets_what_its_caller_may_have_now() {
+    let lake = Lake::start(VendingMode::Sts, true).await;
+    let maker = lake.test.client("maker").await;
+    lake.test.grant("maker", lake.test.namespace("n"), Privilege::CreateTable.into()).await;
+    let key = ("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8059");
+    let headers = [("x-iceberg-access-delegation", "vended-credentials"), key];
+    let body = AccessTest::new_table("own");
+    let send = async || send_as(&lake.test.app, &maker, Method::POST, TABLES, &headers, Some(body.clone())).await;
+    let (status, made) = send().await;
+    assert_eq!((status, made["storage-credentials"].as_array().map(Vec::len)), (200, Some(1)), "{made}");
+    let table = lake.test.table_id("n.own").await;
+    lake.test.change(vec![mask(table, 1, MaskAction::ReplaceWithNull, &[])]).await;
+    let (status, again) = send().await;
+    assert_eq!((status, &again["metadata-location"]), (200, &made["metadata-location"]));
+    assert_withheld(&again);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_of_rows_are_hidden_from_restricted_readers_and_nothing_is_in_the_mode_report() {
+    let test = AccessTest { app: TestApp::start().await };
+    test.app.table().await;
+    test.app.sql("INSERT INTO n.t VALUES (1, 'EU'), (2, 'US')").await.expect("inserted");
+    let table = test.table_id("n.t").await;
+    test.app.server.access().bootstrap("admin", Some(AccessMode::Report)).await.expect("an administrator");
+    let reader = test.client("reader").await;
+    test.grant("reader", test.namespace("n"), AccessTest::bundle(Bundle::Select, SecurableKind::Namespace)).await;
+    let appender = test.client("appender").await;
+    test.grant("appender", test.namespace("n"), AccessTest::bundle(Bundle::Insert, SecurableKind::Namespace)).await;
+    test.change(vec![filter("f1", table, &Member::client("reader"), below(2))]).await;
+    let summary = async |token: &str, query: &str| {
+        let (status, text) = test.send(token, Method::GET, &format!("{TABLE}{query}"), None).await;
+        assert_eq!(status, 200, "{text}");
+        let loaded: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(loaded["metadata"]["snapshots"].as_array().map(Vec::len), Some(1));
+        loaded["metadata"]["snapshots"][0]["summary"].clone()
+    };
+    assert_eq!(summary(&reader, "").await["total-records"], "2", "in the mode report nothing is restricted");
+    test.change(vec![RuleChange::SetMode { mode: AccessMode::On }]).await;
+    for query in ["", "?snapshots=refs"] {
+        assert_eq!(summary(&reader, query).await, json!({"operation": "append"}), "{query}");
+    }
+    assert_eq!(summary(&appender, "").await["total-records"], "2", "the summary of the next append continues it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() {
+    let test = AccessTest { app: TestApp::start().await };
+    test.app.table().await;
+    test.app.sql("INSERT INTO n.t VALUES (1, 'EU'), (2, 'US')").await.expect("inserted");
+    let job = test.app.job("expire", json!({})).await["id"].as_str().expect("an id").to_owned();
+    test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let reader = test.client("reader").await;
+    test.grant("reader", test.namespace("n"), AccessTest::bundle(Bundle::Select, SecurableKind::Namespace)).await;
+    let get = async |path: String| {
+        let (status, text) = test.send(&reader, Method::GET, &path, None).await;
+        (status, serde_json::from_str::<Value>(&text).unwrap_or(Value::String(text)))
+    };
+    let about = |end: &str| format!("/api/v1/warehouses/default/namespaces/n/tables/t/{end}");
+    let ends = ["health", "history", "reports", "quarantine"];
+    for end in ends {
+        assert_eq!(get(about(end)).await.0, 200, "{end}");
+    }
+    assert!(get(format!("/api/v1/jobs/{job}")).await.1["outcome"].is_object());
+    let table = test.table_id("n.t").await;
+    test.change(vec![filter("f1", table, &Member::client("reader"), below(2))]).await;
+    for end in ends {
+        let (status, refusal) = get(about(end)).await;
+        assert!(status == 403 && refusal.to_string().contains("row filters or column masks restrict"), "{end}: {refusal}");
+    }
+    let (_, tables) = get("/api/v1/tables".to_owned()).await;
+    let shown = ["score", "data_files", "data_bytes", "last_commit_ms"].map(|key| tables[0][key].clone());
+    assert_eq!(shown, [Value::Null, Value::Null, Value::Null, Value::Null], "{tables}");
+    assert_eq!((&tables[0]["table"], &tables[0]["findings"]), (&json!("n.t"), &json!([])));
+    for (_, jobs) in [get(format!("/api/v1/jobs/{job}")).await, get("/api/v1/jobs".to_owned()).await] {
+        let shown = if jobs.is_array() { &jobs[0] } else { &jobs };
+        assert_eq!((&shown["id"], &shown["outcome"], &shown["plan"]), (&json!(job), &Value::Null, &Value::Null), "{jobs}");
+    }
+    assert_eq!(get(format!("/api/v1/jobs/{job}/log")).await, (200, json!([])));
+}
