@@ -8,10 +8,11 @@ use esker_access::{
     AccessExplanation, AccessMode, Caller, Identity, Member, Need, PrivilegeSet, RequestFacts, Required, RightsError, Subject,
     parse_privileges,
 };
+use esker_auth::AccessControl;
+use esker_catalog::NamedSecurable;
 use serde::{Deserialize, Serialize};
 
 use super::grants::GrantView;
-use super::names::Found;
 use crate::extract::{QueryParams, RequestCaller};
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
@@ -110,20 +111,29 @@ pub(crate) async fn explain(
     if Arc::ptr_eq(&subject, caller.subject()) {
         require_to_see(&caller, &found)?;
     }
+    explained(&subject, &found, privileges.as_deref()).map(Json)
+}
+
+/// Explains what a subject may do with a thing, without privileges if the subject sees it.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::BadRequest`](esker_types::ErrorCode::BadRequest) if the text names no privileges of such a thing.
+fn explained(subject: &Subject, found: &NamedSecurable, privileges: Option<&str>) -> Result<AccessExplanation, ApiError> {
     let required = match privileges {
-        Some(text) => Required::all(parse_privileges(&text, found.securable.kind(), PrivilegeSet::ALL)?),
+        Some(text) => Required::all(parse_privileges(text, found.securable.kind(), PrivilegeSet::ALL)?),
         None => Required::NOTHING,
     };
-    Ok(Json(subject.explain(&found.path(), required)))
+    Ok(subject.explain(&found.path(), required))
 }
 
 /// Finds the thing that a request is about: the server, if it names none.
-async fn find(app: &App, on: Option<&str>) -> Result<Found, ApiError> {
-    Found::by_name(app, on.unwrap_or("server")).await
+async fn find(app: &App, on: Option<&str>) -> Result<NamedSecurable, ApiError> {
+    super::find_securable(app, on.unwrap_or("server")).await
 }
 
 /// Checks that the caller may know that a thing exists. Otherwise an explanation would tell.
-fn require_to_see(caller: &Caller, found: &Found) -> Result<(), ApiError> {
+fn require_to_see(caller: &Caller, found: &NamedSecurable) -> Result<(), ApiError> {
     Ok(caller.require(&Need { on: found.path(), required: Required::NOTHING })?)
 }
 
@@ -145,6 +155,6 @@ async fn subject_of(app: &App, caller: &Caller, who: Option<&str>) -> Result<Arc
     if identity.principal() == own.identity().principal() {
         return Ok(own.clone());
     }
-    super::require_manager(caller)?;
+    AccessControl::require_manager(caller)?;
     Ok(app.access().caller(identity, RequestFacts::default()).await?.subject().clone())
 }
