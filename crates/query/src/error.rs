@@ -6,6 +6,7 @@
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use esker_access::RightsError;
+use esker_auth::AuthError;
 use esker_catalog::CatalogError;
 use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode, Panicked};
@@ -33,6 +34,9 @@ pub enum QueryError {
     /// The rules refuse the statement something on a thing that the caller may see.
     #[error(transparent)]
     Rights(#[from] RightsError),
+    /// The rules of access control were not changed or shown.
+    #[error(transparent)]
+    Access(#[from] AuthError),
     /// An operation of the catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -170,6 +174,7 @@ impl Coded for QueryError {
         match self {
             Self::Statement(_) => ErrorCode::BadRequest,
             Self::Rights(e) => e.code(),
+            Self::Access(e) => e.code(),
             Self::Catalog(e) => e.code(),
             Self::Read { code, .. } => *code,
             Self::Busy { .. } => ErrorCode::Unavailable,
