@@ -3,6 +3,7 @@
 mod access;
 mod credentials;
 mod enforcement;
+mod grants_sql;
 mod hosts;
 mod lessons;
 mod matrix;

@@ -52,14 +52,14 @@ struct Sandbox {
 }
 
 /// Formats the rows of record batches, with the values joined by bars.
-fn lines(batches: &[RecordBatch]) -> Vec<String> {
+pub(super) fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let value = |batch: &RecordBatch, column: usize, row| array_value_to_string(batch.column(column), row).expect("shown");
     let line = |batch: &RecordBatch, row| (0..batch.num_columns()).map(|at| value(batch, at, row)).collect::<Vec<_>>().join("|");
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| line(batch, row))).collect()
 }
 
 /// Fetches the answer that a flight is about.
-async fn fetch(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Result<Vec<RecordBatch>, String> {
+pub(super) async fn fetch(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Result<Vec<RecordBatch>, String> {
     let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
     let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
     stream.try_collect().await.map_err(|e| e.to_string())
