@@ -21,8 +21,8 @@ pub(crate) enum Check {
     Server(Required),
     /// Privileges on the warehouse that the path names.
     Warehouse(Required),
-    /// Privileges on the namespace that the path names.
-    Namespace(Required),
+    /// The caller sees the namespace that the path names, or something in it. Holds the need, for the documentation.
+    Namespace(&'static str),
     /// Privileges on the table that the path names.
     Table(Required),
     /// Privileges on the view that the path names.
@@ -40,10 +40,9 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (required, thing) = match self {
             Self::Open => return f.write_str("nothing"),
-            Self::Catalog(text) | Self::Handler(text) | Self::Filtered(text) => return f.write_str(text),
+            Self::Namespace(text) | Self::Catalog(text) | Self::Handler(text) | Self::Filtered(text) => return f.write_str(text),
             Self::Server(required) => (required, "server"),
             Self::Warehouse(required) => (required, "warehouse"),
-            Self::Namespace(required) => (required, "namespace"),
             Self::Table(required) => (required, "table"),
             Self::View(required) => (required, "view"),
         };
@@ -99,8 +98,16 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
              `CHOOSE_LOCATION` for a location, and `SET_PROTECTED` for protected properties",
         ),
     ),
-    needs("loadNamespaceMetadata", "GET /v1/{prefix}/namespaces/{namespace}", Check::Namespace(READ_METADATA)),
-    needs("namespaceExists", "HEAD /v1/{prefix}/namespaces/{namespace}", Check::Namespace(SEE)),
+    needs(
+        "loadNamespaceMetadata",
+        "GET /v1/{prefix}/namespaces/{namespace}",
+        Check::Namespace("to see the namespace or something in it; `READ_METADATA` on the namespace for its properties"),
+    ),
+    needs(
+        "namespaceExists",
+        "HEAD /v1/{prefix}/namespaces/{namespace}",
+        Check::Namespace("to see the namespace or something in it"),
+    ),
     needs("dropNamespace", "DELETE /v1/{prefix}/namespaces/{namespace}", Check::Catalog("`DROP` on the namespace")),
     needs(
         "updateProperties",
