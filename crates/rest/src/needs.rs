@@ -95,7 +95,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "POST /v1/{prefix}/namespaces",
         Check::Catalog(
             "`CREATE_NAMESPACE` on the innermost namespace around it, or the warehouse; there also \
-             `CHOOSE_LOCATION` for a location, and `SET_PROTECTED` for protected properties",
+             `CHOOSE_LOCATION` for a location, `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),
     needs(
@@ -112,7 +112,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "updateProperties",
         "POST /v1/{prefix}/namespaces/{namespace}/properties",
-        Check::Catalog("`SET_PROPERTIES`, `SET_PROTECTED` or `CHOOSE_LOCATION` on the namespace, by key"),
+        Check::Catalog("`SET_PROPERTIES`, `SET_PROTECTED`, `SET_POLICY` or `CHOOSE_LOCATION` on the namespace, by key"),
     ),
     needs(
         "listTables",
@@ -123,8 +123,8 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "createTable",
         "POST /v1/{prefix}/namespaces/{namespace}/tables",
         Check::Catalog(
-            "`CREATE_TABLE` on the namespace; `CHOOSE_LOCATION` for a location or a path property, and \
-             `SET_PROTECTED` for protected properties",
+            "`CREATE_TABLE` on the namespace; `CHOOSE_LOCATION` for a location or a path property, \
+             `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),
     needs("loadTable", "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}", Check::Table(READ_METADATA)),
@@ -171,8 +171,8 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "createView",
         "POST /v1/{prefix}/namespaces/{namespace}/views",
         Check::Catalog(
-            "`CREATE_VIEW` on the namespace; `CHOOSE_LOCATION` for a location or a path property, and \
-             `SET_PROTECTED` for protected properties",
+            "`CREATE_VIEW` on the namespace; `CHOOSE_LOCATION` for a location or a path property, \
+             `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),
     needs("loadView", "GET /v1/{prefix}/namespaces/{namespace}/views/{view}", Check::View(READ_METADATA)),
