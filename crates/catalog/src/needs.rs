@@ -112,6 +112,11 @@ pub fn to_read_job(kind: &str) -> Required {
     }
 }
 
+/// Returns the privilege on the table that is needed to start, cancel or undo a job of a kind.
+pub fn to_run_job(kind: &str) -> Required {
+    Required::privilege(if kind == JobKind::Erase.as_str() { Privilege::Erase } else { Privilege::Maintain })
+}
+
 /// Returns the privileges that updates of a view need on the view.
 pub fn of_view_updates(updates: &[ViewUpdate]) -> PrivilegeSet {
     let of_update = |update: &ViewUpdate| match update {

@@ -143,6 +143,11 @@ impl RequestAccess {
         &self.0.principal
     }
 
+    /// Returns the identity, by which the rules decide.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.0.caller.subject().identity()
+    }
+
     /// Returns the row of a table by its name, after the check that the operation needs on it.
     ///
     /// # Errors
