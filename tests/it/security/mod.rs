@@ -5,6 +5,7 @@ mod credentials;
 mod enforcement;
 mod grants_sql;
 mod hosts;
+mod jobs;
 mod lessons;
 mod matrix;
 mod oidc;
