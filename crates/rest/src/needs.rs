@@ -380,6 +380,22 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs("pageUndoJob", "POST /warehouses/{warehouse}/jobs/{job}/undo", Check::Handler("as `undoJob`")),
     needs("pageQuarantine", "GET /quarantine", Check::Server(MONITOR)),
     needs("pageQueries", "GET /queries", Check::Filtered("as `listQueries`")),
+    needs(
+        "pageAccess",
+        "GET /access",
+        Check::Filtered(
+            "lists roles and all grants with `MANAGE_ACCESS` on the server; the grants on the thing that is named as \
+             `listGrants`; explains as `explainAccess`",
+        ),
+    ),
+    needs(
+        "pageChangeAccess",
+        "POST /access",
+        Check::Handler(
+            "as the operation of its form: `createRole`, `dropRole`, `addMember`, `removeMember`, `addGrant`, \
+             `removeGrant`",
+        ),
+    ),
     needs("pageTable", "GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", Check::Table(READ_METADATA)),
     needs("pageLogOut", "POST /logout", Check::Open),
 ];

@@ -106,20 +106,28 @@ pub(crate) async fn explain(
     RequestCaller(caller): RequestCaller,
     QueryParams(ExplainQuery { who, privileges, on }): QueryParams<ExplainQuery>,
 ) -> Result<Json<AccessExplanation>, ApiError> {
-    let subject = subject_of(&app, &caller, who.as_deref()).await?;
-    let found = find(&app, on.as_deref()).await?;
-    if Arc::ptr_eq(&subject, caller.subject()) {
-        require_to_see(&caller, &found)?;
-    }
-    explained(&subject, &found, privileges.as_deref()).map(Json)
+    explain_to(&app, &caller, who.as_deref(), privileges.as_deref(), on.as_deref()).await.map(Json)
 }
 
-/// Explains what a subject may do with a thing, without privileges if the subject sees it.
+/// Explains to a caller what a principal may do with a thing; without privileges, if the principal sees it.
 ///
 /// # Errors
 ///
-/// Returns [`ErrorCode::BadRequest`](esker_types::ErrorCode::BadRequest) if the text names no privileges of such a thing.
-fn explained(subject: &Subject, found: &NamedSecurable, privileges: Option<&str>) -> Result<AccessExplanation, ApiError> {
+/// Returns [`ErrorCode::BadRequest`](esker_types::ErrorCode::BadRequest) if a text can't be read, the error of a missing thing if
+/// the caller does not see it, and [`ErrorCode::Forbidden`](esker_types::ErrorCode::Forbidden) if the caller may not ask about the
+/// principal.
+pub(crate) async fn explain_to(
+    app: &App,
+    caller: &Caller,
+    who: Option<&str>,
+    privileges: Option<&str>,
+    on: Option<&str>,
+) -> Result<AccessExplanation, ApiError> {
+    let subject = subject_of(app, caller, who).await?;
+    let found = find(app, on).await?;
+    if Arc::ptr_eq(&subject, caller.subject()) {
+        require_to_see(caller, &found)?;
+    }
     let required = match privileges {
         Some(text) => Required::all(parse_privileges(text, found.securable.kind(), PrivilegeSet::ALL)?),
         None => Required::NOTHING,
