@@ -12,6 +12,7 @@ mod oidc;
 mod page;
 mod paths;
 mod redaction;
+mod rules_sql;
 mod signing;
 mod sql;
 mod tls;
