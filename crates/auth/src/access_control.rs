@@ -168,22 +168,26 @@ impl AccessControl {
 
     /// Checks changes on the rules as they are now, stores them together, and returns the version of the rules with them.
     ///
-    /// In the mode `on`, refuse who does not manage access before the call: this function records no refusal. If the mode leaves
-    /// `off`, the clients whose tokens worked until then become members of [`LEGACY`], and that role gets its grant the first time.
-    /// A change that changes nothing is no new version.
+    /// In the mode `on`, refuse who does not manage access before the call: this function does not. In the modes `off` and
+    /// `report` it does. If the mode leaves `off`, the clients whose tokens worked until then become members of [`LEGACY`], and
+    /// that role gets its grant the first time. A change that changes nothing is no new version.
     ///
     /// # Errors
     ///
-    /// - Returns [`Rights`](AuthError::Rights) if the changes make no sense, or change a role whose members the server decides. So
-    ///   it does, in every mode, if somebody can manage access and the caller is not among them.
+    /// - Returns [`Rights`](AuthError::Rights) if the changes make no sense, or change a role whose members the server decides. In
+    ///   the modes `off` and `report`, also if somebody can manage access and the caller can't.
     /// - Returns [`LocksOut`](AuthError::LocksOut) if nobody with a token could manage access any more.
     /// - Returns [`State`](AuthError::State) if the database fails, or others change the rules all the time.
     pub async fn change(&self, by: &Caller, changes: Vec<RuleChange>) -> Result<i64, AuthError> {
         self.change_as(by, &[Need::new(ResourcePath::SERVER, Privilege::ManageAccess)], &changes).await
     }
 
-    /// Does the work of [`Self::change`] for changes of which one of several needs must be met.
-    pub(crate) async fn change_as(&self, by: &Caller, needs: &[Need<'_>], changes: &[RuleChange]) -> Result<i64, AuthError> {
+    /// Does what [`Self::change`] does, for changes that others than managers of access may make: one of the needs must be met.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::change`].
+    pub async fn change_as(&self, by: &Caller, needs: &[Need<'_>], changes: &[RuleChange]) -> Result<i64, AuthError> {
         changes.iter().try_for_each(RuleChange::check_by_people)?;
         let identity = by.subject().identity();
         self.store(&identity.to_string(), changes, Some(Author { identity, needs })).await
@@ -274,14 +278,16 @@ impl AccessControl {
         Ok(changes)
     }
 
-    /// Checks that the author of a change may make it, on the rules that the change is made on.
+    /// Checks in the modes `off` and `report` that the author of a change may make it, if somebody can manage access.
     ///
-    /// The mode `off` allows everything but this, as soon as somebody can manage access: otherwise any token could make itself an
-    /// administrator for the day on which the mode becomes `on`.
+    /// These modes allow everything else. Otherwise any token could make itself an administrator for the day on which the mode
+    /// becomes `on`.
     async fn check_author(&self, before: &RuleRows, Author { identity, needs }: Author<'_>) -> Result<(), AuthError> {
+        if before.mode == AccessMode::On {
+            return Ok(());
+        }
         let rules = Arc::new(Rules::build(before.clone())?);
-        let is_open = rules.mode() != AccessMode::On
-            && !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?);
+        let is_open = !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?);
         let subject = Subject::new(rules, identity.clone());
         let lacks = |need: &Need<'_>| need.required.missing_from(subject.granted(&need.on));
         match needs.first() {

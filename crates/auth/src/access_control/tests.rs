@@ -180,7 +180,7 @@ async fn a_principal_of_an_emergency_may_do_everything_and_nobody_else_becomes_o
 }
 
 #[tokio::test]
-async fn in_every_mode_only_who_manages_access_changes_the_rules_once_somebody_does() {
+async fn without_enforcement_only_who_manages_access_changes_the_rules_once_somebody_does() {
     let dir = tempfile::tempdir().expect("a directory");
     let (state, access) = open(&dir).await;
     for name in ["root", "etl"] {
@@ -216,10 +216,8 @@ async fn in_every_mode_only_who_manages_access_changes_the_rules_once_somebody_d
     let refused = access.grant(&etl, order("DROP")).await.expect_err("refused").to_string();
     assert!(refused.starts_with("etl lacks DROP on the server"), "{refused}");
 
-    for to in [AccessMode::Report, AccessMode::On] {
-        change(&access, vec![mode(to)]).await.expect("root manages access");
-        refused_to_change().await;
-    }
+    change(&access, vec![mode(AccessMode::Report)]).await.expect("root manages access");
+    refused_to_change().await;
     state.close().await;
 }
 

@@ -35,7 +35,8 @@ pub(super) async fn check_asker(
     match authorities.find(asker).await {
         Ok(authority) => match catalog.require_tabular(&authority, &table.row.name, &table.row, required) {
             Err(e) if !e.code().is_transient() => {
-                Err(MaintenanceError::Refused(format!("{who} asked for this job and has {required} on the table no more; {again}")))
+                let what = format!("{who} asked for this job and has {required} on the table no more; {again}");
+                Err(MaintenanceError::Refused(what))
             }
             checked => Ok(checked?),
         },
