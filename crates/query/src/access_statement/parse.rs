@@ -269,8 +269,8 @@ mod tests {
     #[test]
     fn grants_name_every_kind_of_thing() {
         use SecurableKind::{Function, Namespace, Server, Table, View, Warehouse};
-        for (text, kind, parts) in [
-            ("SERVER", Server, &[][..]),
+        let things: [(&str, SecurableKind, &[&str]); 10] = [
+            ("SERVER", Server, &[]),
             ("WAREHOUSE lake", Warehouse, &["lake"]),
             ("CATALOG \"My lake\"", Warehouse, &["My lake"]),
             ("NAMESPACE lake.Raw.\"Crm\"", Namespace, &["lake", "raw", "Crm"]),
@@ -280,7 +280,8 @@ mod tests {
             ("table.view", Table, &["table", "view"]),
             ("VIEW v", View, &["v"]),
             ("FUNCTION raw.f", Function, &["raw", "f"]),
-        ] {
+        ];
+        for (text, kind, parts) in things {
             let sql = format!("grant select, read_data ON {text} TO ROLE Readers");
             assert_eq!(read(&sql), granted("SELECT,READ_DATA", thing(kind, parts), None), "{sql}");
         }
