@@ -40,59 +40,65 @@ pub(crate) async fn run(
             };
             let on = on.as_ref().map(|found| (&found.securable, found.path()));
             let listed = access.listed_grants(by, on, to.as_ref()).await?;
-            let catalogs = || warehouses.iter().map(|(catalog, _)| catalog);
             let with_thing = listed.into_iter().map(|stored| {
-                let thing = NamedSecurable::of_grant(&stored, catalogs());
+                let thing = NamedSecurable::of_grant(&stored, warehouses.iter().map(|(catalog, _)| catalog));
                 (stored, thing)
             });
-            return show::grants(&with_thing.collect::<Vec<_>>());
+            show::grants(&with_thing.collect::<Vec<_>>())
         }
         AccessStatement::ShowMembers { role } => {
             AccessControl::require_manager(by)?;
-            return show::members(&access.members_of(role).await?);
+            show::members(&access.members_of(role).await?)
         }
         AccessStatement::ShowRoles => {
             AccessControl::require_manager(by)?;
-            return show::roles(&access.roles().await?);
+            show::roles(&access.roles().await?)
         }
         AccessStatement::Grant(privileges) => {
             let found = find(warehouses, &privileges.on, by).await?;
             access.grant(by, order(privileges, &found)).await?;
+            nothing_counted()
         }
         AccessStatement::Revoke(privileges) => {
             let found = find(warehouses, &privileges.on, by).await?;
             access.revoke(by, order(privileges, &found)).await?;
+            nothing_counted()
         }
-        AccessStatement::AddMember { role, member } => {
-            let change = RuleChange::AddMember { role: role.clone(), member: member.clone() };
-            manage(access, by, change).await?;
-        }
-        AccessStatement::RemoveMember { role, member } => {
-            let change = RuleChange::RemoveMember { role: role.clone(), member: member.clone() };
-            manage(access, by, change).await?;
-        }
-        AccessStatement::CreateRole { role, if_not_exists } => {
-            match manage(access, by, RuleChange::CreateRole { role: role.clone() }).await {
-                Err(AuthError::Rights(RightsError::RoleExists { .. })) if *if_not_exists => {}
-                done => done?,
-            }
-        }
-        AccessStatement::DropRole { role, if_exists } => {
-            match manage(access, by, RuleChange::DropRole { role: role.clone() }).await {
-                Err(AuthError::Rights(RightsError::NoSuchRole { .. })) if *if_exists => {}
-                done => done?,
-            }
+        AccessStatement::AddMember { .. }
+        | AccessStatement::RemoveMember { .. }
+        | AccessStatement::CreateRole { .. }
+        | AccessStatement::DropRole { .. } => {
+            manage(access, by, statement).await?;
+            nothing_counted()
         }
     }
-    // No row of a table was changed.
+}
+
+/// Returns the result of a change: no row of a table was changed.
+fn nothing_counted() -> Result<RecordBatch> {
     count_batch(0)
 }
 
-/// Makes a change that needs the privilege to manage access on the server.
-async fn manage(access: &AccessControl, by: &Caller, change: RuleChange) -> std::result::Result<(), AuthError> {
+/// Makes a change of roles or members, which needs the privilege to manage access on the server. Other statements change nothing here.
+///
+/// # Errors
+///
+/// Returns the errors of [`AccessControl::require_manager`] and [`AccessControl::change`], but not for a role that exists or is
+/// missing if the statement allows that.
+async fn manage(access: &AccessControl, by: &Caller, statement: &AccessStatement) -> std::result::Result<(), AuthError> {
+    let change = match statement.clone() {
+        AccessStatement::AddMember { role, member } => RuleChange::AddMember { role, member },
+        AccessStatement::RemoveMember { role, member } => RuleChange::RemoveMember { role, member },
+        AccessStatement::CreateRole { role, .. } => RuleChange::CreateRole { role },
+        AccessStatement::DropRole { role, .. } => RuleChange::DropRole { role },
+        _ => return Ok(()),
+    };
     AccessControl::require_manager(by)?;
-    access.change(by, vec![change]).await?;
-    Ok(())
+    match (access.change(by, vec![change]).await, statement) {
+        (Err(AuthError::Rights(RightsError::RoleExists { .. })), AccessStatement::CreateRole { if_not_exists: true, .. })
+        | (Err(AuthError::Rights(RightsError::NoSuchRole { .. })), AccessStatement::DropRole { if_exists: true, .. }) => Ok(()),
+        (done, _) => done.map(|_| ()),
+    }
 }
 
 /// Returns the request for the privileges of a statement, on the thing that was found.
