@@ -79,6 +79,7 @@ test-previous: build  ## Run the previous landing's binary on a database that th
 soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
 	for n in 12500 25000 50000; do ESKER_SNAPSHOTS=$$n cargo test --workspace --test it -- --nocapture long_history; done
+	ESKER_RULES=$(or $(RULES),2000) cargo test --workspace --test it -- random_rules
 	ESKER_DISASTERS=$(or $(DISASTERS),500) cargo test --workspace --test it -- disasters
 	ESKER_KILLS=$(or $(KILLS),100) cargo test --workspace --test it -- random_kills
 	ESKER_RESTRICTIONS=$(or $(RESTRICTIONS),500) cargo test --workspace --test it -- random_restrictions

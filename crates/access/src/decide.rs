@@ -99,7 +99,14 @@ impl Subject {
 
     /// Returns all privileges that the subject has on a securable.
     pub fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
-        if self.always().is_some() {
+        if self.always().is_some() { PrivilegeSet::ALL } else { self.granted(on) }
+    }
+
+    /// Returns all privileges that the rules give the subject on a securable, whatever the mode is.
+    ///
+    /// Who may change the rules is decided by it in the mode [`AccessMode::Off`] too.
+    pub fn granted(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        if self.breaks_glass() {
             return PrivilegeSet::ALL;
         }
         let mut union = Union(PrivilegeSet::EMPTY);
@@ -235,6 +242,7 @@ mod tests {
         let decision = anyone.decide(&orders(), Required::all(PrivilegeSet::ALL));
         assert_eq!(decision, AccessDecision::Allow { rule: RuleRef::Off });
         assert_eq!(anyone.effective(&orders()), PrivilegeSet::ALL);
+        assert_eq!(anyone.granted(&orders()), PrivilegeSet::EMPTY, "no rule gives it");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use esker_access::{
-    ADMIN, AccessMode, BREAK_GLASS, Caller, GrantRow, Identity, LEGACY, Member, MemberRow, Privilege, PrivilegeSet, Record,
-    RequestFacts, RuleChange, RuleRows, Rules, Securable, Subject,
+    ADMIN, AccessMode, BREAK_GLASS, Caller, GrantRow, Identity, LEGACY, Member, MemberRow, Need, Privilege, PrivilegeSet, Record,
+    RequestFacts, Required, ResourcePath, RightsError, RuleChange, RuleRows, Rules, Securable, Subject,
 };
 use esker_state::{
     AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredColumnMask, StoredGrant, StoredMember, StoredRole,
@@ -189,18 +189,29 @@ impl AccessControl {
 
     /// Checks changes on the rules as they are now, stores them together, and returns the version of the rules with them.
     ///
-    /// It does not check that the caller may make them. If the mode leaves `off`, the clients whose tokens worked until then
-    /// become members of [`LEGACY`], and that role gets its grant the first time. A change that changes nothing is no new
-    /// version.
+    /// In the mode `on`, refuse who does not manage access before the call: this function does not. In the modes `off` and
+    /// `report` it does. If the mode leaves `off`, the clients whose tokens worked until then become members of [`LEGACY`], and
+    /// that role gets its grant the first time. A change that changes nothing is no new version.
     ///
     /// # Errors
     ///
-    /// - Returns [`Rights`](AuthError::Rights) if the changes make no sense, or change a role whose members the server decides.
+    /// - Returns [`Rights`](AuthError::Rights) if the changes make no sense, or change a role whose members the server decides. In
+    ///   the modes `off` and `report`, also if somebody can manage access and the caller can't.
     /// - Returns [`LocksOut`](AuthError::LocksOut) if nobody with a token could manage access any more.
     /// - Returns [`State`](AuthError::State) if the database fails, or others change the rules all the time.
     pub async fn change(&self, by: &Caller, changes: Vec<RuleChange>) -> Result<i64, AuthError> {
+        self.change_as(by, &[Need::new(ResourcePath::SERVER, Privilege::ManageAccess)], &changes).await
+    }
+
+    /// Does what [`Self::change`] does, for changes that others than managers of access may make: one of the needs must be met.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::change`].
+    pub async fn change_as(&self, by: &Caller, needs: &[Need<'_>], changes: &[RuleChange]) -> Result<i64, AuthError> {
         changes.iter().try_for_each(RuleChange::check_by_people)?;
-        self.store(&by.subject().identity().to_string(), &changes).await
+        let identity = by.subject().identity();
+        self.store(&identity.to_string(), changes, Some(Author { identity, needs })).await
     }
 
     /// Makes a client a member of [`ADMIN`], and sets the mode if one is given. For commands on the server's machine.
@@ -215,7 +226,7 @@ impl AccessControl {
         }
         let admin = RuleChange::AddMember { role: ADMIN.to_owned(), member: Member::client(client) };
         let mode = mode.map(|mode| RuleChange::SetMode { mode });
-        self.store(MACHINE, &[admin].into_iter().chain(mode).collect::<Vec<_>>()).await
+        self.store(MACHINE, &[admin].into_iter().chain(mode).collect::<Vec<_>>(), None).await
     }
 
     /// Makes a token of a new principal to which no rule refuses anything. For commands on the server's machine.
@@ -233,16 +244,19 @@ impl AccessControl {
         let over = members.filter(|row| row.role == BREAK_GLASS && is_over(&row.member));
         let mut changes: Vec<_> = over.map(|MemberRow { role, member }| RuleChange::RemoveMember { role, member }).collect();
         changes.push(RuleChange::AddMember { role: BREAK_GLASS.to_owned(), member: Member::client(name.as_str()) });
-        self.store(MACHINE, &changes).await?;
+        self.store(MACHINE, &changes, None).await?;
         let tokens = Authenticator::new(self.inner.state.clone(), AuthOptions::default());
         tokens.make(&name, "an emergency", Some(lifetime)).await
     }
 
-    /// Stores changes, on the rules of the version that they were checked on.
-    async fn store(&self, by: &str, wanted: &[RuleChange]) -> Result<i64, AuthError> {
+    /// Stores changes, on the rules of the version that they were checked on. Without an author, the server itself makes them.
+    async fn store(&self, by: &str, wanted: &[RuleChange], author: Option<Author<'_>>) -> Result<i64, AuthError> {
         let access = self.inner.state.access();
         for _ in 0..MAX_ATTEMPTS {
             let before = access.rows().await?;
+            if let Some(author) = author {
+                self.check_author(&before, author).await?;
+            }
             let mut changes = self.legacy_changes(&before, wanted).await?;
             changes.extend_from_slice(wanted);
             let mut after = before.clone();
@@ -285,6 +299,27 @@ impl AccessControl {
         Ok(changes)
     }
 
+    /// Checks in the modes `off` and `report` that the author of a change may make it, if somebody can manage access.
+    ///
+    /// These modes allow everything else. Otherwise any token could make itself an administrator for the day on which the mode
+    /// becomes `on`.
+    async fn check_author(&self, before: &RuleRows, Author { identity, needs }: Author<'_>) -> Result<(), AuthError> {
+        if before.mode == AccessMode::On {
+            return Ok(());
+        }
+        let rules = Arc::new(Rules::build(before.clone())?);
+        let is_open = !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?);
+        let subject = Subject::new(rules, identity.clone());
+        let lacks = |need: &Need<'_>| need.required.missing_from(subject.granted(&need.on));
+        match needs.first() {
+            Some(first) if !is_open && needs.iter().all(|need| lacks(need) != Required::NOTHING) => {
+                let (kind, on, missing) = (first.on.kind(), first.on.to_string(), lacks(first));
+                Err(RightsError::Denied { principal: identity.to_string(), kind, on, missing }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Builds the rules after a change, and refuses those under which nobody can manage access any more.
     ///
     /// Where that is so already, the change is not refused unless it sets the mode.
@@ -294,17 +329,28 @@ impl AccessControl {
             return Ok(());
         }
         let live = self.inner.state.tokens().clients(0, now_ms()).await?;
-        let can_log_in = |member: &&Member| match member {
-            Member::Client { name } => live.contains(name),
-            Member::User { .. } | Member::Claim { .. } => true,
-            Member::Role { .. } => false,
-        };
-        let is_managed = |rules: &Rules| rules.holders(Privilege::ManageAccess).iter().any(can_log_in);
-        if is_managed(&after) || (mode == after.mode() && !is_managed(&Rules::build(before)?)) {
+        if is_managed(&after, &live) || (mode == after.mode() && !is_managed(&Rules::build(before)?, &live)) {
             return Ok(());
         }
         Err(AuthError::LocksOut)
     }
+}
+
+/// The author of a change, with the needs of which one must be met.
+#[derive(Debug, Clone, Copy)]
+struct Author<'a> {
+    identity: &'a Identity,
+    needs: &'a [Need<'a>],
+}
+
+/// Checks that somebody who can log in manages access. `live` are the clients with a token.
+fn is_managed(rules: &Rules, live: &[String]) -> bool {
+    let can_log_in = |member: &&Member| match member {
+        Member::Client { name } => live.contains(name),
+        Member::User { .. } | Member::Claim { .. } => true,
+        Member::Role { .. } => false,
+    };
+    rules.holders(Privilege::ManageAccess).iter().any(can_log_in)
 }
 
 /// Returns the events of changes.

@@ -122,6 +122,11 @@ impl CertificateMap {
         Ok(())
     }
 
+    /// Checks that a client has a certificate.
+    pub(crate) fn knows(&self, client: &str) -> bool {
+        self.0.values().any(|known| known == client)
+    }
+
     /// Returns the client of a certificate at the time `now`.
     ///
     /// # Errors

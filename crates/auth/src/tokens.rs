@@ -320,6 +320,22 @@ impl Authenticator {
         Ok(self.state.tokens().list(now_ms()).await?.into_iter().map(TokenInfo::of).collect())
     }
 
+    /// Checks that a client was not shut out: that not every token which it had was revoked.
+    ///
+    /// Tokens that ended count as tokens that were not revoked. A client with a certificate is never shut out.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](AuthError::Invalid) if the client was shut out, and [`State`](AuthError::State) if the database fails.
+    pub async fn check_not_shut_out(&self, client: &str) -> Result<(), AuthError> {
+        if self.certificates.knows(client) {
+            return Ok(());
+        }
+        let own: Vec<TokenInfo> = self.list().await?.into_iter().filter(|token| token.principal == client).collect();
+        let is_out = !own.is_empty() && own.iter().all(|token| token.revoked_ms.is_some());
+        if is_out { Err(AuthError::Invalid(format!("every token of the client {client} was revoked"))) } else { Ok(()) }
+    }
+
     /// Revokes a token by its id, with all that were issued in exchange for it.
     ///
     /// It holds on this server at once, but for a check that runs meanwhile: its answer may be cached for 3 s. It holds on the

@@ -363,6 +363,7 @@ fn job_spec(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
     JobSpec {
         request: candidate.request.clone(),
         principal: PRINCIPAL.to_owned(),
+        asker: None,
         reason,
         key: Some(key),
         priority,

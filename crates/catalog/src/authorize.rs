@@ -88,7 +88,7 @@ impl Authority {
     }
 
     /// Decides by the rules, whatever the mode does with a refusal.
-    fn decides(&self, on: &ResourcePath<'_>, required: Required) -> bool {
+    pub(crate) fn decides(&self, on: &ResourcePath<'_>, required: Required) -> bool {
         match self {
             Self::Server => true,
             Self::Caller(caller) => caller.subject().decide(on, required).is_allowed(),
@@ -256,7 +256,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns the errors of [`Catalog::namespace`] and [`Catalog::require_namespace`].
-    pub async fn permitted_namespace(
+    pub(crate) async fn permitted_namespace(
         &self,
         name: &NamespaceName,
         required: Required,

@@ -3,8 +3,8 @@
 //! A page is filled before it is cut: every page but the last is full, however much is hidden between its entries. A container that
 //! the reader does not see is listed if something in it is seen, and is missing otherwise. Start reading at [`Catalog::list_tables`].
 
-use esker_access::ResourcePath;
-use esker_state::TabularKind;
+use esker_access::{Required, ResourcePath};
+use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
 use crate::authorize::no_such_namespace;
@@ -131,6 +131,41 @@ impl Catalog {
         Ok(list.found.into_iter().map(|(_, name)| name).collect())
     }
 
+    /// Returns a namespace that the reader sees, or in which the reader sees something.
+    ///
+    /// Engines load a namespace before its tables. Without this answer, a table that one may read would be out of reach.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist, neither it nor anything in it is seen, or the
+    /// database fails.
+    pub async fn visible_namespace(&self, name: &NamespaceName, reader: &Authority) -> Result<NamespaceRow> {
+        let row = self.namespace(name).await?;
+        let is_seen = !reader.is_decided() || reader.decides(&self.namespace_path(&row.name.key()), Required::NOTHING);
+        if !is_seen && !self.sees_within(&row.name, reader).await? {
+            self.require_namespace(reader, name, &row, Required::NOTHING)?;
+        }
+        Ok(row)
+    }
+
+    /// Checks that the reader sees something in a namespace, at any depth, by the rules.
+    async fn sees_within(&self, namespace: &NamespaceName, reader: &Authority) -> Result<bool> {
+        let mut open = vec![namespace.clone()];
+        while let Some(namespace) = open.pop() {
+            let key = namespace.key();
+            for kind in [TabularKind::Table, TabularKind::View] {
+                if self.sees_any_tabular(kind, &namespace, &key, reader).await? {
+                    return Ok(true);
+                }
+            }
+            if self.sees_any_function(&namespace, &key, reader).await? || self.sees_any_namespace(&namespace, reader).await? {
+                return Ok(true);
+            }
+            open.extend(self.read_namespaces(Some(&namespace), "", u32::MAX).await?);
+        }
+        Ok(false)
+    }
+
     /// Reads a page of namespaces, whoever may see them.
     async fn read_namespaces(&self, parent: Option<&NamespaceName>, after: &str, limit: u32) -> Result<Vec<NamespaceName>> {
         Ok(self.state().namespaces().list(self.warehouse(), parent, after, limit).await?)
@@ -179,7 +214,7 @@ impl Catalog {
         reader.sees(&self.container_path(key))
     }
 
-    /// Checks that the reader sees a table or view of a namespace.
+    /// Checks that the reader sees a table or view of a namespace, by the rules.
     async fn sees_any_tabular(
         &self,
         kind: TabularKind,
@@ -188,19 +223,19 @@ impl Catalog {
         reader: &Authority,
     ) -> Result<bool> {
         let all = self.read_tabulars(kind, namespace, "", u32::MAX).await?;
-        Ok(all.iter().any(|entry| reader.sees(&entry_path(self.namespace_path(key), kind, entry))))
+        Ok(all.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)))
     }
 
-    /// Checks that the reader sees a function of a namespace.
+    /// Checks that the reader sees a function of a namespace, by the rules.
     async fn sees_any_function(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<bool> {
         let all = self.read_functions(namespace, "", u32::MAX).await?;
-        Ok(all.iter().any(|name| reader.sees(&self.namespace_path(key).function(name))))
+        Ok(all.iter().any(|name| reader.decides(&self.namespace_path(key).function(name), Required::NOTHING)))
     }
 
-    /// Checks that the reader sees a namespace directly under another one.
+    /// Checks that the reader sees a namespace directly under another one, by the rules.
     async fn sees_any_namespace(&self, parent: &NamespaceName, reader: &Authority) -> Result<bool> {
         let all = self.read_namespaces(Some(parent), "", u32::MAX).await?;
-        Ok(all.iter().any(|name| reader.sees(&self.namespace_path(&name.key()))))
+        Ok(all.iter().any(|name| reader.decides(&self.namespace_path(&name.key()), Required::NOTHING)))
     }
 }
 

@@ -21,7 +21,10 @@ const PROTECTED_PROPERTIES: [&str; 4] =
     ["gc.enabled", "write.metadata.delete-after-commit.enabled", "write.metadata.previous-versions-max", "trino.run-as-owner"];
 
 /// The beginnings of the names of protected properties.
-const PROTECTED_PREFIXES: [&str; 4] = ["commit.", "encryption.", "esker.", "history.expire."];
+const PROTECTED_PREFIXES: [&str; 3] = ["commit.", "encryption.", "history.expire."];
+
+/// The beginning of the names of properties that are the maintenance policy of a table, or of the tables in a namespace.
+const POLICY_PREFIX: &str = "esker.";
 
 /// Returns the privileges that updates of a table need on the table.
 ///
@@ -109,6 +112,11 @@ pub fn to_read_job(kind: &str) -> Required {
     }
 }
 
+/// Returns the privilege on the table that is needed to start, cancel or undo a job of a kind.
+pub fn to_run_job(kind: &str) -> Required {
+    Required::privilege(if kind == JobKind::Erase.as_str() { Privilege::Erase } else { Privilege::Maintain })
+}
+
 /// Returns the privileges that updates of a view need on the view.
 pub fn of_view_updates(updates: &[ViewUpdate]) -> PrivilegeSet {
     let of_update = |update: &ViewUpdate| match update {
@@ -118,8 +126,8 @@ pub fn of_view_updates(updates: &[ViewUpdate]) -> PrivilegeSet {
             Privilege::AlterSchema.into()
         }
         ViewUpdate::SetLocation { .. } => Privilege::SetLocation.into(),
-        ViewUpdate::SetProperties { updates } => updates.keys().map(|key| of_property(key)).collect(),
-        ViewUpdate::RemoveProperties { removals } => removals.iter().map(|key| of_property(key)).collect(),
+        ViewUpdate::SetProperties { updates } => updates.keys().map(|key| of_view_property(key)).collect(),
+        ViewUpdate::RemoveProperties { removals } => removals.iter().map(|key| of_view_property(key)).collect(),
     };
     updates.iter().map(of_update).fold(PrivilegeSet::EMPTY, PrivilegeSet::union)
 }
@@ -144,7 +152,15 @@ pub fn of_namespace_properties<'a>(keys: impl Iterator<Item = &'a str>) -> Privi
     keys.map(of_key).collect()
 }
 
-/// Returns the privilege that a change of a table's or view's property needs. The key is compared without case.
+/// Returns the privilege that a change of a view's property needs. A view has no maintenance policy.
+fn of_view_property(key: &str) -> Privilege {
+    match of_property(key) {
+        Privilege::SetPolicy => Privilege::SetProtected,
+        other => other,
+    }
+}
+
+/// Returns the privilege that a change of a table's property needs. The key is compared without case.
 ///
 /// Engines that read a key in any case would otherwise be told what a writer may not tell them.
 fn of_property(key: &str) -> Privilege {
@@ -154,6 +170,8 @@ fn of_property(key: &str) -> Privilege {
         PROTECTED_PROPERTIES.contains(&key.as_str()) || PROTECTED_PREFIXES.iter().any(|start| key.starts_with(start));
     if decides_paths(&key) {
         Privilege::SetLocation
+    } else if key.starts_with(POLICY_PREFIX) {
+        Privilege::SetPolicy
     } else if is_isolation || is_protected {
         Privilege::SetProtected
     } else {
@@ -412,8 +430,8 @@ mod tests {
             ("history.expire.max-snapshot-age-ms", "SET_PROTECTED"),
             ("write.metadata.delete-after-commit.enabled", "SET_PROTECTED"),
             ("write.metadata.previous-versions-max", "SET_PROTECTED"),
-            ("esker.freeze", "SET_PROTECTED"),
-            ("ESKER.managed-access", "SET_PROTECTED"),
+            ("esker.freeze", "SET_POLICY"),
+            ("ESKER.Expire.max-age", "SET_POLICY"),
             ("commit.retry.num-retries", "SET_PROTECTED"),
             ("encryption.key-id", "SET_PROTECTED"),
             ("Trino.Run-As-Owner", "SET_PROTECTED"),
@@ -424,6 +442,7 @@ mod tests {
             for update in [set, removed] {
                 assert_eq!(needs(&table(), json!([update])), needed, "{update}");
                 let update: ViewUpdate = serde_json::from_value(update).expect("an update");
+                let needed = if needed == "SET_POLICY" { "SET_PROTECTED" } else { needed };
                 assert_eq!(of_view_updates(&[update]).to_string(), needed, "{key} of a view");
             }
         }
@@ -461,6 +480,7 @@ mod tests {
         assert_eq!(created(properties("owner"), None), "CREATE_TABLE");
         assert_eq!(created(properties("write.data.path"), None), "CREATE_TABLE, CHOOSE_LOCATION");
         assert_eq!(created(properties("gc.enabled"), None), "CREATE_TABLE, SET_PROTECTED");
+        assert_eq!(created(properties("esker.freeze"), None), "CREATE_TABLE, SET_POLICY");
         let others = kinds().into_iter().map(|(update, _)| update).filter(|update| update["action"] != "set-location");
         assert_eq!(created(others.collect(), None), "CREATE_TABLE");
     }
@@ -470,7 +490,7 @@ mod tests {
         let of = |keys: &[&str]| of_namespace_properties(keys.iter().copied()).to_string();
         assert_eq!(of(&["Location"]), "CHOOSE_LOCATION");
         assert_eq!(of(&["write.data.path"]), "CHOOSE_LOCATION");
-        assert_eq!(of(&["esker.managed-access", "comment"]), "SET_PROPERTIES, SET_PROTECTED");
+        assert_eq!(of(&["esker.freeze", "comment"]), "SET_PROPERTIES, SET_POLICY");
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl FlightSqlHandler {
         Ok(Response::new(encoded.boxed()))
     }
 
-    /// Runs a statement that changes rows. Returns their number.
+    /// Runs a statement that changes rows or rules. Returns the number of rows.
     ///
     /// A query is refused, as JDBC's `executeUpdate` refuses it: its rows would be computed and thrown away.
     ///
@@ -170,7 +170,7 @@ impl FlightSqlHandler {
     /// Returns the status `INVALID_ARGUMENT` for a query. Returns what [`Self::start`] returns, the status of the engine's error if
     /// the statement fails later, and the status `INTERNAL` if the number exceeds 63 bits.
     async fn update(&self, prepared: PreparedStatement, caller: &Requester) -> Result<i64, Status> {
-        if !prepared.changes_rows() {
+        if !prepared.is_change() {
             return Err(invalid("the statement is a query and changes no rows; run it as a query, not as an update"));
         }
         let mut running = self.start(prepared, caller).await?;

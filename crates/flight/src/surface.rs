@@ -37,7 +37,12 @@ const fn bare(rpc: &'static str, served: bool, description: &'static str) -> Pro
 const CALLS: [ProtocolCall; 44] = [
     call("GetFlightInfo", "CommandStatementQuery", true, "Plans a statement. Returns its schema and a ticket for its rows."),
     call("DoGet", "TicketStatementQuery", true, "Runs the statement of a ticket and streams its rows."),
-    call("DoPut", "CommandStatementUpdate", true, "Runs a statement that changes rows. Returns their number."),
+    call(
+        "DoPut",
+        "CommandStatementUpdate",
+        true,
+        "Runs a statement that changes rows, grants or roles. Returns the number of rows.",
+    ),
     call("DoAction", "ActionCreatePreparedStatementRequest", true, "Prepares a statement. The server keeps no state of it."),
     call(
         "DoAction",

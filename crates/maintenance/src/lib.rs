@@ -41,7 +41,7 @@ pub use expire::{ExpireOutcome, ExpirePlan};
 pub use explain::{Explanation, FileHolder, explain};
 pub use job_type::{JobReport, ProgressUnit};
 pub use jobs::{
-    ExternalJob, JobOptions, JobQueue, JobRequest, JobSpec, KindStats, KindView, Maintenance, PRIORITY_AUTOPILOT,
+    ExternalJob, JobAuthorities, JobOptions, JobQueue, JobRequest, JobSpec, KindStats, KindView, Maintenance, PRIORITY_AUTOPILOT,
     PRIORITY_MANUAL, PRIORITY_SCHEDULED, Worker, WorkerOptions, command, describe_outcome, describe_preview, job_schema,
     kind_view,
 };

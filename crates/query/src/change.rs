@@ -24,6 +24,7 @@ use esker_write::{Appender, RowLineage};
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
+use crate::access_statement::AccessStatement;
 use crate::commit::{Removal, RowChange};
 use crate::error_wording::sql_type;
 use crate::rights::{TO_CHANGE_ROWS, TO_INSERT};
@@ -43,6 +44,8 @@ pub(crate) enum Action {
     Delete(WriteTarget),
     /// Replaces the rows whose positions the plan returns by its new values. `schema` is as in `Insert`.
     Update { target: WriteTarget, schema: i32 },
+    /// Changes or shows the rules of access control. There are no rows.
+    Access(AccessStatement),
 }
 
 /// Returns the schema of a statement's result that is a number of rows: one column, `count`.
@@ -76,7 +79,7 @@ pub(crate) async fn run(
 ) -> Result<u64> {
     let running = &Running { session, context };
     match action {
-        Action::Query => Err(QueryError::Execution("a query changes nothing".to_owned())),
+        Action::Query | Action::Access(_) => Err(QueryError::Execution("the statement changes no rows".to_owned())),
         Action::Insert { target, schema } => {
             let table = target.load(&actor.authority, TO_INSERT).await?;
             check_schema(&table, *schema)?;

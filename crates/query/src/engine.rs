@@ -15,12 +15,13 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SQLOptions, SessionConfig};
 use datafusion::scalar::ScalarValue;
+use esker_auth::AccessControl;
 use esker_catalog::{Actor, Authority, Catalog};
 use esker_read::{BlockUsage, Reader};
 use esker_types::{Principal, catch_panic};
@@ -28,6 +29,7 @@ use futures::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::access_statement::{self, AccessStatement};
 use crate::admission::{AdmissionGate, QueryLimits, QueryShare, bounded};
 use crate::change::{self, Action};
 use crate::dialect::Grammar;
@@ -97,6 +99,8 @@ pub struct EngineOptions {
 #[derive(Debug, Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// The rules that statements may change.
+    access: Option<AccessControl>,
 }
 
 /// The state that all clones of an engine share.
@@ -177,7 +181,13 @@ impl Engine {
         }
         let (gate, log) = (AdmissionGate::new(options.limits), QueryLog::new(options.limits.slow));
         let inner = Inner { warehouses: warehouses.into(), session: Arc::new(session), memory, gate, log };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), access: None })
+    }
+
+    /// Lets statements change and show the rules of access control.
+    #[must_use]
+    pub fn with_access(self, access: AccessControl) -> Self {
+        Self { access: Some(access), ..self }
     }
 
     /// Returns the catalogs of the warehouses, in the order that [`Engine::new`] received them.
@@ -225,6 +235,9 @@ impl Engine {
 
     /// Does the work of [`Engine::prepare`], which catches its panics.
     async fn prepare_uncaught(&self, sql: &str, bound: BoundValues, by: &Authority) -> Result<PreparedStatement> {
+        if let Some(statement) = access_statement::parse(sql)? {
+            return self.prepare_access(sql, statement, &bound, by);
+        }
         let stats = Arc::new(QueryStats::default());
         let (warehouses, log) = (self.inner.warehouses.clone(), self.inner.log.clone());
         let parsed = statement_text::statement(sql, Grammar::Standard)?;
@@ -244,7 +257,7 @@ impl Engine {
         let only_queries = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         only_queries.verify_plan(&plan).map_err(|_| {
             QueryError::Statement(format!(
-                "only queries, INSERT, CREATE TABLE AS, DELETE and UPDATE are served, not {}",
+                "only queries, INSERT, CREATE TABLE AS, DELETE, UPDATE and statements about grants and roles are served, not {}",
                 kind(sql)
             ))
         })?;
@@ -258,6 +271,30 @@ impl Engine {
             opaque::check(plan.schema().as_arrow().fields())?;
         }
         Ok(PreparedStatement { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen, by: by.clone() })
+    }
+
+    /// Prepares a statement about access control. It has no plan: names are looked up when it runs.
+    fn prepare_access(
+        &self,
+        sql: &str,
+        statement: AccessStatement,
+        bound: &[Vec<ScalarValue>],
+        by: &Authority,
+    ) -> Result<PreparedStatement> {
+        if bound.iter().any(|row| !row.is_empty()) {
+            return Err(QueryError::Statement("statements about grants and roles take no parameters".to_owned()));
+        }
+        Ok(PreparedStatement {
+            session: self.inner.session.as_ref().clone(),
+            plan: LogicalPlanBuilder::empty(false).build()?,
+            action: Action::Access(statement),
+            sql: sql.to_owned(),
+            parameters: Vec::new(),
+            bound: Vec::new(),
+            stats: Arc::default(),
+            seen: LookedUpTables::default(),
+            by: by.clone(),
+        })
     }
 
     /// Checks whether a statement would be planned the same way now for a caller.
@@ -314,6 +351,12 @@ impl Engine {
                 }
                 let plan = semantics::physical_plan(&prepared.session, &prepared.plan).await?;
                 return Ok((execute_stream(plan, context)?, permit));
+            }
+            if let Action::Access(statement) = &prepared.action {
+                let batch = access_statement::run(&self.inner.warehouses, self.access.as_ref(), statement, by).await?;
+                let schema = batch.schema();
+                let answer = MemoryStream::try_new(vec![batch], schema, None)?;
+                return Ok((Box::pin(answer) as SendableRecordBatchStream, permit));
             }
             let actor = Actor { principal: principal.to_string(), receipt: None, authority: by.clone() };
             let count = self.change(prepared, &context, &actor).await?;
@@ -439,6 +482,7 @@ fn kind(sql: &str) -> String {
 fn schema(plan: &LogicalPlan, action: &Action) -> SchemaRef {
     match action {
         Action::Query => semantics::without_marks(&arrow_types::client_schema(plan.schema().as_arrow())),
+        Action::Access(statement) => statement.schema(),
         _ => change::count_schema(),
     }
 }
@@ -449,9 +493,13 @@ impl PreparedStatement {
         schema(&self.plan, &self.action)
     }
 
-    /// Checks that the statement changes rows: its result is their number.
-    pub fn changes_rows(&self) -> bool {
-        !matches!(self.action, Action::Query)
+    /// Checks that the statement changes rows or rules: its result is the number of rows.
+    pub const fn is_change(&self) -> bool {
+        match &self.action {
+            Action::Query => false,
+            Action::Access(statement) => statement.changes_rules(),
+            Action::Insert { .. } | Action::Create { .. } | Action::Delete(_) | Action::Update { .. } => true,
+        }
     }
 
     /// Checks that the statement creates a table, whose rules are new then.

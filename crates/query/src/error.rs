@@ -6,6 +6,7 @@
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use esker_access::RightsError;
+use esker_auth::AuthError;
 use esker_catalog::CatalogError;
 use esker_read::ReadError;
 use esker_types::{Coded, ErrorCode, Panicked};
@@ -41,6 +42,9 @@ pub enum QueryError {
         /// What the statement can't do, such as "DELETE and UPDATE are refused".
         what: String,
     },
+    /// The rules of access control were not changed or shown.
+    #[error(transparent)]
+    Access(#[from] AuthError),
     /// An operation of the catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -182,6 +186,7 @@ impl Coded for QueryError {
             Self::Statement(_) => ErrorCode::BadRequest,
             Self::Rights(e) => e.code(),
             Self::Restricted { .. } => ErrorCode::Forbidden,
+            Self::Access(e) => e.code(),
             Self::Catalog(e) => e.code(),
             Self::Read { code, .. } => *code,
             Self::Busy { .. } => ErrorCode::Unavailable,

@@ -5,6 +5,7 @@
 //! the rest: its bytes come through the reader's caches, and deletes of every kind become row selections or masks. A table whose
 //! deletes cannot be applied is an error, never wrong rows. Start reading at [`Engine::prepare`] and [`Engine::run`].
 
+mod access_statement;
 mod adapter;
 mod admission;
 mod arrow_types;

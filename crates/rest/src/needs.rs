@@ -21,8 +21,8 @@ pub(crate) enum Check {
     Server(Required),
     /// Privileges on the warehouse that the path names.
     Warehouse(Required),
-    /// Privileges on the namespace that the path names.
-    Namespace(Required),
+    /// The caller sees the namespace that the path names, or something in it. Holds the need, for the documentation.
+    Namespace(&'static str),
     /// Privileges on the table that the path names.
     Table(Required),
     /// Privileges on the view that the path names.
@@ -40,10 +40,9 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (required, thing) = match self {
             Self::Open => return f.write_str("nothing"),
-            Self::Catalog(text) | Self::Handler(text) | Self::Filtered(text) => return f.write_str(text),
+            Self::Namespace(text) | Self::Catalog(text) | Self::Handler(text) | Self::Filtered(text) => return f.write_str(text),
             Self::Server(required) => (required, "server"),
             Self::Warehouse(required) => (required, "warehouse"),
-            Self::Namespace(required) => (required, "namespace"),
             Self::Table(required) => (required, "table"),
             Self::View(required) => (required, "view"),
         };
@@ -100,16 +99,24 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "POST /v1/{prefix}/namespaces",
         Check::Catalog(
             "`CREATE_NAMESPACE` on the innermost namespace around it, or the warehouse; there also \
-             `CHOOSE_LOCATION` for a location, and `SET_PROTECTED` for protected properties",
+             `CHOOSE_LOCATION` for a location, `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),
-    needs("loadNamespaceMetadata", "GET /v1/{prefix}/namespaces/{namespace}", Check::Namespace(READ_METADATA)),
-    needs("namespaceExists", "HEAD /v1/{prefix}/namespaces/{namespace}", Check::Namespace(SEE)),
+    needs(
+        "loadNamespaceMetadata",
+        "GET /v1/{prefix}/namespaces/{namespace}",
+        Check::Namespace("to see the namespace or something in it; `READ_METADATA` on the namespace for its properties"),
+    ),
+    needs(
+        "namespaceExists",
+        "HEAD /v1/{prefix}/namespaces/{namespace}",
+        Check::Namespace("to see the namespace or something in it"),
+    ),
     needs("dropNamespace", "DELETE /v1/{prefix}/namespaces/{namespace}", Check::Catalog("`DROP` on the namespace")),
     needs(
         "updateProperties",
         "POST /v1/{prefix}/namespaces/{namespace}/properties",
-        Check::Catalog("`SET_PROPERTIES`, `SET_PROTECTED` or `CHOOSE_LOCATION` on the namespace, by key"),
+        Check::Catalog("`SET_PROPERTIES`, `SET_PROTECTED`, `SET_POLICY` or `CHOOSE_LOCATION` on the namespace, by key"),
     ),
     needs(
         "listTables",
@@ -120,8 +127,8 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "createTable",
         "POST /v1/{prefix}/namespaces/{namespace}/tables",
         Check::Catalog(
-            "`CREATE_TABLE` on the namespace; `CHOOSE_LOCATION` for a location or a path property, and \
-             `SET_PROTECTED` for protected properties",
+            "`CREATE_TABLE` on the namespace; `CHOOSE_LOCATION` for a location or a path property, \
+             `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),
     needs("loadTable", "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}", Check::Table(READ_METADATA)),
@@ -168,8 +175,8 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "createView",
         "POST /v1/{prefix}/namespaces/{namespace}/views",
         Check::Catalog(
-            "`CREATE_VIEW` on the namespace; `CHOOSE_LOCATION` for a location or a path property, and \
-             `SET_PROTECTED` for protected properties",
+            "`CREATE_VIEW` on the namespace; `CHOOSE_LOCATION` for a location or a path property, \
+             `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),
     needs("loadView", "GET /v1/{prefix}/namespaces/{namespace}/views/{view}", Check::View(READ_METADATA)),
@@ -387,6 +394,22 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs("pageUndoJob", "POST /warehouses/{warehouse}/jobs/{job}/undo", Check::Handler("as `undoJob`")),
     needs("pageQuarantine", "GET /quarantine", Check::Server(MONITOR)),
     needs("pageQueries", "GET /queries", Check::Filtered("as `listQueries`")),
+    needs(
+        "pageAccess",
+        "GET /access",
+        Check::Filtered(
+            "lists roles and all grants with `MANAGE_ACCESS` on the server; the grants on the thing that is named as \
+             `listGrants`; explains as `explainAccess`",
+        ),
+    ),
+    needs(
+        "pageChangeAccess",
+        "POST /access",
+        Check::Handler(
+            "as the operation of its form: `createRole`, `dropRole`, `addMember`, `removeMember`, `addGrant`, \
+             `removeGrant`",
+        ),
+    ),
     needs("pageTable", "GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", Check::Table(READ_METADATA)),
     needs("pageLogOut", "POST /logout", Check::Open),
 ];

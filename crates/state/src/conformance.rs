@@ -25,8 +25,8 @@ use crate::conformance_identities::{
 };
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
-    AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobEnd, JobLogLine, JobState, NamespaceRow, NewEvent,
-    NewJob, NewQuarantine, NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop,
+    AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobAsker, JobEnd, JobLogLine, JobState, NamespaceRow,
+    NewEvent, NewJob, NewQuarantine, NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop,
     State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
@@ -289,6 +289,7 @@ fn job(table: TableId, key: Option<&str>, priority: i64) -> NewJob {
         table_name: "n.t".into(),
         kind: "compact",
         principal: "p".into(),
+        asker: Some(JobAsker::Client { name: "p".into() }),
         reason: "asked for".into(),
         key: key.map(str::to_owned),
         request: serde_json::json!({"compact": {}}),
@@ -318,6 +319,7 @@ async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first(st
     assert!(state.jobs().take(&[warehouse.id + 1]).await.expect("asked").is_none(), "not of this warehouse");
     let taken = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.attempts, taken.state), (high.id, 1, JobState::Running));
+    assert_eq!(taken.asker, high.asker);
     let next = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!(next.id, low.id, "a job of the table of the one before is running");
     assert!(state.jobs().take(&[warehouse.id]).await.expect("asked").is_none());

@@ -48,7 +48,7 @@ pub use database::Database;
 use database::PoolUse;
 pub use error::StateError;
 pub use fleet::{AssessmentFailure, DamagedFile, Fleet, HealthPoint, HealthRow, TableUsage, USAGE_DAYS};
-pub use jobs::{Job, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
+pub use jobs::{Job, JobAsker, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
 pub use namespaces::{NamespaceRow, Namespaces};
 pub use outbox::{
     AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData,

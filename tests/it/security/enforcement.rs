@@ -1,7 +1,8 @@
 //! Access control: hidden names, lists, transactions, renames, appends, owners, future grants, and the mode report.
 
-use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, SecurableKind};
+use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, Securable, SecurableKind};
 use esker_tests::{AccessTest, TestTable};
+use esker_types::NamespaceName;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -134,6 +135,35 @@ async fn pages_are_full_however_many_tables_are_hidden_between() {
     assert!(namespaces.contains("\"namespaces\":[]"), "{namespaces}");
     let (_, fleet) = test.send(&bi, Method::GET, "/api/v1/tables", None).await;
     assert_eq!(fleet, "[]", "seen without READ_METADATA");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_can_be_loaded_if_something_in_it_is_seen() {
+    let test = started().await;
+    test.create_table("n", "t").await;
+    let parent = "/v1/default/namespaces/p";
+    for levels in [json!(["p"]), json!(["p", "q"])] {
+        test.app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": levels}))).await;
+    }
+    let bi = test.client("bi").await;
+    let load = async |path: &str| test.send(&bi, Method::GET, path, None).await;
+    let exists = async |path: &str| test.status(&bi, Method::HEAD, path, None).await;
+    let absent = load("/v1/default/namespaces/m").await;
+    assert_eq!((absent.0, absent.1.replace(": m", ": n")), load(NAMESPACE).await);
+    assert_eq!((exists(NAMESPACE).await, exists(parent).await), (404, 404));
+
+    test.grant("bi", test.table("n.t").await, Privilege::List.into()).await;
+    let (status, body) = load(NAMESPACE).await;
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, body), (200, json!({"namespace": ["n"], "properties": {}})));
+    assert_eq!((exists(NAMESPACE).await, exists(parent).await), (204, 404));
+    test.grant("bi", test.namespace("n"), Privilege::ReadMetadata.into()).await;
+    assert!(load(NAMESPACE).await.1.contains("\"location\""), "who reads its metadata gets the properties");
+
+    let namespace = NamespaceName::new(["p", "q"].map(str::to_owned).to_vec()).expect("a name");
+    let inner = Securable::Namespace { warehouse: test.app.catalog().warehouse().id, namespace };
+    test.grant("bi", inner, Privilege::List.into()).await;
+    assert_eq!((load(parent).await.0, exists(parent).await), (200, 204), "a namespace in it is seen");
 }
 
 #[tokio::test(flavor = "multi_thread")]

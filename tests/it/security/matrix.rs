@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 const ROLES: [&str; 7] = ["nobody", "lister", "reader", "inserter", "writer", "owner", "maintainer"];
 
 /// Requests that only the web page has.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "GET /",
     "GET /jobs",
     "GET /jobs/{job}",
@@ -26,6 +26,8 @@ const PAGES: [&str; 9] = [
     "POST /warehouses/{warehouse}/jobs/{job}/undo",
     "GET /quarantine",
     "GET /queries",
+    "GET /access",
+    "POST /access",
     "GET /warehouses/{warehouse}/namespaces/{namespace}/tables/{table}",
     "POST /logout",
 ];
@@ -247,7 +249,9 @@ async fn status(test: &AccessTest, client: &Client, request: &str, token: Option
     if let Some(token) = token {
         sent = sent.bearer_auth(token);
     }
-    if let Some(body) = fresh.body(request) {
+    if request == "POST /access" {
+        sent = sent.body(format!("action=create-role&role={}", fresh.namespace));
+    } else if let Some(body) = fresh.body(request) {
         sent = sent.json(&body);
     }
     sent.send().await.expect("an answer").status().as_u16()

@@ -3,7 +3,9 @@
 mod access;
 mod credentials;
 mod enforcement;
+mod grants_sql;
 mod hosts;
+mod jobs;
 mod lessons;
 mod matrix;
 mod oidc;
@@ -15,6 +17,7 @@ mod read_restrictions;
 mod redaction;
 mod restricted_sql;
 mod restrictions;
+mod rules_sql;
 mod signing;
 mod sql;
 mod tls;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use esker_access::{AccessMode, Member};
 use esker_auth::token_hash;
 use esker_state::{NewToken, PageSession};
 use esker_tests::{TOKEN, TestApp};
@@ -131,6 +132,74 @@ async fn a_form_needs_the_secret_of_its_session() {
     let request = request.header("cookie", format!("esker={}", browser.cookies["esker"])).header("sec-fetch-site", "cross-site");
     assert_eq!(request.send().await.expect("an answer").status(), 403, "the right secret from another site");
     assert!(browser.is_known().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_manages_access_changes_roles_and_grants_on_the_page() {
+    let app = TestApp::start().await;
+    app.table().await;
+    app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let mut browser = Browser::of(&app);
+    browser.log_in(TOKEN).await;
+    let page = browser.get("/access").await;
+    assert!(page.text.contains("Access control is <b>on</b>") && page.text.contains("esker:break-glass"), "{}", page.text);
+    let csrf = page.csrf();
+    let mut sent = async |form: &str| browser.post("/access", &format!("csrf={csrf}&{form}")).await;
+    for form in [
+        "action=create-role&role=readers",
+        "action=add-member&role=readers&member=client%3Abi",
+        "action=grant&privileges=SELECT&on=table+default.n.t&to=role%3Areaders",
+    ] {
+        let done = sent(form).await;
+        assert_eq!((done.status, done.header("location")), (303, "/access"), "{form}: {}", done.text);
+    }
+    assert_eq!(sent("action=grant&privileges=SELECT&on=table+default.n.x&to=role%3Areaders").await.status, 404);
+    assert_eq!(sent("action=add-member&role=readers&member=bi").await.status, 400);
+    assert_eq!(sent("action=nothing").await.status, 400);
+    let page = browser.get("/access?on=table+default.n.t&who=client%3Abi&privileges=DROP&of=table+default.n.t").await;
+    for part in ["<code>client:bi</code>", "LIST, READ_METADATA, READ_DATA", "table default.n.t", "refused: no rule gives DROP"] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+
+    // The secret counts for the fields as well: a form of another site changes nothing.
+    for form in ["action=drop-role&role=readers", "csrf=wrong&action=drop-role&role=readers"] {
+        assert_eq!(browser.post("/access", form).await.status, 403);
+    }
+    let grants = app.server.access().grants().await.expect("grants");
+    let id = grants.iter().find(|stored| stored.row.to == Member::role("readers")).expect("a grant").row.id.clone();
+    let removed = browser.post("/access", &format!("csrf={csrf}&action=remove-grant&id={id}&back=table+default.n.t")).await;
+    assert_eq!((removed.status, removed.header("location")), (303, "/access?on=table%20default%2En%2Et"));
+    for form in ["action=remove-member&role=readers&member=client%3Abi", "action=drop-role&role=readers"] {
+        assert_eq!(browser.post("/access", &format!("csrf={csrf}&{form}")).await.status, 303, "{form}");
+    }
+    assert!(!browser.get("/access").await.text.contains("<code>readers</code>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_manages_nothing_sees_themselves_and_changes_nothing_on_the_page() {
+    let app = TestApp::start().await;
+    app.table().await;
+    app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let (_, token) = super::make_token(&app, "bi").await;
+    let mut browser = Browser::of(&app);
+    browser.log_in(&token).await;
+    let page = browser.get("/access").await;
+    assert!(page.status == 200 && page.text.contains("<code>bi</code>"), "{}", page.text);
+    assert!(!page.text.contains("esker:admin") && !page.text.contains("New role"), "{}", page.text);
+    let (hidden, missing) = (browser.get("/access?on=table+default.n.t").await, browser.get("/access?on=table+default.n.x").await);
+    assert!(missing.text.contains("Table does not exist: n.x"), "{}", missing.text);
+    assert_eq!(hidden.text.replace("default.n.t", "default.n.x").replace(": n.t", ": n.x"), missing.text);
+    let csrf = page.csrf();
+    for form in [
+        "action=create-role&role=mine",
+        "action=drop-role&role=mine",
+        "action=add-member&role=esker%3Aadmin&member=client%3Abi",
+        "action=remove-member&role=esker%3Aadmin&member=client%3Aadmin",
+        "action=grant&privileges=LIST&on=server&to=client%3Abi",
+        "action=revoke&privileges=LIST&on=server&to=client%3Abi",
+    ] {
+        assert_eq!(browser.post("/access", &format!("csrf={csrf}&{form}")).await.status, 403, "{form}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

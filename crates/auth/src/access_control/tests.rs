@@ -1,9 +1,10 @@
 //! Changes of the rules, and how soon each handle sees them.
 
-use esker_access::{EVERYONE, Need, ResourcePath, RightsError, Unrecorded};
+use esker_access::{EVERYONE, Unrecorded};
 use esker_state::Database;
 
 use super::*;
+use crate::GrantOrder;
 
 /// Opens the database of a directory. Each handle is a server of its own.
 async fn open(dir: &tempfile::TempDir) -> (State, AccessControl) {
@@ -175,6 +176,69 @@ async fn a_principal_of_an_emergency_may_do_everything_and_nobody_else_becomes_o
     let members = access.members().await.expect("listed").into_iter().filter(|stored| stored.row.role == BREAK_GLASS);
     let members: Vec<_> = members.map(|stored| (stored.row.member, stored.created_by)).collect();
     assert_eq!(members, [(Member::client(second.principal), MACHINE.to_owned())]);
+    state.close().await;
+}
+
+#[tokio::test]
+async fn without_enforcement_only_who_manages_access_changes_the_rules_once_somebody_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    for name in ["root", "etl"] {
+        make_client(&state, name).await;
+    }
+    let etl = client(&access, "etl").await;
+    access.change(&etl, vec![role("readers")]).await.expect("nobody manages access yet");
+    access.change(&etl, vec![member(ADMIN, "without-a-token")]).await.expect("a client without a token manages nothing");
+    access.change(&etl, vec![member(ADMIN, "root")]).await.expect("the first administrator");
+    let refused_to_change = async || {
+        let etl = client(&access, "etl").await;
+        for changes in [vec![member(ADMIN, "etl")], vec![mode(AccessMode::Off), role("mine")]] {
+            let refused = access.change(&etl, changes).await.expect_err("refused");
+            assert!(refused.to_string().starts_with("etl lacks MANAGE_ACCESS on the server"), "{refused}");
+        }
+    };
+    refused_to_change().await;
+
+    let on = Securable::Server;
+    let order = |privileges| GrantOrder {
+        to: Member::client("etl"),
+        privileges,
+        on: &on,
+        path: ResourcePath::SERVER,
+        future: None,
+    };
+    let refused = access.grant(&etl, order("LIST, MANAGE_GRANTS")).await.expect_err("refused").to_string();
+    assert!(refused.starts_with("etl lacks LIST, MANAGE_GRANTS on the server"), "{refused}");
+    let root = client(&access, "root").await;
+    let given = access.grant(&root, order("LIST, MANAGE_GRANTS")).await.expect("granted");
+    assert_eq!(given.privileges, PrivilegeSet::of(&[Privilege::List, Privilege::ManageGrants]));
+    access.revoke(&etl, order("LIST")).await.expect("who manages the grants revokes what they have there");
+    let refused = access.grant(&etl, order("DROP")).await.expect_err("refused").to_string();
+    assert!(refused.starts_with("etl lacks DROP on the server"), "{refused}");
+
+    change(&access, vec![mode(AccessMode::Report)]).await.expect("root manages access");
+    refused_to_change().await;
+    state.close().await;
+}
+
+#[tokio::test]
+async fn the_answer_about_a_hidden_thing_does_not_depend_on_the_privileges() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    make_client(&state, "root").await;
+    change(&access, vec![member(ADMIN, "root"), mode(AccessMode::On)]).await.expect("changed");
+    let bi = client(&access, "bi").await;
+    let on = Securable::Warehouse { warehouse: 1 };
+    for privileges in ["ALL", "LIST", "no-privilege", "MANAGE_ACCESS"] {
+        let path = ResourcePath::warehouse(1, "lake");
+        let order = || GrantOrder { to: Member::client("bi"), privileges, on: &on, path, future: None };
+        for refused in [
+            access.grant(&bi, order()).await.expect_err("refused"),
+            access.revoke(&bi, order()).await.expect_err("refused"),
+        ] {
+            assert_eq!(refused.to_string(), "warehouse lake does not exist", "{privileges}");
+        }
+    }
     state.close().await;
 }
 

@@ -78,10 +78,10 @@ impl Parts {
         // The engine resolves names without a catalog in the first warehouse: the one called `default`, if there is one.
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
-        let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
+        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
+        let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?.with_access(access.clone());
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(config.auth.providers()?);
-        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
         Ok(Self { auth, access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod compatibility;
+mod askers;
 mod external;
 mod kinds;
 mod queue;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_catalog::{Actor, Catalog, LoadedTable};
 use esker_read::Reader;
-use esker_state::{NewJob, StateError};
+use esker_state::{JobAsker, NewJob, StateError};
 use esker_types::{JobId, Millis, Principal, TableId, TableName, now_ms};
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -27,6 +28,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::context::{JobContext, JobLimits, Progress};
 use crate::{MaintenanceError, Result};
+pub use askers::JobAuthorities;
 pub use external::ExternalJob;
 pub(crate) use kinds::undo_work;
 pub use kinds::{JobOptions, JobRequest, KindView, command, describe_outcome, describe_preview, kind_view};
@@ -54,6 +56,8 @@ pub struct JobSpec {
     pub request: JobRequest,
     /// The principal that asks for the job.
     pub principal: String,
+    /// The identity whose rights are asked again when the job begins; `None` for a job of Esker's own.
+    pub asker: Option<JobAsker>,
     /// The reason of the job, for people.
     pub reason: String,
     /// Idempotency key: a second job with the same key in the warehouse is the first one.
@@ -68,10 +72,11 @@ pub struct JobSpec {
 
 impl JobSpec {
     /// Returns a job that a principal asks for, due at once and without a key.
-    pub fn manual(request: JobRequest, principal: &Principal) -> Self {
+    pub fn manual(request: JobRequest, principal: &Principal, asker: JobAsker) -> Self {
+        let (principal, asker) = (principal.to_string(), Some(asker));
         let reason = format!("asked for by {principal}");
         let (key, predicted) = (None, None);
-        Self { request, principal: principal.to_string(), reason, key, priority: PRIORITY_MANUAL, due_ms: 0, predicted }
+        Self { request, principal, asker, reason, key, priority: PRIORITY_MANUAL, due_ms: 0, predicted }
     }
 }
 
@@ -215,6 +220,7 @@ impl Maintenance {
             table_name: name.to_string(),
             kind: order.request.kind().as_str(),
             principal: order.principal,
+            asker: order.asker,
             reason: order.reason,
             key: order.key,
             request: order.request.json(),

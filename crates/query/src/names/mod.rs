@@ -77,7 +77,7 @@ impl NameListing {
 }
 
 /// The tables that a statement was planned on. The content is `None` if the statement names anything else.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct LookedUpTables(Arc<Mutex<Option<Vec<SeenTable>>>>);
 
 /// A table that was looked up: the index of its warehouse, its name, and the location of its metadata file.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::http::StatusCode;
+use esker_access::{Privilege, Required};
 use esker_catalog::{Catalog, PropertyChange};
 use esker_state::NamespaceRow;
 use esker_types::{NamespaceName, or_default};
@@ -14,6 +15,9 @@ use super::paging::Paging;
 use crate::ApiError;
 use crate::access::RequestAccess;
 use crate::extract::{InNamespace, InWarehouse, JsonBody, QueryParams, RequestActor, parse_namespace};
+
+/// What the properties of a namespace need on it.
+const READ_METADATA: Required = Required::privilege(Privilege::ReadMetadata);
 
 /// The parameters of the list of namespaces.
 #[derive(Debug, Deserialize)]
@@ -77,7 +81,7 @@ pub(crate) async fn create(
     Ok(body(warehouse.catalog(), row))
 }
 
-/// Returns a namespace with its properties.
+/// Returns a namespace with its properties, if the caller may read them. Without that right there are none.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}`. Spec: REST `loadNamespaceMetadata`.
 pub(crate) async fn load(
@@ -85,8 +89,10 @@ pub(crate) async fn load(
     caller: RequestAccess,
     InNamespace(name): InNamespace,
 ) -> Result<Json<NamespaceBody>, ApiError> {
-    let row = caller.namespace(warehouse.catalog(), &name).await?;
-    Ok(body(warehouse.catalog(), row))
+    let catalog = warehouse.catalog();
+    let row = caller.namespace(catalog, &name).await?;
+    let reads = caller.quiet_authority().has(&catalog.namespace_path(&row.name.key()), READ_METADATA);
+    Ok(if reads { body(catalog, row) } else { Json(NamespaceBody { namespace: row.name, properties: BTreeMap::new() }) })
 }
 
 /// Checks that a namespace exists.

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Need, Needs, Privilege, Required, ResourcePath, RightsError};
-use esker_catalog::needs::to_read_job;
+use esker_catalog::needs::{to_read_job, to_run_job};
 use esker_catalog::{Authority, Catalog, Overview};
 use esker_maintenance::Maintenance;
 use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
-use esker_types::{ErrorCode, JobId, JobKind};
+use esker_types::{ErrorCode, JobId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -143,11 +143,6 @@ fn on_job<T>(catalog: &Catalog, table: Option<&TabularRow>, of: impl FnOnce(&Res
     }
 }
 
-/// Returns the privilege on the table to start, cancel or undo a job of a kind.
-pub(crate) fn privilege_to_run(kind: &str) -> Privilege {
-    if kind == JobKind::Erase.as_str() { Privilege::Erase } else { Privilege::Maintain }
-}
-
 /// Finds a job that the caller may read.
 ///
 /// # Errors
@@ -193,7 +188,7 @@ async fn check_job(app: &App, caller: &RequestAccess, (id, job): (&str, &Job), o
     let authority = caller.authority();
     let required = match of {
         JobUse::Read => to_read_job(&job.kind),
-        JobUse::Change => Required::privilege(privilege_to_run(&job.kind)),
+        JobUse::Change => to_run_job(&job.kind),
     };
     let monitor = Need::new(ResourcePath::SERVER, Privilege::Monitor);
     let check = |on: &ResourcePath<'_>| {

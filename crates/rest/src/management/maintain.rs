@@ -9,8 +9,8 @@ use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use esker_access::Required;
 use esker_catalog::deletion::{self, Swept};
+use esker_catalog::needs::to_run_job;
 use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, UndoOutcome, kind_view};
 use esker_state::{QuarantineState, QuarantinedFile};
 use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
@@ -122,7 +122,7 @@ pub(crate) async fn start(
     RequestedJob(mut request): RequestedJob,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    let required = Required::privilege(jobs::privilege_to_run(request.kind().as_str()));
+    let required = to_run_job(request.kind().as_str());
     let row = catalog.permitted_table(&name, required, &caller.authority()).await?;
     if query.dry_run {
         return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
@@ -135,7 +135,7 @@ pub(crate) async fn start(
     if let JobRequest::Compact(options) = &mut request {
         options.spark_over_bytes = options.spark_over_bytes.or(policy.spark_over_bytes);
     }
-    let spec = JobSpec::manual(request, caller.principal());
+    let spec = JobSpec::manual(request, caller.principal(), caller.identity().into());
     let priority = query.priority.unwrap_or(spec.priority);
     let reason = query.reason.unwrap_or_else(|| spec.reason.clone());
     let job_id = warehouse.0.start(&name, JobSpec { key, priority, reason, ..spec }).await?;

@@ -24,6 +24,8 @@ use utoipa_axum::routes;
 use crate::{App, openapi};
 
 pub use access::opa::OpaOptions;
+pub(crate) use access::explain::explain_to;
+pub(crate) use access::{find_securable, thing_of_grant};
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
 pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, log_to_read, seen_jobs, view as view_job};

@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`router`].
 
+mod access;
 mod charts;
 mod fleet;
 mod jobs;
@@ -42,6 +43,7 @@ pub(crate) fn router(app: &App) -> Router<App> {
         .route("/warehouses/{warehouse}/jobs/{job}/undo", post(jobs::undo))
         .route("/quarantine", get(quarantine::show))
         .route("/queries", get(queries::show))
+        .route("/access", get(access::show).post(access::change))
         .route("/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}", get(table::show))
         .route("/logout", post(login::log_out))
         .method_not_allowed_fallback(wrong_method)
@@ -60,7 +62,7 @@ fn page(visitor: &Visitor, title: &str, content: &Markup) -> Markup {
     let navigation = html! {
         nav aria-label="Pages" {
             a href="/" { "Tables" } " " a href="/jobs" { "Jobs" } " " a href="/quarantine" { "Quarantine" } " "
-            a href="/queries" { "Queries" }
+            a href="/queries" { "Queries" } " " a href="/access" { "Access" }
         }
         (visitor.log_out_form())
     };

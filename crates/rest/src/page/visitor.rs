@@ -153,18 +153,20 @@ struct CsrfField {
 
 /// Refuses a form that does not repeat the secret of its reader. It stands in front of every route of the page.
 ///
-/// The forms have no other fields, so the handlers get no body.
+/// The handlers get the form as it was sent.
 pub(super) async fn check_form(request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let expected = request.extensions().get::<Visitor>().and_then(|visitor| visitor.csrf.clone());
     let Some(expected) = expected.filter(|_| !reads) else { return next.run(request).await };
     let (parts, body) = request.into_parts();
     let shown = match to_bytes(body, MAX_FORM_BYTES).await {
-        Ok(bytes) => parse_form::<CsrfField>(&bytes),
+        Ok(bytes) => parse_form::<CsrfField>(&bytes).map(|field| (field, bytes)),
         Err(_) => Err(ApiError::new(ErrorCode::TooLarge, format!("the form has more than {MAX_FORM_BYTES} bytes"))),
     };
     match shown {
-        Ok(field) if is_same_secret(&field.csrf, &expected) => next.run(Request::from_parts(parts, Body::empty())).await,
+        Ok((field, bytes)) if is_same_secret(&field.csrf, &expected) => {
+            next.run(Request::from_parts(parts, Body::from(bytes))).await
+        }
         Ok(_) => {
             let what = "the form is not of this session; open its page again";
             ApiError::new(ErrorCode::Forbidden, what).into_response()

@@ -17,6 +17,7 @@
 //!
 //! One job at a time runs on a table. Succeeded, failed and cancelled are final; an undo is a record of its own (`undos.rs`).
 
+mod asker;
 mod external;
 mod queue;
 mod undos;
@@ -27,6 +28,7 @@ use serde_json::Value;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+pub use self::asker::JobAsker;
 pub use self::queue::{JobEnd, JobNotifications, NewJob};
 pub use self::undos::UNDO;
 use crate::batch::{ROWS, values};
@@ -88,6 +90,9 @@ pub struct Job {
     pub kind: String,
     /// The principal that requested the job.
     pub principal: String,
+    /// The identity that requested the job. `None` for a job of Esker's own, and for one of an earlier release.
+    #[serde(skip)]
+    pub asker: Option<JobAsker>,
     /// The reason for the job, for people.
     pub reason: String,
     /// The request, as JSON.
@@ -160,7 +165,7 @@ pub struct JobFilter {
 
 /// The columns that [`job_row`] reads.
 pub(crate) const COLUMNS: &str = "id, warehouse_id, table_id, table_name, kind, principal, reason, request, priority, state, due_ms, attempts, \
-     worker_losses, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms, \
+     worker_losses, instance, engine, worker, lease_ms, plan, earlier_plans, done, total, cancelled_by, outcome, error, predicted, measured, created_ms, started_ms, finished_ms, asker, \
      (SELECT undo.id FROM job undo WHERE undo.warehouse_id = job.warehouse_id AND undo.key = 'undo/' || job.id) AS undone_by";
 
 /// Reads a column of JSON. `None` for null.
@@ -189,6 +194,7 @@ pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
         table: row.try_get("table_name")?,
         kind: row.try_get("kind")?,
         principal: row.try_get("principal")?,
+        asker: value(row, "asker")?.map(serde_json::from_value).transpose()?,
         reason: row.try_get("reason")?,
         request: value(row, "request")?.unwrap_or_default(),
         priority: row.try_get("priority")?,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
-use super::{COLUMNS, Jobs, job_row};
+use super::{COLUMNS, JobAsker, Jobs, job_row};
 use crate::batch::{ROWS, placeholders};
 use crate::{Database, EventData, Job, JobEventData, JobLogLine, JobState, NewEvent, Outbox, Result, StateError, Warehouse};
 
@@ -33,6 +33,8 @@ pub struct NewJob {
     pub kind: &'static str,
     /// The principal that requests the job.
     pub principal: String,
+    /// The identity that requests the job; `None` for a job of Esker's own.
+    pub asker: Option<JobAsker>,
     /// The reason for the job, for people.
     pub reason: String,
     /// The idempotency key, unique in the warehouse. The same key gives the same job.
@@ -83,6 +85,7 @@ impl Jobs<'_> {
     /// [`Corrupt`](StateError::Corrupt) if the record of that job can't be read. Returns [`Fenced`](StateError::Fenced) if the
     /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn enqueue(self, warehouse: Warehouse, job: &NewJob) -> Result<JobId> {
+        let asker = job.asker.as_ref().map(serde_json::to_string).transpose()?;
         let mut tx = self.state.begin().await?;
         if let Some(key) = &job.key {
             let known = sqlx::query("SELECT id, table_id, kind, request FROM job WHERE warehouse_id = $1 AND key = $2");
@@ -97,8 +100,8 @@ impl Jobs<'_> {
         }
         sqlx::query(
             "INSERT INTO job (id, warehouse_id, table_id, table_name, kind, principal, reason, key, request, priority, state, due_ms,
-                              predicted, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', $11, $12, $13)",
+                              predicted, created_ms, asker)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'queued', $11, $12, $13, $14)",
         )
         .bind(job.id.to_string())
         .bind(warehouse.id)
@@ -113,6 +116,7 @@ impl Jobs<'_> {
         .bind(job.due_ms)
         .bind(job.predicted.as_ref().map(Value::to_string))
         .bind(now_ms())
+        .bind(asker)
         .execute(&mut *tx)
         .await?;
         self.notify(&mut tx).await?;

@@ -8,10 +8,12 @@ use esker_access::{
     AccessExplanation, AccessMode, Caller, Identity, Member, Need, Privilege, PrivilegeSet, RequestFacts, Required, RightsError,
     Securable, Subject, parse_privileges,
 };
+use esker_auth::AccessControl;
+use esker_catalog::NamedSecurable;
 use serde::{Deserialize, Serialize};
 
 use super::grants::GrantView;
-use super::names::Found;
+use super::load_named_table;
 use super::restrictions::OwnRestrictions;
 use crate::extract::{QueryParams, RequestCaller};
 use crate::openapi::ReadErrors;
@@ -110,36 +112,53 @@ pub(crate) async fn explain(
     RequestCaller(caller): RequestCaller,
     QueryParams(ExplainQuery { who, privileges, on }): QueryParams<ExplainQuery>,
 ) -> Result<Json<AccessExplanation>, ApiError> {
-    let subject = subject_of(&app, &caller, who.as_deref()).await?;
-    let found = find(&app, on.as_deref()).await?;
+    explain_to(&app, &caller, who.as_deref(), privileges.as_deref(), on.as_deref()).await.map(Json)
+}
+
+/// Explains to a caller what a principal may do with a thing; without privileges, if the principal sees it.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::BadRequest`](esker_types::ErrorCode::BadRequest) if a text can't be read, the error of a missing thing if
+/// the caller does not see it, and [`ErrorCode::Forbidden`](esker_types::ErrorCode::Forbidden) if the caller may not ask about the
+/// principal.
+pub(crate) async fn explain_to(
+    app: &App,
+    caller: &Caller,
+    who: Option<&str>,
+    privileges: Option<&str>,
+    on: Option<&str>,
+) -> Result<AccessExplanation, ApiError> {
+    let subject = subject_of(app, caller, who).await?;
+    let found = find(app, on).await?;
     if Arc::ptr_eq(&subject, caller.subject()) {
-        require_to_see(&caller, &found)?;
+        require_to_see(caller, &found)?;
     }
     let required = match privileges {
-        Some(text) => Required::all(parse_privileges(&text, found.securable.kind(), PrivilegeSet::ALL)?),
+        Some(text) => Required::all(parse_privileges(text, found.securable.kind(), PrivilegeSet::ALL)?),
         None => Required::NOTHING,
     };
-    Ok(Json(subject.explain(&found.path(), required)))
+    Ok(subject.explain(&found.path(), required))
 }
 
 /// Describes the restrictions of the caller on a table whose schema it may read.
-async fn own_restrictions(app: &App, caller: &Caller, found: &Found) -> Result<Option<OwnRestrictions>, ApiError> {
+async fn own_restrictions(app: &App, caller: &Caller, found: &NamedSecurable) -> Result<Option<OwnRestrictions>, ApiError> {
     let Securable::Table { table } = &found.securable else { return Ok(None) };
     let Some(restrictions) = caller.restrictions(*table) else { return Ok(None) };
     if !caller.subject().effective(&found.path()).has(Privilege::ReadMetadata) {
         return Ok(None);
     }
-    let table = found.load_table(app).await?;
+    let table = load_named_table(app, found).await?;
     Ok(table.map(|table| OwnRestrictions::of(&restrictions, table.metadata.current_schema())))
 }
 
 /// Finds the thing that a request is about: the server, if it names none.
-async fn find(app: &App, on: Option<&str>) -> Result<Found, ApiError> {
-    Found::by_name(app, on.unwrap_or("server")).await
+async fn find(app: &App, on: Option<&str>) -> Result<NamedSecurable, ApiError> {
+    super::find_securable(app, on.unwrap_or("server")).await
 }
 
 /// Checks that the caller may know that a thing exists. Otherwise an explanation would tell.
-fn require_to_see(caller: &Caller, found: &Found) -> Result<(), ApiError> {
+fn require_to_see(caller: &Caller, found: &NamedSecurable) -> Result<(), ApiError> {
     Ok(caller.require(&Need { on: found.path(), required: Required::NOTHING })?)
 }
 
@@ -161,6 +180,6 @@ async fn subject_of(app: &App, caller: &Caller, who: Option<&str>) -> Result<Arc
     if identity.principal() == own.identity().principal() {
         return Ok(own.clone());
     }
-    super::require_manager(caller)?;
+    AccessControl::require_manager(caller)?;
     Ok(app.access().caller(identity, RequestFacts::default()).await?.subject().clone())
 }

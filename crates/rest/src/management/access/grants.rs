@@ -4,16 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use esker_access::{
-    Caller, GrantRow, Member, Need, Needs, Privilege, PrivilegeSet, ResourcePath, RightsError, RuleChange, Securable,
-    SecurableKind, parse_privileges,
-};
+use esker_access::{GrantRow, Member, PrivilegeSet, Securable, SecurableKind};
+use esker_auth::GrantOrder;
 use esker_state::StoredGrant;
 use esker_types::{Millis, now_ms};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::names::Found;
+use super::{find_securable, thing_of_grant};
 use crate::extract::{InGrant, JsonBody, QueryParams, RequestCaller};
 use crate::openapi::{ChangeErrors, ReadErrors};
 use crate::{ApiError, App};
@@ -69,16 +66,11 @@ pub(crate) struct GrantsQuery {
 impl GrantView {
     /// Describes a grant, with the name of its thing.
     pub(super) fn of(app: &App, stored: StoredGrant) -> Self {
-        let on_name = Found::of_grant(app, &stored).map(|found| found.text());
+        let on_name = thing_of_grant(app, &stored).map(|found| found.text());
         let StoredGrant { row, copied_from, created_by, created_ms, .. } = stored;
         let GrantRow { id, to, on, privileges, future } = row;
         Self { id, to, on, on_name, privileges, future, copied_from, created_by, created_ms }
     }
-}
-
-/// Checks that the caller may grant privileges on a thing, and revoke them there.
-fn require_to_grant(caller: &Caller, on: ResourcePath<'_>, privileges: PrivilegeSet) -> Result<(), ApiError> {
-    Ok(caller.require(Needs::AnyOf(&Need::to_grant(on, privileges)))?)
 }
 
 /// Lists the grants.
@@ -99,17 +91,12 @@ pub(crate) async fn list(
 ) -> Result<Json<Vec<GrantView>>, ApiError> {
     let to = to.map(|text| text.parse::<Member>()).transpose()?;
     let on = match on {
-        Some(text) => Some(Found::by_name(&app, &text).await?),
+        Some(text) => Some(find_securable(&app, &text).await?),
         None => None,
     };
-    match &on {
-        Some(found) => require_to_grant(&caller, found.path(), PrivilegeSet::EMPTY)?,
-        None => super::require_manager(&caller)?,
-    }
-    let matches =
-        |grant: &GrantRow| to.as_ref().is_none_or(|to| grant.to == *to) && on.as_ref().is_none_or(|on| grant.on == on.securable);
-    let all = app.access().grants().await?.into_iter().filter(|stored| matches(&stored.row));
-    Ok(Json(all.map(|stored| GrantView::of(&app, stored)).collect()))
+    let on = on.as_ref().map(|found| (&found.securable, found.path()));
+    let all = app.access().listed_grants(&caller, on, to.as_ref()).await?;
+    Ok(Json(all.into_iter().map(|stored| GrantView::of(&app, stored)).collect()))
 }
 
 /// Grants privileges on a thing.
@@ -129,16 +116,11 @@ pub(crate) async fn add(
     JsonBody(request): JsonBody<GrantRequest>,
 ) -> Result<Response, ApiError> {
     let GrantRequest { to, privileges, on, future } = request;
-    let found = Found::by_name(&app, &on).await?;
-    let kind = future.unwrap_or(found.securable.kind());
-    let privileges = parse_privileges(&privileges, kind, caller.subject().effective(&found.path()))?;
-    require_to_grant(&caller, found.path(), privileges)?;
-    let id = Uuid::now_v7().to_string();
-    let grant = GrantRow { id: id.clone(), to: to.clone(), on: found.securable.clone(), privileges, future };
-    app.access().change(&caller, vec![RuleChange::AddGrant { grant }]).await?;
+    let found = find_securable(&app, &on).await?;
+    let order = GrantOrder { to, privileges: &privileges, on: &found.securable, path: found.path(), future };
+    let GrantRow { id, to, on, privileges, future } = app.access().grant(&caller, order).await?;
     let (created_by, created_ms) = (caller.subject().identity().to_string(), now_ms());
     let on_name = Some(found.text());
-    let on = found.securable;
     let view = GrantView { id, to, on, on_name, privileges, future, copied_from: None, created_by, created_ms };
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
@@ -160,16 +142,9 @@ pub(crate) async fn revoke(
     JsonBody(request): JsonBody<GrantRequest>,
 ) -> Result<StatusCode, ApiError> {
     let GrantRequest { to, privileges, on, future } = request;
-    let found = Found::by_name(&app, &on).await?;
-    let subject = caller.subject();
-    let all = match subject.effective(&ResourcePath::SERVER).has(Privilege::ManageAccess) {
-        true => PrivilegeSet::ALL,
-        false => subject.effective(&found.path()),
-    };
-    let privileges = parse_privileges(&privileges, future.unwrap_or(found.securable.kind()), all)?;
-    require_to_grant(&caller, found.path(), privileges)?;
-    let on = found.securable;
-    app.access().change(&caller, vec![RuleChange::Revoke { to, on, future, privileges }]).await?;
+    let found = find_securable(&app, &on).await?;
+    let order = GrantOrder { to, privileges: &privileges, on: &found.securable, path: found.path(), future };
+    app.access().revoke(&caller, order).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -187,12 +162,8 @@ pub(crate) async fn remove(
     RequestCaller(caller): RequestCaller,
     InGrant(id): InGrant,
 ) -> Result<StatusCode, ApiError> {
-    let stored = app.access().grants().await?.into_iter().find(|stored| stored.row.id == id);
-    let stored = stored.ok_or_else(|| RightsError::NoSuchGrant { what: format!("with the id {id}") })?;
-    match Found::of_grant(&app, &stored) {
-        Some(found) => require_to_grant(&caller, found.path(), stored.row.privileges)?,
-        None => super::require_manager(&caller)?,
-    }
-    app.access().change(&caller, vec![RuleChange::RemoveGrant { id }]).await?;
+    let stored = app.access().grant_by_id(&id).await?;
+    let found = thing_of_grant(&app, &stored);
+    app.access().remove_grant(&caller, &stored, found.as_ref().map(|found| found.path())).await?;
     Ok(StatusCode::NO_CONTENT)
 }

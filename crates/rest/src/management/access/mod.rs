@@ -1,18 +1,20 @@
 //! Access control: the mode, the roles with their members, the grants, row filters, column masks, and explanations.
 //!
 //! Whoever manages access on the server may do all of this. Whoever manages the grants of a thing may grant and revoke there what
-//! they have themselves. Start reading at `grants.rs` for grants, and at `names.rs` for how requests name things.
+//! they have themselves: `esker_auth` checks that. Start reading at `grants.rs` for grants.
 
 pub(crate) mod explain;
 pub(crate) mod grants;
-mod names;
 pub(crate) mod opa;
 pub(crate) mod restrictions;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use esker_access::{AccessMode, Caller, Member, Need, Privilege, RESERVED_ROLES, ResourcePath, RightsError, RuleChange};
+use esker_access::{AccessMode, Member, RESERVED_ROLES, RuleChange};
+use esker_catalog::{LoadedTable, NamedSecurable, SecurableName};
+use esker_maintenance::Maintenance;
+use esker_state::{StoredGrant, StoredMember};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -71,11 +73,31 @@ pub(crate) struct MemberView {
     created_ms: Millis,
 }
 
-/// Checks that the caller manages access on the server, where that depends on more than the route.
+/// Finds a thing by the text of a request: `table lake.raw.orders`.
 ///
-/// The layer in `rest/src/access.rs` checks it for the routes of this file, by their rows in `needs.rs`.
-fn require_manager(caller: &Caller) -> Result<(), ApiError> {
-    Ok(caller.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess))?)
+/// # Errors
+///
+/// Returns [`ErrorCode::BadRequest`](esker_types::ErrorCode::BadRequest) if the text names nothing, and the error of the kind if the
+/// thing does not exist.
+pub(crate) async fn find_securable(app: &App, text: &str) -> Result<NamedSecurable, ApiError> {
+    let name = SecurableName::parse(text)?;
+    match name.warehouse() {
+        Some(warehouse) => Ok(NamedSecurable::find(&name, app.warehouse(warehouse)?.catalog()).await?),
+        None => Ok(NamedSecurable::SERVER),
+    }
+}
+
+/// Loads the table that was found; `None` if the thing is no table.
+async fn load_named_table(app: &App, found: &NamedSecurable) -> Result<Option<LoadedTable>, ApiError> {
+    match found.warehouse() {
+        Some(warehouse) => Ok(found.load_table(app.warehouse(warehouse)?.catalog()).await?),
+        None => Ok(None),
+    }
+}
+
+/// Finds the thing of a stored grant; `None` if it is gone, or lies in a warehouse that this server does not have.
+pub(crate) fn thing_of_grant(app: &App, grant: &StoredGrant) -> Option<NamedSecurable> {
+    NamedSecurable::of_grant(grant, app.warehouses().map(Maintenance::catalog))
 }
 
 /// Returns the mode and the version of the rules.
@@ -180,13 +202,12 @@ pub(crate) async fn drop_role(
     responses((status = 200, description = "The members, by kind and name.", body = Vec<MemberView>), ReadErrors)
 )]
 pub(crate) async fn members(State(app): State<App>, InRole(role): InRole) -> Result<Json<Vec<MemberView>>, ApiError> {
-    if !RESERVED_ROLES.contains(&role.as_str()) && !app.access().roles().await?.iter().any(|stored| stored.name == role) {
-        return Err(RightsError::NoSuchRole { name: role }.into());
-    }
-    let all = app.access().members().await?.into_iter().filter(|stored| stored.row.role == role);
-    let view =
-        all.map(|stored| MemberView { member: stored.row.member, created_by: stored.created_by, created_ms: stored.created_ms });
-    Ok(Json(view.collect()))
+    let view = |stored: StoredMember| MemberView {
+        member: stored.row.member,
+        created_by: stored.created_by,
+        created_ms: stored.created_ms,
+    };
+    Ok(Json(app.access().members_of(&role).await?.into_iter().map(view).collect()))
 }
 
 /// Adds a member to a role. A member that the role has already stays.

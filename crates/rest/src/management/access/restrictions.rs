@@ -10,7 +10,7 @@ use esker_access::{
     AccessMode, Caller, ColumnMaskRow, FilterExpr, MaskAction, Member, Need, Privilege, Restrictions, RightsError, RowFilterRow,
     RuleChange,
 };
-use esker_catalog::{LoadedTable, check_mask, filter_of_json, restrictable_field};
+use esker_catalog::{LoadedTable, NamedSecurable, check_mask, filter_of_json, restrictable_field};
 use esker_format::Schema;
 use esker_query::parse_row_filter;
 use esker_state::{StoredColumnMask, StoredRowFilter};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::names::Found;
+use super::{find_securable, load_named_table};
 use crate::extract::{InFilter, JsonBody, QueryParams, RequestCaller};
 use crate::openapi::{ChangeErrors, ReadErrors};
 use crate::{ApiError, App};
@@ -187,13 +187,20 @@ fn in_force(caller: &Caller) -> bool {
     caller.subject().rules().mode() == AccessMode::On
 }
 
-/// Loads the table that a request names, if the caller manages its restrictions. Returns its name in requests too.
-async fn managed_table(app: &App, caller: &Caller, on: &str) -> Result<(LoadedTable, String), ApiError> {
-    let found = Found::by_name(app, on).await?;
+/// Loads the table that a request names, if the caller manages its restrictions. Returns its names too.
+async fn managed_table(app: &App, caller: &Caller, on: &str) -> Result<(LoadedTable, NamedSecurable), ApiError> {
+    let found = find_securable(app, on).await?;
     caller.require(&Need::new(found.path(), Privilege::ManageRestrictions))?;
-    let table = found.load_table(app).await?;
+    let table = load_named_table(app, &found).await?;
     let why = "row filters and column masks are on tables; write `table W.N.T`";
-    Ok((table.ok_or_else(|| ApiError::new(ErrorCode::BadRequest, why))?, found.text()))
+    Ok((table.ok_or_else(|| ApiError::new(ErrorCode::BadRequest, why))?, found))
+}
+
+/// Stores a change to the restrictions of a table.
+async fn change(app: &App, caller: &Caller, table: &NamedSecurable, change: RuleChange) -> Result<(), ApiError> {
+    let need = Need::new(table.path(), Privilege::ManageRestrictions);
+    app.access().change_as(caller, &[need], &[change]).await?;
+    Ok(())
 }
 
 /// Lists the row filters and column masks of a table.
@@ -210,12 +217,12 @@ pub(crate) async fn list(
     RequestCaller(caller): RequestCaller,
     QueryParams(OnTable { on }): QueryParams<OnTable>,
 ) -> Result<Json<RestrictionsView>, ApiError> {
-    let (table, on) = managed_table(&app, &caller, &on).await?;
+    let (table, found) = managed_table(&app, &caller, &on).await?;
     let (id, schema, in_force) = (table.row.id, table.metadata.current_schema(), in_force(&caller));
     let filters = app.access().row_filters().await?.into_iter().filter(|stored| stored.row.table == id);
     let masks = app.access().column_masks().await?.into_iter().filter(|stored| stored.row.table == id);
     Ok(Json(RestrictionsView {
-        on,
+        on: found.text(),
         in_force,
         filters: filters.map(|stored| RowFilterView::of(stored, schema, in_force)).collect(),
         masks: masks.map(|stored| ColumnMaskView::of(stored, schema, in_force)).collect(),
@@ -239,14 +246,14 @@ pub(crate) async fn add_filter(
     RequestCaller(caller): RequestCaller,
     JsonBody(RowFilterRequest { on, to, filter }): JsonBody<RowFilterRequest>,
 ) -> Result<Response, ApiError> {
-    let (table, _) = managed_table(&app, &caller, &on).await?;
+    let (table, found) = managed_table(&app, &caller, &on).await?;
     let schema = table.metadata.current_schema();
     let filter = match &filter {
         Value::String(text) => parse_row_filter(text, schema)?,
         expression => filter_of_json(expression, schema)?,
     };
     let row = RowFilterRow { id: Uuid::now_v7().to_string(), table: table.row.id, to, filter };
-    app.access().change(&caller, vec![RuleChange::SetRowFilter { filter: row.clone() }]).await?;
+    change(&app, &caller, &found, RuleChange::SetRowFilter { filter: row.clone() }).await?;
     let stored = StoredRowFilter { row, created_by: caller.subject().identity().to_string(), created_ms: now_ms() };
     Ok((StatusCode::CREATED, Json(RowFilterView::of(stored, schema, in_force(&caller)))).into_response())
 }
@@ -266,8 +273,8 @@ pub(crate) async fn remove_filter(
     InFilter(id): InFilter,
     QueryParams(OnTable { on }): QueryParams<OnTable>,
 ) -> Result<StatusCode, ApiError> {
-    let (table, _) = managed_table(&app, &caller, &on).await?;
-    app.access().change(&caller, vec![RuleChange::RemoveRowFilter { table: table.row.id, id }]).await?;
+    let (table, found) = managed_table(&app, &caller, &on).await?;
+    change(&app, &caller, &found, RuleChange::RemoveRowFilter { table: table.row.id, id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -287,7 +294,7 @@ pub(crate) async fn set_mask(
     RequestCaller(caller): RequestCaller,
     JsonBody(ColumnMaskRequest { on, field, action, except }): JsonBody<ColumnMaskRequest>,
 ) -> Result<Json<ColumnMaskView>, ApiError> {
-    let (table, _) = managed_table(&app, &caller, &on).await?;
+    let (table, found) = managed_table(&app, &caller, &on).await?;
     let (id, schema) = (table.row.id, table.metadata.current_schema());
     let missing = || RightsError::BadMask {
         why: format!("the table has no field {field}; name a column, or a field of a struct with dots"),
@@ -297,7 +304,7 @@ pub(crate) async fn set_mask(
     let masked = masks.iter().filter(|stored| stored.row.table == id).map(|stored| stored.row.field_id);
     check_mask(schema, field_id, action, masked)?;
     let row = ColumnMaskRow { table: id, field_id, action, except };
-    app.access().change(&caller, vec![RuleChange::SetColumnMask { mask: row.clone() }]).await?;
+    change(&app, &caller, &found, RuleChange::SetColumnMask { mask: row.clone() }).await?;
     let stored = StoredColumnMask { row, created_by: caller.subject().identity().to_string(), created_ms: now_ms() };
     Ok(Json(ColumnMaskView::of(stored, schema, in_force(&caller))))
 }
@@ -316,10 +323,10 @@ pub(crate) async fn remove_mask(
     RequestCaller(caller): RequestCaller,
     QueryParams(MaskQuery { on, field }): QueryParams<MaskQuery>,
 ) -> Result<StatusCode, ApiError> {
-    let (table, _) = managed_table(&app, &caller, &on).await?;
+    let (table, found) = managed_table(&app, &caller, &on).await?;
     let named = restrictable_field(table.metadata.current_schema(), &field).map(|field| field.id);
     let missing = || RightsError::NoSuchRestriction { what: format!("column mask on the field {field}") };
     let field_id = named.or_else(|| field.parse().ok()).ok_or_else(missing)?;
-    app.access().change(&caller, vec![RuleChange::RemoveColumnMask { table: table.row.id, field_id }]).await?;
+    change(&app, &caller, &found, RuleChange::RemoveColumnMask { table: table.row.id, field_id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,18 +1,17 @@
-//! The things that privileges are granted on, as requests and answers name them: `table lake.raw.orders`.
+//! The things that privileges are granted on, by the names that people give them: `table lake.raw.orders`.
 //!
-//! A request's name is looked up in the catalog, so that the grant holds the id of a table and the stored case of other names. An
-//! answer has the name that the thing has now.
+//! A name is looked up in the catalog, so that a grant holds the id of a table and the stored case of other names. Start reading at
+//! [`NamedSecurable::find`].
 
 use esker_access::{ResourcePath, Securable, SecurableKind};
-use esker_catalog::{CatalogError, LoadedTable};
 use esker_state::{StateError, StoredGrant};
-use esker_types::{ErrorCode, NamespaceName, TableName, quote_name, split_dotted};
+use esker_types::{NamespaceName, TableName, quote_name, split_dotted};
 
-use crate::{ApiError, App};
+use crate::{Catalog, CatalogError, LoadedTable, Result};
 
 /// A thing by its names, as a person writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum SecurableName {
+pub enum SecurableName {
     /// `server`.
     Server,
     /// `warehouse W`.
@@ -28,11 +27,12 @@ impl SecurableName {
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorCode::BadRequest`] with the forms if the text has none of them.
-    fn parse(text: &str) -> Result<Self, ApiError> {
+    /// Returns [`Invalid`](CatalogError::Invalid) with the forms if the text has none of them, and [`Name`](CatalogError::Name) if
+    /// a name is not valid.
+    pub fn parse(text: &str) -> Result<Self> {
         let wrong = || {
             let forms = "`server`, `warehouse W`, `namespace W.N`, `table W.N.T`, `view W.N.V` or `function W.N.F`";
-            ApiError::new(ErrorCode::BadRequest, format!("{text:?} names nothing that has privileges; write {forms}"))
+            CatalogError::Invalid(format!("{text:?} names nothing that has privileges; write {forms}"))
         };
         let (kind, name) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
         let (kind, name) = (SecurableKind::from_name(&kind.to_lowercase()).ok_or_else(wrong)?, name.trim());
@@ -51,15 +51,23 @@ impl SecurableName {
         }
         let name = levels.pop().ok_or_else(wrong)?;
         let namespace = NamespaceName::new(levels).map_err(|_| wrong())?;
-        Ok(Self::Entry(kind, warehouse, TableName::new(namespace, name).map_err(CatalogError::from)?))
+        Ok(Self::Entry(kind, warehouse, TableName::new(namespace, name)?))
+    }
+
+    /// Returns the name of the warehouse; `None` for the server.
+    pub fn warehouse(&self) -> Option<&str> {
+        match self {
+            Self::Server => None,
+            Self::Warehouse(name) | Self::Namespace(name, _) | Self::Entry(_, name, _) => Some(name),
+        }
     }
 }
 
 /// A thing that was found, with its id and its names.
-#[derive(Debug)]
-pub(super) struct Found {
+#[derive(Debug, Clone)]
+pub struct NamedSecurable {
     /// The thing, as grants have it.
-    pub(super) securable: Securable,
+    pub securable: Securable,
     /// The id and the name of the warehouse; `None` for the server.
     warehouse: Option<(i64, String)>,
     /// The key of the namespace.
@@ -68,58 +76,51 @@ pub(super) struct Found {
     leaf: Option<String>,
 }
 
-impl Found {
-    /// Finds a thing by the text of a request.
+impl NamedSecurable {
+    /// The server.
+    pub const SERVER: Self = Self { securable: Securable::Server, warehouse: None, namespace: None, leaf: None };
+
+    /// Finds a thing of a warehouse. The name of the warehouse has been looked up.
     ///
     /// # Errors
     ///
-    /// Returns [`ErrorCode::BadRequest`] if the text names nothing, and the error of the kind if the thing does not exist.
-    pub(super) async fn by_name(app: &App, text: &str) -> Result<Self, ApiError> {
-        match SecurableName::parse(text)? {
-            SecurableName::Server => Ok(Self { securable: Securable::Server, warehouse: None, namespace: None, leaf: None }),
-            SecurableName::Warehouse(name) => {
-                let id = app.warehouse(&name)?.catalog().warehouse().id;
-                let securable = Securable::Warehouse { warehouse: id };
-                Ok(Self { securable, warehouse: Some((id, name)), namespace: None, leaf: None })
-            }
-            SecurableName::Namespace(warehouse, name) => {
-                let catalog = app.warehouse(&warehouse)?.catalog();
-                let (id, name) = (catalog.warehouse().id, catalog.namespace(&name).await?.name);
-                let (key, securable) = (name.key(), Securable::Namespace { warehouse: id, namespace: name });
-                Ok(Self { securable, warehouse: Some((id, warehouse)), namespace: Some(key), leaf: None })
-            }
-            SecurableName::Entry(kind, warehouse, name) => Self::entry(app, kind, warehouse, name).await,
-        }
-    }
-
-    /// Finds a table, view or function.
-    async fn entry(app: &App, kind: SecurableKind, warehouse: String, name: TableName) -> Result<Self, ApiError> {
-        let catalog = app.warehouse(&warehouse)?.catalog();
+    /// Returns [`State`](CatalogError::State) if the thing does not exist or the database fails.
+    pub async fn find(name: &SecurableName, catalog: &Catalog) -> Result<Self> {
         let id = catalog.warehouse().id;
-        let (securable, name) = match kind {
-            SecurableKind::View => {
-                let row = catalog.view(&name).await?;
+        let warehouse = Some((id, catalog.options().warehouse.clone()));
+        let (securable, name) = match name {
+            SecurableName::Server => return Ok(Self::SERVER),
+            SecurableName::Warehouse(_) => {
+                let securable = Securable::Warehouse { warehouse: id };
+                return Ok(Self { securable, warehouse, ..Self::SERVER });
+            }
+            SecurableName::Namespace(_, name) => {
+                let name = catalog.namespace(name).await?.name;
+                let (key, securable) = (name.key(), Securable::Namespace { warehouse: id, namespace: name });
+                return Ok(Self { securable, warehouse, namespace: Some(key), leaf: None });
+            }
+            SecurableName::Entry(SecurableKind::View, _, name) => {
+                let row = catalog.view(name).await?;
                 (row.securable(), row.name)
             }
-            SecurableKind::Function => {
-                let name = catalog.function_name(&name).await?;
+            SecurableName::Entry(SecurableKind::Function, _, name) => {
+                let name = catalog.function_name(name).await?;
                 let (namespace, function) = (name.namespace.clone(), name.name.clone());
                 (Securable::Function { warehouse: id, namespace, name: function }, name)
             }
-            _ => {
-                let row = catalog.table(&name).await?;
+            SecurableName::Entry(_, _, name) => {
+                let row = catalog.table(name).await?;
                 (row.securable(), row.name)
             }
         };
-        let (namespace, leaf) = (Some(name.namespace.key()), Some(name.name));
-        Ok(Self { securable, warehouse: Some((id, warehouse)), namespace, leaf })
+        Ok(Self { securable, warehouse, namespace: Some(name.namespace.key()), leaf: Some(name.name) })
     }
 
-    /// Finds the thing of a stored grant; `None` if it is gone, or lies in a warehouse that this server does not have.
-    pub(super) fn of_grant(app: &App, grant: &StoredGrant) -> Option<Self> {
+    /// Finds the thing of a stored grant; `None` if it is gone, or lies in a warehouse that is not among those given.
+    pub fn of_grant<'a>(grant: &StoredGrant, mut catalogs: impl Iterator<Item = &'a Catalog>) -> Option<Self> {
         let securable = grant.row.on.clone();
-        let name_of = |id: i64| {
-            let found = app.warehouses().map(|warehouse| warehouse.catalog()).find(|catalog| catalog.warehouse().id == id);
+        let mut name_of = |id: i64| {
+            let found = catalogs.find(|catalog| catalog.warehouse().id == id);
             found.map(|catalog| (id, catalog.options().warehouse.clone()))
         };
         let (warehouse, namespace, leaf) = match &securable {
@@ -137,27 +138,30 @@ impl Found {
         Some(Self { securable, warehouse, namespace, leaf })
     }
 
-    /// Loads the table that was found; `None` if the thing is no table.
+    /// Returns the name of the warehouse; `None` for the server.
+    pub fn warehouse(&self) -> Option<&str> {
+        self.warehouse.as_ref().map(|(_, name)| name.as_str())
+    }
+
+    /// Loads the table that was found in a warehouse; `None` if the thing is no table.
     ///
     /// # Errors
     ///
-    /// Returns the error of a table that does not exist if it was dropped or renamed since, and those of its metadata.
-    pub(super) async fn load_table(&self, app: &App) -> Result<Option<LoadedTable>, ApiError> {
-        let (Securable::Table { .. }, Some((_, warehouse)), Some(namespace), Some(name)) =
-            (&self.securable, &self.warehouse, &self.namespace, &self.leaf)
-        else {
+    /// Returns [`State`](CatalogError::State) with the error of a table that does not exist if it was dropped or renamed since, and
+    /// the errors of [`Catalog::load`].
+    pub async fn load_table(&self, catalog: &Catalog) -> Result<Option<LoadedTable>> {
+        let (Securable::Table { .. }, Some(namespace), Some(name)) = (&self.securable, &self.namespace, &self.leaf) else {
             return Ok(None);
         };
-        let namespace = NamespaceName::from_key(namespace).map_err(CatalogError::from)?;
-        let name = TableName::new(namespace, name.as_str()).map_err(CatalogError::from)?;
-        let table = app.warehouse(warehouse)?.catalog().load(&name).await?;
+        let name = TableName::new(NamespaceName::from_key(namespace)?, name.as_str())?;
+        let table = catalog.load(&name).await?;
         // The caller's rights were checked on the table that had the name before.
         let is_same = Securable::Table { table: table.row.id } == self.securable;
-        if is_same { Ok(Some(table)) } else { Err(CatalogError::from(StateError::NoSuchTable(name.to_string())).into()) }
+        if is_same { Ok(Some(table)) } else { Err(StateError::NoSuchTable(name.to_string()).into()) }
     }
 
     /// Returns the path to the thing.
-    pub(super) fn path(&self) -> ResourcePath<'_> {
+    pub fn path(&self) -> ResourcePath<'_> {
         let Some((id, name)) = &self.warehouse else { return ResourcePath::SERVER };
         let path = ResourcePath::warehouse(*id, name);
         let Some(namespace) = &self.namespace else { return path };
@@ -170,14 +174,22 @@ impl Found {
         }
     }
 
-    /// Returns the name of the thing, in the form of requests.
-    pub(super) fn text(&self) -> String {
-        let kind = self.securable.kind();
-        let Some((_, warehouse)) = &self.warehouse else { return kind.to_string() };
-        let Some(namespace) = &self.namespace else { return format!("{kind} {warehouse}") };
+    /// Returns the name of the thing without its kind, in the form of requests; empty for the server.
+    pub fn dotted(&self) -> String {
+        let Some((_, warehouse)) = &self.warehouse else { return String::new() };
+        let Some(namespace) = &self.namespace else { return warehouse.clone() };
         let levels = namespace.split(NamespaceName::SEPARATOR);
         let parts = [warehouse.as_str()].into_iter().chain(levels).chain(self.leaf.as_deref());
-        format!("{kind} {}", parts.map(quoted).collect::<Vec<_>>().join("."))
+        parts.map(quoted).collect::<Vec<_>>().join(".")
+    }
+
+    /// Returns the kind and the name of the thing, in the form of requests.
+    pub fn text(&self) -> String {
+        let kind = self.securable.kind();
+        match self.dotted() {
+            name if name.is_empty() => kind.to_string(),
+            name => format!("{kind} {name}"),
+        }
     }
 }
 
@@ -206,14 +218,14 @@ mod tests {
         assert_eq!(parse("TABLE  lake.\"a.b\".t"), SecurableName::Entry(SecurableKind::Table, lake(), table));
         for wrong in ["", "lake.raw", "server x", "warehouse", "namespace lake", "table lake.t", "table lake..t", "bucket x"] {
             let refused = SecurableName::parse(wrong).expect_err("refused");
-            assert!(refused.message().contains("`table W.N.T`"), "{wrong}: {}", refused.message());
+            assert!(refused.to_string().contains("`table W.N.T`"), "{wrong}: {refused}");
         }
     }
 
     #[test]
     fn a_name_in_an_answer_is_read_as_the_same_thing() {
         let table = esker_types::TableId::fresh();
-        let found = Found {
+        let found = NamedSecurable {
             securable: Securable::Table { table },
             warehouse: Some((1, "lake".into())),
             namespace: Some("a.b\u{1f}c d".into()),

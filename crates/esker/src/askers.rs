@@ -1,0 +1,39 @@
+//! [`RuleAuthorities`]: the rights of who asked for a job, by the rules as they are when it begins.
+
+use esker_access::{AccessMode, RequestFacts};
+use esker_auth::{AccessControl, AuthError, Authenticator};
+use esker_catalog::Authority;
+use esker_maintenance::JobAuthorities;
+use esker_state::JobAsker;
+use esker_types::CodedError;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// Finds the authority of who asked for a job in the rules of access control.
+#[derive(Debug, Clone)]
+pub(crate) struct RuleAuthorities {
+    /// Knows who was shut out.
+    pub(crate) auth: Authenticator,
+    /// The rules.
+    pub(crate) access: AccessControl,
+}
+
+impl RuleAuthorities {
+    /// Returns the authority of an asker. A client whose tokens were all revoked has none in the mode `on`.
+    async fn authority(&self, asker: &JobAsker) -> Result<Authority, AuthError> {
+        let facts = RequestFacts { operation: "startJob".into(), ..RequestFacts::default() };
+        let caller = self.access.caller(asker.identity(), facts).await?;
+        if let JobAsker::Client { name } = asker
+            && caller.subject().rules().mode() == AccessMode::On
+        {
+            self.auth.check_not_shut_out(name).await?;
+        }
+        Ok(Authority::Caller(caller))
+    }
+}
+
+impl JobAuthorities for RuleAuthorities {
+    fn find<'a>(&'a self, asker: &'a JobAsker) -> BoxFuture<'a, Result<Authority, CodedError>> {
+        async move { self.authority(asker).await.map_err(CodedError::new) }.boxed()
+    }
+}

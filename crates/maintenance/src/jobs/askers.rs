@@ -1,0 +1,46 @@
+//! The rights of who asked for a job, asked again when the job begins.
+//!
+//! Between the request and the start, hours may pass. A job of Esker's own is asked about nothing.
+
+use std::fmt;
+
+use esker_catalog::{Authority, Catalog, CatalogError, LoadedTable, needs};
+use esker_state::{Job, JobAsker};
+use esker_types::{Coded, CodedError};
+use futures::future::BoxFuture;
+
+use crate::{MaintenanceError, Result};
+
+/// Finds in whose name a job runs, by the rules of access control as they are now.
+pub trait JobAuthorities: fmt::Debug + Send + Sync {
+    /// Returns the authority of who asked for a job, or the reason why it has none any more.
+    fn find<'a>(&'a self, asker: &'a JobAsker) -> BoxFuture<'a, std::result::Result<Authority, CodedError>>;
+}
+
+/// Checks that who asked for a job may still start it on the table.
+///
+/// # Errors
+///
+/// - Returns [`MaintenanceError::Refused`] if the rights or the tokens were taken away since.
+/// - Returns [`MaintenanceError::Catalog`] with a transient error if the rules can't be read.
+pub(super) async fn check_asker(
+    authorities: Option<&dyn JobAuthorities>,
+    catalog: &Catalog,
+    job: &Job,
+    table: &LoadedTable,
+) -> Result<()> {
+    let (Some(authorities), Some(asker)) = (authorities, &job.asker) else { return Ok(()) };
+    let (who, required) = (&job.principal, needs::to_run_job(&job.kind));
+    let again = "ask for the job again as somebody who may start it";
+    match authorities.find(asker).await {
+        Ok(authority) => match catalog.require_tabular(&authority, &table.row.name, &table.row, required) {
+            Err(e) if !e.code().is_transient() => {
+                let what = format!("{who} asked for this job and has {required} on the table no more; {again}");
+                Err(MaintenanceError::Refused(what))
+            }
+            checked => Ok(checked?),
+        },
+        Err(e) if e.code().is_transient() => Err(CatalogError::Carried(e).into()),
+        Err(e) => Err(MaintenanceError::Refused(format!("{who} asked for this job and may not start it any more: {e}; {again}"))),
+    }
+}

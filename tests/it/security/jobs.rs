@@ -1,0 +1,140 @@
+//! Jobs under access control: who asked for one is asked about again when it begins.
+
+use esker_access::{AccessMode, Member, Privilege, PrivilegeSet, RuleChange};
+use esker_state::{JobAsker, NewJob};
+use esker_tests::AccessTest;
+use esker_types::JobId;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// The path of the expiries of the table `n.t`.
+const EXPIRE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/expire";
+
+const ISSUER: &str = "https://id.example";
+
+/// A server with a table, and the request of an expiry of it as jobs have it.
+struct Sandbox {
+    test: AccessTest,
+    request: Value,
+}
+
+impl Sandbox {
+    async fn start(mode: AccessMode) -> Self {
+        let test = AccessTest::start(mode).await;
+        test.create_namespace("n").await;
+        test.create_table("n", "t").await;
+        let accepted = test.app.ok(Method::POST, EXPIRE, Some(json!({}))).await;
+        let job = test.app.wait_for_job(accepted["job-id"].as_str().expect("an id")).await;
+        assert_eq!(job["state"], "succeeded", "an administrator's: {job}");
+        Self { test, request: job["request"].clone() }
+    }
+
+    /// Runs an expiry that `asker` asked for before the rules became what they are. Returns its state and its error.
+    async fn run(&self, asker: Option<JobAsker>) -> (String, String) {
+        let catalog = self.test.app.catalog();
+        let id = JobId::fresh();
+        let job = NewJob {
+            id,
+            table: self.test.table_id("n.t").await,
+            table_name: "n.t".to_owned(),
+            kind: "expire",
+            principal: "who-asked".to_owned(),
+            asker,
+            reason: "asked for earlier".to_owned(),
+            key: None,
+            request: self.request.clone(),
+            priority: 100,
+            due_ms: 0,
+            predicted: None,
+        };
+        catalog.state().jobs().enqueue(catalog.warehouse(), &job).await.expect("enqueued");
+        let ended = self.test.app.wait_for_job(&id.to_string()).await;
+        let text = |key: &str| ended[key].as_str().unwrap_or_default().to_owned();
+        (text("state"), text("error"))
+    }
+}
+
+fn client(name: &str) -> Option<JobAsker> {
+    Some(JobAsker::Client { name: name.to_owned() })
+}
+
+fn user(claims: &[&str]) -> Option<JobAsker> {
+    let claims = claims.iter().map(|claim| (*claim).to_owned()).collect();
+    Some(JobAsker::User { issuer: ISSUER.to_owned(), name: "ann".to_owned(), claims })
+}
+
+/// Checks that a job was refused with words that name the reason.
+fn assert_refused((state, error): (String, String), words: &str) {
+    assert!(state == "failed" && error.starts_with("who-asked asked for this job and") && error.contains(words), "{state}: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_does_not_begin_for_who_lost_the_right_to_start_it() {
+    let sandbox = Sandbox::start(AccessMode::On).await;
+    let test = &sandbox.test;
+    assert_refused(sandbox.run(client("bi")).await, "has MAINTAIN on the table no more");
+
+    let token = test.client("bi").await;
+    let maintain = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("bi", test.table("n.t").await, maintain).await;
+    assert_eq!(sandbox.run(client("bi")).await, ("succeeded".to_owned(), String::new()));
+    let (status, accepted) = test.send(&token, Method::POST, EXPIRE, Some(json!({}))).await;
+    let accepted: Value = serde_json::from_str(&accepted).expect("JSON");
+    let id = accepted["job-id"].as_str().expect("an id").to_owned();
+    assert_eq!((status, &test.app.wait_for_job(&id).await["state"]), (202, &json!("succeeded")));
+    let stored = test.app.catalog().state().jobs().get(id.parse().expect("an id")).await.expect("asked").expect("a job");
+    assert_eq!(stored.asker, client("bi"), "who asked is recorded");
+
+    // Esker's own jobs are asked about nothing.
+    assert_eq!(sandbox.run(None).await.0, "succeeded");
+
+    let revoked = RuleChange::Revoke {
+        to: Member::client("bi"),
+        on: test.table("n.t").await,
+        future: None,
+        privileges: Privilege::Maintain.into(),
+    };
+    test.change(vec![revoked]).await;
+    assert_refused(sandbox.run(client("bi")).await, "has MAINTAIN on the table no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_does_not_begin_for_a_client_whose_tokens_were_revoked() {
+    let sandbox = Sandbox::start(AccessMode::On).await;
+    let test = &sandbox.test;
+    let made = test.app.ok(Method::POST, "/api/v1/tokens", Some(json!({"principal": "bi"}))).await;
+    test.grant("bi", test.table("n.t").await, Privilege::Maintain.into()).await;
+    assert_eq!(sandbox.run(client("bi")).await.0, "succeeded");
+    let id = made["id"].as_str().expect("an id");
+    test.app.ok(Method::DELETE, &format!("/api/v1/tokens/{id}"), None).await;
+    assert_refused(sandbox.run(client("bi")).await, "every token of the client bi was revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_claims_of_who_asked_count_when_the_job_begins() {
+    let sandbox = Sandbox::start(AccessMode::On).await;
+    let test = &sandbox.test;
+    let claim = Member::Claim { issuer: ISSUER.to_owned(), value: "ops".to_owned() };
+    let role = || "maintainers".to_owned();
+    test.change(vec![RuleChange::CreateRole { role: role() }]).await;
+    test.change(vec![RuleChange::AddMember { role: role(), member: claim.clone() }]).await;
+    let grant = esker_access::GrantRow {
+        id: uuid::Uuid::now_v7().to_string(),
+        to: Member::role(role()),
+        on: test.table("n.t").await,
+        privileges: Privilege::Maintain.into(),
+        future: None,
+    };
+    test.change(vec![RuleChange::AddGrant { grant }]).await;
+    assert_eq!(sandbox.run(user(&["data", "ops"])).await.0, "succeeded");
+    assert_refused(sandbox.run(user(&["data"])).await, "has MAINTAIN on the table no more");
+    test.change(vec![RuleChange::RemoveMember { role: role(), member: claim }]).await;
+    assert_refused(sandbox.run(user(&["ops"])).await, "has MAINTAIN on the table no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_is_enforced_every_job_begins() {
+    let sandbox = Sandbox::start(AccessMode::Report).await;
+    assert_eq!(sandbox.run(client("bi")).await.0, "succeeded");
+    assert_eq!(sandbox.run(Some(JobAsker::Anonymous)).await.0, "succeeded");
+}
