@@ -6,6 +6,8 @@
 //!
 //! A *user* shows the token of an identity provider instead, which `oidc/` checks with the provider's keys.
 //!
+//! On the web page, users log in at their provider: `log_in.rs`.
+//!
 //! A client without a token may show a certificate instead, whose names the configuration maps to clients.
 //!
 //! [`AccessControl`] holds the rules of the database for the protocols, and changes them.
@@ -17,6 +19,7 @@ mod access_control;
 mod certificate;
 mod decisions;
 mod error;
+mod log_in;
 mod oidc;
 mod secret;
 mod tokens;
@@ -33,8 +36,12 @@ pub use access_control::{AccessControl, RULES_SECONDS};
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
+pub use log_in::{FinishedLogIn, LogInProvider};
 use oidc::VerifiedUser;
-pub use oidc::{IssuerOptions, KeyTimes, Providers, SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url};
+pub use oidc::{
+    BegunLogIn, ClientSecret, IssuerOptions, KeyTimes, LOG_IN_SECONDS, LogInAnswer, LogInFault, LogInOptions, Providers,
+    SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url,
+};
 pub use secret::{SecretToken, token_hash};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
 

@@ -261,7 +261,7 @@ impl Authenticator {
     }
 
     /// Issues the first token of a chain that ends with a user's token of the identity provider. Returns its end as well.
-    async fn begin_chain(&self, user: &VerifiedUser, label: &str, life: Duration) -> Result<(SecretToken, Millis), AuthError> {
+    pub(crate) async fn begin_chain(&self, user: &VerifiedUser, label: &str, life: Duration) -> Result<(SecretToken, Millis), AuthError> {
         let now = now_ms();
         let chain_end = now.saturating_add(to_millis(self.options.max_session)).min(user.ends_ms);
         let expires_ms = now.saturating_add(to_millis(life)).min(chain_end);
