@@ -5,6 +5,7 @@ mod credentials;
 mod enforcement;
 mod hosts;
 mod lessons;
+mod log_in;
 mod matrix;
 mod oidc;
 mod page;

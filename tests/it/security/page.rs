@@ -15,7 +15,7 @@ use reqwest::redirect::Policy;
 pub(super) struct Browser<'a> {
     app: &'a TestApp,
     http: reqwest::Client,
-    cookies: BTreeMap<String, String>,
+    pub(super) cookies: BTreeMap<String, String>,
 }
 
 /// An answer to a browser.
@@ -26,12 +26,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
 
     /// Returns the value of the hidden field `csrf`.
-    fn csrf(&self) -> String {
+    pub(super) fn csrf(&self) -> String {
         let (_, rest) = self.text.split_once("name=\"csrf\" value=\"").expect("a form with the secret");
         rest.split_once('"').expect("a value").0.to_owned()
     }
@@ -43,11 +43,12 @@ impl<'a> Browser<'a> {
         Self { app, http, cookies: BTreeMap::new() }
     }
 
-    async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(super) async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = self.http.request(method, self.app.url(path)).body(body.to_owned());
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        request = request.header("cookie", cookies.join("; ")).header("sec-fetch-site", "same-origin");
-        for (name, value) in headers {
+        request = request.header("cookie", cookies.join("; "));
+        let site = [("sec-fetch-site", "same-origin")].into_iter().filter(|(name, _)| headers.iter().all(|(given, _)| given != name));
+        for (name, value) in site.collect::<Vec<_>>().iter().chain(headers) {
             request = request.header(*name, *value);
         }
         let answer = request.send().await.expect("an answer");
@@ -67,7 +68,7 @@ impl<'a> Browser<'a> {
         self.send(Method::GET, path, &[], "").await
     }
 
-    async fn post(&mut self, path: &str, form: &str) -> Answer {
+    pub(super) async fn post(&mut self, path: &str, form: &str) -> Answer {
         self.send(Method::POST, path, &[], form).await
     }
 
