@@ -1,6 +1,6 @@
 //! Authentication: tokens, and the principals that they belong to. Access control: the rules that principals are under.
 //!
-//! The database holds only the SHA-256 of a token of Esker. A client sends a token that a person made, or exchanges it at the OAuth
+//! The database holds only the SHA-256 of a token of Esker, and what `scram.rs` derives from it. A client sends a token that a person made, or exchanges it at the OAuth
 //! route for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about
 //! a token, so a revocation holds on each within [`REVOCATION_SECONDS`].
 //!
@@ -21,6 +21,7 @@ mod decisions;
 mod error;
 mod log_in;
 mod oidc;
+mod scram;
 mod secret;
 mod tokens;
 
@@ -42,6 +43,7 @@ pub use oidc::{
     BegunLogIn, ClientSecret, IssuerOptions, KeyTimes, LOG_IN_SECONDS, LogInAnswer, LogInFault, LogInOptions, Providers,
     SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url,
 };
+pub use scram::{ScramExchange, ScramFault, ScramVerifier};
 pub use secret::{SecretToken, token_hash};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
 

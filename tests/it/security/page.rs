@@ -193,7 +193,7 @@ async fn a_session_of_a_kind_of_principals_that_only_a_later_release_knows_is_un
             issuer: "",
             claims: "[]",
         };
-        state.tokens().insert(&token).await.expect("stored");
+        state.tokens().insert(&token, None).await.expect("stored");
         let session = PageSession {
             id_sha256: token_hash(&id),
             principal: "reader".to_owned(),
