@@ -11,6 +11,7 @@ mod oidc;
 mod page;
 mod paths;
 mod redaction;
+mod service_accounts;
 mod signing;
 mod sql;
 mod tls;
