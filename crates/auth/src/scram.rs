@@ -169,7 +169,8 @@ impl ScramExchange {
     pub fn begin(client: &str, message: &str) -> Result<Self, AuthError> {
         let mut bytes = [0_u8; NONCE_BYTES];
         getrandom::fill(&mut bytes).map_err(AuthError::Random)?;
-        Self::begin_with(message, &STANDARD.encode(bytes), salt_of(client), ITERATIONS).map_err(|fault| AuthError::Invalid(fault.to_string()))
+        let begun = Self::begin_with(message, &STANDARD.encode(bytes), salt_of(client), ITERATIONS);
+        begun.map_err(|fault| AuthError::Invalid(fault.to_string()))
     }
 
     /// Begins an exchange with the server's part of the nonce.

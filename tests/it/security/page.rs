@@ -47,8 +47,10 @@ impl<'a> Browser<'a> {
         let mut request = self.http.request(method, self.app.url(path)).body(body.to_owned());
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         request = request.header("cookie", cookies.join("; "));
-        let site = [("sec-fetch-site", "same-origin")].into_iter().filter(|(name, _)| headers.iter().all(|(given, _)| given != name));
-        for (name, value) in site.collect::<Vec<_>>().iter().chain(headers) {
+        if headers.iter().all(|(name, _)| *name != "sec-fetch-site") {
+            request = request.header("sec-fetch-site", "same-origin");
+        }
+        for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let answer = request.send().await.expect("an answer");

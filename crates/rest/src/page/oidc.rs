@@ -25,7 +25,7 @@ use crate::{ApiError, App};
 /// The parameters that a provider adds to the address for answers. Others are ignored.
 ///
 /// Spec: RFC 6749, sections 4.1.2 and 4.1.2.1; RFC 9207, section 2.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct CallbackQuery {
     state: String,
@@ -100,7 +100,7 @@ pub(super) async fn finish(
 pub(super) fn log_out_there(cookies: Cookies, url: &str) -> Response {
     let content = html! {
         h1 { "Logged out" }
-        p { "The session here has ended. If the browser stays on this page, " a href=(url) { "log out at the identity provider" } " too." }
+        p { "The session here has ended. If the browser stays here, " a href=(url) { "log out at the identity provider" } " too." }
     };
     let set = AppendHeaders([(SET_COOKIE, cookies.remove(cookies.session))]);
     let mut response = (set, frame("Logged out", &html! {}, &content)).into_response();

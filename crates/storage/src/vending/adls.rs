@@ -275,7 +275,8 @@ mod tests {
     fn a_signature_names_its_directory_by_depth_and_is_encoded() {
         let token = signature(&permit("instruments/guitar"), &key()).expect("signed");
         let expected = "sp=rl&se=2026-11-30T01%3A00%3A00Z&skoid=oid&sktid=tid&skt=2026-11-30T00%3A00%3A00Z\
-            &ske=2026-11-30T01%3A00%3A00Z&sks=b&skv=2020-12-06&spr=https&sv=2020-12-06&sr=d&sdd=2&sig=38rw5buxvpoS1TNUcAgOSnFqllBRJPwtntGrpyjczwA%3D";
+            &ske=2026-11-30T01%3A00%3A00Z&sks=b&skv=2020-12-06&spr=https&sv=2020-12-06&sr=d&sdd=2\
+            &sig=38rw5buxvpoS1TNUcAgOSnFqllBRJPwtntGrpyjczwA%3D";
         assert_eq!(token, expected);
         let broken = DelegationKey { value: "not Base64!".to_owned(), ..key() };
         assert!(signature(&permit("a"), &broken).is_none());
