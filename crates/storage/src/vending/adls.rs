@@ -108,7 +108,7 @@ impl Adls {
         let uri = || origin(&self.endpoint);
         let unavailable = |reason| StorageError::StsUnavailable { uri: uri(), reason };
         let own = self.own.get_credential().await.map_err(|e| StorageError::new(&uri(), e))?;
-        let AzureCredential::BearerToken(own) = own.as_ref() else {
+        let AzureCredential::BearerToken(own) = &*own else {
             return Err(self.refused("the warehouse's own credential is no token of Entra ID".to_owned()));
         };
         let mut url = self.endpoint.clone();
