@@ -4,7 +4,7 @@ use esker_access::RightsError;
 use esker_state::StateError;
 use esker_types::{Coded, ErrorCode};
 
-use crate::TokenFault;
+use crate::{LogInFault, TokenFault};
 
 /// A request without a valid principal, or a change of tokens that can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,15 @@ pub enum AuthError {
         /// The issuer.
         issuer: String,
     },
+    /// The identity provider does not answer, or not as OpenID Connect says.
+    #[error("the identity provider {issuer} does not answer as it should; try again, and see the server's log")]
+    ProviderUnavailable {
+        /// The issuer.
+        issuer: String,
+    },
+    /// A log-in at an identity provider is refused.
+    #[error("{0}")]
+    LogIn(LogInFault),
     /// No token has this id.
     #[error("token {0} does not exist; `esker token list` shows the ids")]
     NoSuchToken(String),
@@ -66,6 +75,12 @@ pub enum AuthError {
     State(#[from] StateError),
 }
 
+impl From<LogInFault> for AuthError {
+    fn from(fault: LogInFault) -> Self {
+        Self::LogIn(fault)
+    }
+}
+
 impl From<TokenFault> for AuthError {
     fn from(fault: TokenFault) -> Self {
         Self::Refused(fault)
@@ -76,7 +91,10 @@ impl Coded for AuthError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Missing | Self::Unknown | Self::Certificate(_) | Self::Refused(_) => ErrorCode::Unauthenticated,
-            Self::KeysUnavailable { .. } => ErrorCode::Unavailable,
+            Self::KeysUnavailable { .. } | Self::ProviderUnavailable { .. } => ErrorCode::Unavailable,
+            Self::LogIn(LogInFault::Unknown) => ErrorCode::NotFound,
+            Self::LogIn(LogInFault::NotBegun) => ErrorCode::Forbidden,
+            Self::LogIn(_) => ErrorCode::Unauthenticated,
             Self::NoSuchToken(_) => ErrorCode::NotFound,
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,

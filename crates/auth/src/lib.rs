@@ -1,10 +1,12 @@
 //! Authentication: tokens, and the principals that they belong to. Access control: the rules that principals are under.
 //!
-//! The database holds only the SHA-256 of a token of Esker. A client sends a token that a person made, or exchanges it at the OAuth
+//! The database holds only the SHA-256 of a token of Esker, and what `scram.rs` derives from it. A client sends a token that a person made, or exchanges it at the OAuth
 //! route for one that ends soon. Exchanges form a *chain*, which ends too. No server relies for long on what the database said about
 //! a token, so a revocation holds on each within [`REVOCATION_SECONDS`].
 //!
 //! A *user* shows the token of an identity provider instead, which `oidc/` checks with the provider's keys.
+//!
+//! On the web page, users log in at their provider: `log_in.rs`.
 //!
 //! A client without a token may show a certificate instead, whose names the configuration maps to clients.
 //!
@@ -17,8 +19,13 @@ mod access_control;
 mod certificate;
 mod decisions;
 mod error;
+<<<<<<< HEAD
 mod grants;
+=======
+mod log_in;
+>>>>>>> s23-signin
 mod oidc;
+mod scram;
 mod secret;
 mod tokens;
 
@@ -34,9 +41,17 @@ pub use access_control::{AccessControl, RULES_SECONDS};
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
+<<<<<<< HEAD
 pub use grants::GrantOrder;
+=======
+pub use log_in::{FinishedLogIn, LogInProvider};
+>>>>>>> s23-signin
 use oidc::VerifiedUser;
-pub use oidc::{IssuerOptions, KeyTimes, Providers, SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url};
+pub use oidc::{
+    BegunLogIn, ClientSecret, IssuerOptions, KeyTimes, LOG_IN_SECONDS, LogInAnswer, LogInFault, LogInOptions, Providers,
+    SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url,
+};
+pub use scram::{ScramExchange, ScramFault, ScramVerifier};
 pub use secret::{SecretToken, token_hash};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
 

@@ -30,6 +30,11 @@ impl SecretToken {
         token_hash(&self.0)
     }
 
+    /// Returns the text, for what is derived from it.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Returns the text, to be shown to its owner.
     pub fn reveal(self) -> String {
         self.0

@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::access_control::BREAK_GLASS_PREFIX;
 use crate::{
-    AuthError, AuthOptions, Authenticated, Authenticator, SecretToken, TokenFault, VerifiedUser, principal_of, token_hash,
+    AuthError, AuthOptions, Authenticated, Authenticator, ScramVerifier, SecretToken, TokenFault, VerifiedUser, principal_of,
+    token_hash,
 };
 
 /// The maximum length of a principal's name and of a label, in bytes.
@@ -130,7 +131,8 @@ impl Authenticator {
             issuer: "",
             claims: NO_CLAIMS,
         };
-        self.state.tokens().insert(&row).await?;
+        let verifier = ScramVerifier::of(principal, token.text()).to_string();
+        self.state.tokens().insert(&row, Some(&verifier)).await?;
         let (principal, label) = (principal.to_owned(), label.to_owned());
         let info = TokenInfo { id, principal, label, created_ms, expires_ms, revoked_ms: None, last_used_ms: None, issued: 0 };
         Ok(MadeToken { token, info })
@@ -261,7 +263,7 @@ impl Authenticator {
     }
 
     /// Issues the first token of a chain that ends with a user's token of the identity provider. Returns its end as well.
-    async fn begin_chain(&self, user: &VerifiedUser, label: &str, life: Duration) -> Result<(SecretToken, Millis), AuthError> {
+    pub(crate) async fn begin_chain(&self, user: &VerifiedUser, label: &str, life: Duration) -> Result<(SecretToken, Millis), AuthError> {
         let now = now_ms();
         let chain_end = now.saturating_add(to_millis(self.options.max_session)).min(user.ends_ms);
         let expires_ms = now.saturating_add(to_millis(life)).min(chain_end);

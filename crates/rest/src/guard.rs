@@ -55,6 +55,14 @@ pub struct PublicUrl {
     authority: Authority,
 }
 
+impl PublicUrl {
+    /// Returns the whole address of a path of this server.
+    pub(crate) fn with_path(&self, path: &str) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.authority)
+    }
+}
+
 impl FromStr for PublicUrl {
     type Err = String;
 

@@ -1,5 +1,7 @@
 //! The limit on requests that show a secret to be checked: tokens and log-ins, by the address of the client.
 //!
+//! A log-in at an identity provider makes this server send requests there, so its requests count too.
+//!
 //! Each address may send as many requests a second, and as many at once. Start reading at [`RateLimiter::admit`].
 
 use std::collections::HashMap;
@@ -67,7 +69,8 @@ pub(crate) async fn limit_unauthenticated(
     request: Request,
     next: Next,
 ) -> Response {
-    if *request.method() != Method::POST || app.inner.unauthenticated.admit(peer.address, Instant::now()) {
+    let counts = *request.method() == Method::POST || request.uri().path().starts_with("/login/");
+    if !counts || app.inner.unauthenticated.admit(peer.address, Instant::now()) {
         return next.run(request).await;
     }
     let what = "too many requests for tokens and log-ins from this address; wait a second (limits.unauthenticated_per_second)";

@@ -80,6 +80,15 @@ impl PageSessions {
             return Err(AuthError::Missing);
         }
         let (caller, token_sha256) = auth.begin_session(token).await?;
+        self.open_for(&caller, token_sha256).await
+    }
+
+    /// Opens a session for a caller, which is as good as the token with a SHA-256. Its id is a new one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AuthError::Random`] if the system gives no random numbers, and [`AuthError::State`] if the database fails.
+    pub(crate) async fn open_for(&self, caller: &Authenticated, token_sha256: String) -> Result<OpenedSession, AuthError> {
         let principal = caller.principal.to_string();
         let (id, now) = (random_secret()?, now_ms());
         let session = PageSession {
@@ -148,6 +157,8 @@ pub(crate) struct Cookies {
     pub(crate) session: &'static str,
     /// The name of the cookie whose value the log-in form repeats.
     pub(crate) login: &'static str,
+    /// The name of the cookie that binds a log-in at an identity provider to the browser.
+    pub(crate) oidc: &'static str,
     /// The attributes of the cookies, which follow name and value.
     attributes: &'static str,
 }
@@ -159,11 +170,15 @@ impl Cookies {
             Transport::Https => Some(Self {
                 session: "__Host-esker",
                 login: "__Host-esker-login",
+                oidc: "__Host-esker-oidc",
                 attributes: "Path=/; HttpOnly; SameSite=Lax; Secure",
             }),
-            Transport::Loopback => {
-                Some(Self { session: "esker", login: "esker-login", attributes: "Path=/; HttpOnly; SameSite=Lax" })
-            }
+            Transport::Loopback => Some(Self {
+                session: "esker",
+                login: "esker-login",
+                oidc: "esker-oidc",
+                attributes: "Path=/; HttpOnly; SameSite=Lax",
+            }),
             Transport::Plain => None,
         }
     }
@@ -171,6 +186,11 @@ impl Cookies {
     /// Formats the header that sets a cookie until the browser is closed.
     pub(crate) fn set(self, name: &str, value: &str) -> String {
         format!("{name}={value}; {}", self.attributes)
+    }
+
+    /// Formats the header that sets a cookie for some seconds.
+    pub(crate) fn set_for(self, name: &str, value: &str, seconds: u32) -> String {
+        format!("{name}={value}; {}; Max-Age={seconds}", self.attributes)
     }
 
     /// Formats the header that removes a cookie.
@@ -199,6 +219,8 @@ mod tests {
         let local = Cookies::of(Transport::Loopback).expect("cookies");
         assert_eq!(local.set(local.session, "x"), "esker=x; Path=/; HttpOnly; SameSite=Lax");
         assert_eq!(local.remove(local.login), "esker-login=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+        let brief = "esker-oidc=x; Path=/; HttpOnly; SameSite=Lax; Max-Age=600";
+        assert_eq!(local.set_for(local.oidc, "x", 600), brief);
         assert_eq!(Cookies::of(Transport::Plain), None);
     }
 

@@ -315,7 +315,7 @@ pub(crate) async fn clients_of_a_time_had_no_token_before(state: &State) {
             expires_ms,
             root_expires_ms: expires_ms,
         };
-        state.tokens().insert(&token).await.expect("inserted");
+        state.tokens().insert(&token, None).await.expect("inserted");
         id
     };
     token("old", 1000, None).await;

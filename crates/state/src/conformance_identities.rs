@@ -27,7 +27,7 @@ async fn insert(state: &State, id: &str, root: &str, expires_ms: Option<i64>) {
         claims: "[]",
     };
     match id == root {
-        true => state.tokens().insert(&token).await.expect("inserted"),
+        true => state.tokens().insert(&token, Some(&format!("verifier-{id}"))).await.expect("inserted"),
         false => state.tokens().insert_issued(&token).await.expect("inserted"),
     }
 }
@@ -56,6 +56,12 @@ pub(crate) async fn a_chain_counts_while_its_root_does(state: &State) {
     insert(state, "issued", "root", Some(now_ms() + 60_000)).await;
     insert(state, "ended", "root", Some(now_ms() - 1)).await;
     assert!(state.principals().any().await.expect("asked"));
+    // Issued tokens have none, and so have those that end.
+    let verifiers = state.tokens().scram_verifiers("p", now_ms()).await.expect("asked");
+    let own = |id: &str| (id.to_owned(), format!("verifier-{id}"));
+    assert_eq!(verifiers, [own("root"), own("second")]);
+    assert!(state.tokens().scram_verifiers("p", now_ms() + 60_000).await.expect("asked").iter().all(|(id, _)| id == "root"));
+    assert!(state.tokens().scram_verifiers("q", now_ms()).await.expect("asked").is_empty());
     let row = live(state, "sha-root").await.expect("known");
     assert_eq!((row.principal.as_str(), row.label.as_str(), row.expires_ms, row.is_root()), ("p", "a label", None, true));
     assert_eq!(row.created_ms, CREATED_MS);

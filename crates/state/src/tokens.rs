@@ -115,13 +115,13 @@ pub struct NewToken<'a> {
 }
 
 impl Tokens<'_> {
-    /// Stores a token that a person made. It is on disk when this returns.
+    /// Stores a token that a person made, with its verifier of SCRAM-SHA-256 if it has one. It is on disk when this returns.
     ///
     /// # Errors
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
-    pub async fn insert(self, token: &NewToken<'_>) -> Result<()> {
-        self.insert_by(&self.state.writer, token).await
+    pub async fn insert(self, token: &NewToken<'_>, scram: Option<&str>) -> Result<()> {
+        self.insert_by(&self.state.writer, token, scram).await
     }
 
     /// Stores a token that was issued in exchange for another one. A power cut may lose it: its client asks again.
@@ -130,19 +130,33 @@ impl Tokens<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn insert_issued(self, token: &NewToken<'_>) -> Result<()> {
-        self.insert_by(&self.state.relaxed_writer, token).await
+        self.insert_by(&self.state.relaxed_writer, token, None).await
     }
 
-    async fn insert_by(self, pool: &AnyPool, token: &NewToken<'_>) -> Result<()> {
+    async fn insert_by(self, pool: &AnyPool, token: &NewToken<'_>, scram: Option<&str>) -> Result<()> {
         let insert = sqlx::query(
             "INSERT INTO api_token (id, token_sha256, principal_kind, principal, label, root_id, created_ms, expires_ms,
-                 root_expires_ms, issuer, claims) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                 root_expires_ms, issuer, claims, scram_sha_256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         );
         let insert = insert.bind(token.id).bind(token.token_sha256).bind(token.principal_kind).bind(token.principal);
         let insert = insert.bind(token.label).bind(token.root_id).bind(token.created_ms);
         let insert = insert.bind(token.expires_ms).bind(token.root_expires_ms).bind(token.issuer).bind(token.claims);
-        insert.execute(pool).await?;
+        insert.bind(scram).execute(pool).await?;
         Ok(())
+    }
+
+    /// Returns the ids and the verifiers of SCRAM-SHA-256 of a client's tokens that count at the time `now`, by age.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn scram_verifiers(self, client: &str, now: Millis) -> Result<Vec<(String, String)>> {
+        let query = sqlx::query_as(
+            "SELECT id, scram_sha_256 FROM api_token
+             WHERE principal_kind = $1 AND principal = $2 AND root_id = id AND scram_sha_256 IS NOT NULL AND revoked_ms IS NULL
+               AND (expires_ms IS NULL OR expires_ms > $3) ORDER BY created_ms, id",
+        );
+        Ok(query.bind(Principal::CLIENT).bind(client).bind(now).fetch_all(&self.state.readers).await?)
     }
 
     /// Returns the token with a SHA-256 (hex), if it counts at the time `now`.

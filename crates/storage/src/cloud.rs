@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::azure::{AzureConfigKey, AzureCredentialProvider, MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 use crate::http::{PacedConnector, RequestCounts};
@@ -79,33 +79,71 @@ fn parsed_options<K: FromStr>(options: &BTreeMap<String, String>) -> Vec<(K, Str
 /// identity, the instance.
 pub(crate) fn open(at: &Location, options: &BTreeMap<String, String>, requests: &RequestCounts) -> Result<Arc<dyn ObjectStore>> {
     let failed = |e| StorageError::new(&at.to_string(), e);
-    let bucket = at.authority();
-    let paced = || PacedConnector::new(requests.clone());
     Ok(match at.scheme() {
         Scheme::File => {
             return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in a cloud store" });
         }
         Scheme::S3 => Arc::new(s3_builder(at, options, requests).build().map_err(failed)?),
-        Scheme::Gcs => {
-            let builder = GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(bucket)
-                .with_retry(retry_config())
-                .with_http_connector(paced());
-            let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
-            Arc::new(builder.build().map_err(failed)?)
-        }
-        Scheme::Adls => {
-            let (container, host) = bucket.split_once('@').unwrap_or((bucket, ""));
-            let account = host.split('.').next().unwrap_or_default();
-            let builder = MicrosoftAzureBuilder::from_env()
-                .with_container_name(container)
-                .with_account(account)
-                .with_retry(retry_config())
-                .with_http_connector(paced());
-            let builder = parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value));
-            Arc::new(builder.build().map_err(failed)?)
-        }
+        Scheme::Gcs => Arc::new(gcs_store(at, options, requests).map_err(failed)?),
+        Scheme::Adls => Arc::new(adls_store(at, options, requests).map_err(failed)?),
     })
+}
+
+/// Opens the store of a bucket of Google Cloud Storage.
+fn gcs_store(
+    at: &Location,
+    options: &BTreeMap<String, String>,
+    requests: &RequestCounts,
+) -> object_store::Result<GoogleCloudStorage> {
+    let builder = GoogleCloudStorageBuilder::from_env()
+        .with_bucket_name(at.authority())
+        .with_retry(retry_config())
+        .with_http_connector(PacedConnector::new(requests.clone()));
+    parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value)).build()
+}
+
+/// Opens the store of a container of Azure.
+fn adls_store(
+    at: &Location,
+    options: &BTreeMap<String, String>,
+    requests: &RequestCounts,
+) -> object_store::Result<MicrosoftAzure> {
+    let (container, host) = at.authority().split_once('@').unwrap_or((at.authority(), ""));
+    let account = host.split('.').next().unwrap_or_default();
+    let builder = MicrosoftAzureBuilder::from_env()
+        .with_container_name(container)
+        .with_account(account)
+        .with_retry(retry_config())
+        .with_http_connector(PacedConnector::new(requests.clone()));
+    parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value)).build()
+}
+
+/// Returns the source of the tokens with which a bucket of Google Cloud Storage is reached. Sends no request.
+///
+/// # Errors
+///
+/// Returns the errors of [`open`].
+pub(crate) fn gcs_token(
+    at: &Location,
+    options: &BTreeMap<String, String>,
+    requests: &RequestCounts,
+) -> Result<GcpCredentialProvider> {
+    let store = gcs_store(at, options, requests).map_err(|e| StorageError::new(&at.to_string(), e))?;
+    Ok(store.credentials().clone())
+}
+
+/// Returns the source of the credentials with which a container of Azure is reached. Sends no request.
+///
+/// # Errors
+///
+/// Returns the errors of [`open`].
+pub(crate) fn adls_token(
+    at: &Location,
+    options: &BTreeMap<String, String>,
+    requests: &RequestCounts,
+) -> Result<AzureCredentialProvider> {
+    let store = adls_store(at, options, requests).map_err(|e| StorageError::new(&at.to_string(), e))?;
+    Ok(store.credentials().clone())
 }
 
 /// Returns the builder of a bucket's store, with all options set.

@@ -22,7 +22,10 @@ pub use local::LocalStore;
 pub use location::{Location, Scheme};
 pub use signing::{SignRequest, SignedRequest, Signer, SigningOptions};
 pub use store::{ListedObject, Storage, StorageOptions};
-pub use vending::{ALL_BUT_UNRESERVED, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, VendingOptions, Vendor};
+pub use vending::{
+    ALL_BUT_UNRESERVED, BearerToken, Credential, DirectorySas, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended,
+    VendingOptions, Vendor,
+};
 
 /// The result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;

@@ -34,7 +34,7 @@ impl Scheme {
     }
 
     /// Returns the normal spelling.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::S3 => "s3",

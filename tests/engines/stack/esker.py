@@ -88,8 +88,12 @@ class Server:
 
 @contextmanager
 def running(data_dir: Path, binary: str | None = None, **settings: str) -> Iterator[Server]:
-    """Starts a server process on free ports, of ESKER_BIN or another binary. `settings` are ESKER__… variables."""
-    rest, flight, token = free_port(), free_port(), secrets.token_hex(16)
+    """Starts a server process of ESKER_BIN or another binary. `settings` are ESKER__… variables.
+
+    The ports are free ones, but for one of REST that is set.
+    """
+    rest = int(settings.get("ESKER__SERVER__REST_PORT") or free_port())
+    flight, token = free_port(), secrets.token_hex(16)
     env = os.environ | {
         "ESKER__SERVER__REST_PORT": str(rest),
         "ESKER__SERVER__FLIGHT_PORT": str(flight),

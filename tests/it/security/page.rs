@@ -16,7 +16,7 @@ use reqwest::redirect::Policy;
 pub(super) struct Browser<'a> {
     app: &'a TestApp,
     http: reqwest::Client,
-    cookies: BTreeMap<String, String>,
+    pub(super) cookies: BTreeMap<String, String>,
 }
 
 /// An answer to a browser.
@@ -27,12 +27,12 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
 
     /// Returns the value of the hidden field `csrf`.
-    fn csrf(&self) -> String {
+    pub(super) fn csrf(&self) -> String {
         let (_, rest) = self.text.split_once("name=\"csrf\" value=\"").expect("a form with the secret");
         rest.split_once('"').expect("a value").0.to_owned()
     }
@@ -44,10 +44,13 @@ impl<'a> Browser<'a> {
         Self { app, http, cookies: BTreeMap::new() }
     }
 
-    async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(super) async fn send(&mut self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = self.http.request(method, self.app.url(path)).body(body.to_owned());
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        request = request.header("cookie", cookies.join("; ")).header("sec-fetch-site", "same-origin");
+        request = request.header("cookie", cookies.join("; "));
+        if headers.iter().all(|(name, _)| *name != "sec-fetch-site") {
+            request = request.header("sec-fetch-site", "same-origin");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -68,7 +71,7 @@ impl<'a> Browser<'a> {
         self.send(Method::GET, path, &[], "").await
     }
 
-    async fn post(&mut self, path: &str, form: &str) -> Answer {
+    pub(super) async fn post(&mut self, path: &str, form: &str) -> Answer {
         self.send(Method::POST, path, &[], form).await
     }
 
@@ -261,7 +264,7 @@ async fn a_session_of_a_kind_of_principals_that_only_a_later_release_knows_is_un
             issuer: "",
             claims: "[]",
         };
-        state.tokens().insert(&token).await.expect("stored");
+        state.tokens().insert(&token, None).await.expect("stored");
         let session = PageSession {
             id_sha256: token_hash(&id),
             principal: "reader".to_owned(),

@@ -41,9 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ETL: &str = "spiffe://example/etl";
 
 /// A certificate and its key, in PEM.
-struct Pair {
+pub(super) struct Pair {
     certificate: String,
-    key: String,
+    pub(super) key: String,
 }
 
 impl Pair {
@@ -51,19 +51,19 @@ impl Pair {
         reqwest::Identity::from_pem(format!("{}\n{}", self.certificate, self.key).as_bytes()).expect("an identity")
     }
 
-    fn der(&self) -> CertificateDer<'static> {
+    pub(super) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM")
     }
 }
 
 /// An authority that signs certificates.
-struct Authority {
-    pem: String,
+pub(super) struct Authority {
+    pub(super) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -78,7 +78,7 @@ impl Authority {
     }
 
     /// Issues a certificate of the server that ends with the begin of a year.
-    fn server(&self, end_year: i32) -> Pair {
+    pub(super) fn server(&self, end_year: i32) -> Pair {
         let names = ["127.0.0.1", "localhost", "esker.example"].map(str::to_owned).to_vec();
         let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -17,18 +17,23 @@ const MAX_NAME_BYTES: usize = 500;
 /// The latest time that a claim may name, in seconds since the Unix epoch: the end of the year 9999.
 const MAX_SECONDS: f64 = 253_402_300_799.0;
 
-/// Returns the user of a token. `now` is in milliseconds since the Unix epoch.
+/// Returns the user of a token for one of the audiences. `now` is in milliseconds since the Unix epoch.
 ///
 /// # Errors
 ///
 /// Returns [`Issuer`](TokenFault::Issuer), [`Audience`](TokenFault::Audience), [`Expired`](TokenFault::Expired),
 /// [`NotYet`](TokenFault::NotYet), [`Lifetime`](TokenFault::Lifetime) or [`Name`](TokenFault::Name) for the first claim that does
 /// not hold.
-pub(super) fn user_of(claims: &Map<String, Value>, options: &IssuerOptions, now: Millis) -> Result<VerifiedUser, TokenFault> {
+pub(super) fn user_of(
+    claims: &Map<String, Value>,
+    options: &IssuerOptions,
+    audiences: &[String],
+    now: Millis,
+) -> Result<VerifiedUser, TokenFault> {
     if claims.get("iss").and_then(Value::as_str) != Some(options.issuer.as_str()) {
         return Err(TokenFault::Issuer);
     }
-    if !is_for(claims.get("aud"), &options.audiences) {
+    if !is_for(claims.get("aud"), audiences) {
         return Err(TokenFault::Audience);
     }
     let ends_ms = check_times(claims, options, now)?;
@@ -117,7 +122,7 @@ mod tests {
     fn check(options: &IssuerOptions, change: impl FnOnce(&mut Value)) -> Result<VerifiedUser, TokenFault> {
         let mut claims = json!({"iss": "https://idp.example", "aud": "esker", "sub": "ann", "iat": NOW, "exp": NOW + 300});
         change(&mut claims);
-        user_of(claims.as_object().expect("an object"), options, NOW * 1000)
+        user_of(claims.as_object().expect("an object"), options, &options.audiences, NOW * 1000)
     }
 
     #[test]

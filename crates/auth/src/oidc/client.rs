@@ -1,4 +1,4 @@
-//! [`KeyClient`]: fetches the keys of an issuer.
+//! [`KeyClient`]: fetches the keys of an issuer, and exchanges the codes of log-ins.
 //!
 //! The addresses come from the configuration, or from the document of an issuer of the configuration, and never from a token. No
 //! redirect is followed. Time and size of an answer are bounded. Spec: OpenID Connect Discovery 1.0, section 4.
@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use esker_types::with_causes;
-use reqwest::header::AUTHORIZATION;
-use reqwest::{Certificate, Client, Response, Url, redirect};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
 use super::IssuerOptions;
+use super::endpoints::LogInEndpoints;
 use super::jwk::{VerificationKey, parse_key_set};
 use crate::AuthError;
 
@@ -34,10 +35,23 @@ pub(super) struct KeyClient {
 }
 
 /// The document by which an issuer describes itself.
-#[derive(Deserialize)]
-struct Discovery {
+///
+/// Spec: OpenID Connect Discovery 1.0, section 3; RP-Initiated Logout 1.0, section 2.1; RFC 9207, section 3.
+#[derive(Debug, Deserialize)]
+pub(super) struct Discovery {
     issuer: String,
     jwks_uri: String,
+    /// The address to which browsers are sent to log in.
+    pub(super) authorization_endpoint: Option<String>,
+    /// The address at which a code is exchanged.
+    pub(super) token_endpoint: Option<String>,
+    /// The address to which browsers are sent to log out.
+    pub(super) end_session_endpoint: Option<String>,
+    /// The ways in which a client may prove who it is when it exchanges a code.
+    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// True if every answer to a log-in names the issuer.
+    #[serde(default)]
+    pub(super) authorization_response_iss_parameter_supported: bool,
 }
 
 impl KeyClient {
@@ -67,14 +81,11 @@ impl KeyClient {
 
     /// Fetches the keys. The error is for the log.
     pub(super) async fn fetch(&self) -> Result<Vec<VerificationKey>, String> {
-        let bearer = match &self.bearer_file {
-            Some(file) => Some(tokio::fs::read_to_string(file).await.map_err(|e| format!("{}: {e}", file.display()))?),
-            None => None,
-        };
+        let bearer = self.bearer().await?;
         let bearer = bearer.as_deref().map(str::trim);
         let jwks_url = match &self.jwks_url {
             Some(url) => url.clone(),
-            None => self.discover(bearer).await?,
+            None => self.discover(bearer).await?.jwks_uri,
         };
         let text = self.get(provider_url(&jwks_url)?, bearer).await?;
         let keys = parse_key_set(&text).ok_or_else(|| format!("{jwks_url} answers with no set of keys"))?;
@@ -84,20 +95,58 @@ impl KeyClient {
         }
     }
 
-    /// Returns the address of the keys, as the issuer's own document has it.
-    async fn discover(&self, bearer: Option<&str>) -> Result<String, String> {
+    /// Fetches where users log in. The error is for the log.
+    pub(super) async fn log_in_endpoints(&self) -> Result<LogInEndpoints, String> {
+        let bearer = self.bearer().await?;
+        let document = self.discover(bearer.as_deref().map(str::trim)).await?;
+        LogInEndpoints::of(&document, |url| self.endpoint(url))
+    }
+
+    /// Posts a form, with the header `authorization` if the client has one. Returns status and answer; the error is for the log.
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        authorization: Option<String>,
+        form: &[(&str, &str)],
+    ) -> Result<(StatusCode, Vec<u8>), String> {
+        let mut request = self.http.post(url.clone()).form(form).header(ACCEPT, "application/json");
+        if let Some(value) = authorization {
+            let mut value = HeaderValue::try_from(value).map_err(|_| "the client's id or secret can't be sent".to_owned())?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let answer = request.send().await.map_err(|e| format!("{url}: {}", with_causes(&e.without_url())))?;
+        let status = answer.status();
+        Ok((status, read(answer).await.map_err(|why| format!("{url}: {why}"))?))
+    }
+
+    /// Reads the token for requests to the provider, if there is one.
+    async fn bearer(&self) -> Result<Option<String>, String> {
+        match &self.bearer_file {
+            Some(file) => tokio::fs::read_to_string(file).await.map(Some).map_err(|e| format!("{}: {e}", file.display())),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the issuer's own document. Its address of the keys may be used.
+    async fn discover(&self, bearer: Option<&str>) -> Result<Discovery, String> {
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let text = self.get(provider_url(&url)?, bearer).await?;
         let document: Discovery = serde_json::from_slice(&text).map_err(|e| format!("{url}: {e}"))?;
         if document.issuer != self.issuer {
             return Err(format!("{url} is the document of another issuer, {:?}", document.issuer));
         }
-        // The document of a provider elsewhere must not lead to services of this machine.
-        let leads_here = provider_url(&document.jwks_uri).map(|keys| is_loopback(&keys))?;
-        if leads_here && !provider_url(&self.issuer).is_ok_and(|issuer| is_loopback(&issuer)) {
-            return Err(format!("{url} has keys at the loopback address {}", document.jwks_uri));
+        self.endpoint(&document.jwks_uri).map_err(|why| format!("{url}: {why}"))?;
+        Ok(document)
+    }
+
+    /// Parses an address of the issuer's document. That of a provider elsewhere must not lead to services of this machine.
+    fn endpoint(&self, text: &str) -> Result<Url, String> {
+        let url = provider_url(text).map_err(|why| format!("{text}: {why}"))?;
+        match is_loopback(&url) && !provider_url(&self.issuer).is_ok_and(|issuer| is_loopback(&issuer)) {
+            true => Err(format!("the document leads to the loopback address {text}")),
+            false => Ok(url),
         }
-        Ok(document.jwks_uri)
     }
 
     /// Sends a request, and reads the answer.

@@ -1,4 +1,4 @@
-//! [`TokenFault`]: the reasons for which a token of an identity provider is refused.
+//! [`TokenFault`] and [`LogInFault`]: the reasons for which a token of an identity provider or a log-in there is refused.
 
 use std::fmt;
 
@@ -31,6 +31,12 @@ pub enum TokenFault {
     Lifetime,
     /// The claim with the user's name is missing, or can't be a name.
     Name(String),
+    /// The token was made for another log-in, or for none.
+    Nonce,
+    /// The token was made for another client (`azp`).
+    Client,
+    /// The token does not belong to the access token that came with it (`at_hash`).
+    AccessToken,
 }
 
 impl fmt::Display for TokenFault {
@@ -49,6 +55,36 @@ impl fmt::Display for TokenFault {
             Self::NotYet => "it is not valid yet",
             Self::Lifetime => "it is valid for too long",
             Self::Name(claim) => return write!(f, "its claim {claim} is no name"),
+            Self::Nonce => "it was made for another log-in",
+            Self::Client => "it was made for another client",
+            Self::AccessToken => "it belongs to another access token",
+        })
+    }
+}
+
+/// The reason for which a log-in at an identity provider is refused. Its text is for the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogInFault {
+    /// The configuration has no log-in at this provider.
+    Unknown,
+    /// The browser has not begun this log-in, or has begun it too long ago.
+    NotBegun,
+    /// The provider answers with an error: it did not log the user in.
+    Denied,
+    /// The answer names another issuer than the one at which the log-in began, or none where it must.
+    Issuer,
+    /// The provider does not exchange the code, or exchanges it for no ID token.
+    Code,
+}
+
+impl fmt::Display for LogInFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "no such identity provider",
+            Self::NotBegun => "the log-in was not begun in this browser, or was begun too long ago",
+            Self::Denied => "the identity provider did not log you in",
+            Self::Issuer => "the answer is that of another identity provider",
+            Self::Code => "the identity provider did not confirm the log-in",
         })
     }
 }

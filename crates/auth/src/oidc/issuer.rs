@@ -11,8 +11,10 @@ use std::time::Instant;
 use super::IssuerOptions;
 use super::algorithm::SigningAlgorithm;
 use super::client::KeyClient;
+use super::endpoints::LogInEndpoints;
 use super::fault::TokenFault;
 use super::jwk::VerificationKey;
+use super::jws::Jws;
 use super::keys::{KeyLookup, KnownKeys};
 use crate::AuthError;
 
@@ -20,10 +22,12 @@ use crate::AuthError;
 #[derive(Debug)]
 pub(super) struct Issuer {
     pub(super) options: IssuerOptions,
-    client: KeyClient,
+    pub(super) client: KeyClient,
     keys: Mutex<KnownKeys>,
     /// Held by whoever fetches.
     fetching: tokio::sync::Mutex<()>,
+    /// Where users log in, and the time at which the issuer's document said so.
+    endpoints: Mutex<Option<(Instant, Arc<LogInEndpoints>)>>,
 }
 
 impl Issuer {
@@ -34,7 +38,50 @@ impl Issuer {
     /// Returns [`Invalid`](AuthError::Invalid) if an address or the certificates can't be used.
     pub(super) fn new(options: IssuerOptions) -> Result<Self, AuthError> {
         let client = KeyClient::new(&options)?;
-        Ok(Self { options, client, keys: Mutex::default(), fetching: tokio::sync::Mutex::default() })
+        let (keys, fetching, endpoints) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self { options, client, keys, fetching, endpoints })
+    }
+
+    /// Checks that a token is signed by a key of the issuer, with an algorithm that the configuration allows.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refused`](AuthError::Refused) with [`Algorithm`](TokenFault::Algorithm) or [`Signature`](TokenFault::Signature),
+    /// and the errors of [`Self::key`].
+    pub(super) async fn check_signature(self: &Arc<Self>, jws: &Jws<'_>) -> Result<(), AuthError> {
+        if !self.options.algorithms.contains(&jws.algorithm) {
+            return Err(TokenFault::Algorithm.into());
+        }
+        let key = self.key(jws.kid.as_deref(), jws.algorithm).await?;
+        match key.verifies(jws.algorithm, jws.signed, &jws.signature) {
+            true => Ok(()),
+            false => Err(TokenFault::Signature.into()),
+        }
+    }
+
+    /// Returns where users log in, as the issuer's own document has it. It is asked again as often as for keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ProviderUnavailable`](AuthError::ProviderUnavailable) if the document can't be fetched, or lacks an address.
+    pub(super) async fn log_in_endpoints(&self) -> Result<Arc<LogInEndpoints>, AuthError> {
+        let known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((fetched, endpoints)) = known
+            && fetched.elapsed() < self.options.key_times.refresh
+        {
+            return Ok(endpoints);
+        }
+        match self.client.log_in_endpoints().await {
+            Ok(endpoints) => {
+                let endpoints = Arc::new(endpoints);
+                *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), endpoints.clone()));
+                Ok(endpoints)
+            }
+            Err(error) => {
+                tracing::warn!(issuer = self.options.issuer, error, "nobody can log in: the provider's document can't be used");
+                Err(AuthError::ProviderUnavailable { issuer: self.options.issuer.clone() })
+            }
+        }
     }
 
     /// Returns the key for a token.

@@ -5,10 +5,16 @@
 //!
 //! `jws.rs` takes a token apart, `issuer.rs` finds the key, `jwk.rs` checks the signature, and `claims.rs` finds the user. Start
 //! reading at [`Providers::verify`].
+//!
+//! Users log in to the web page by the authorization code flow: `attempt.rs` binds it to the browser, `endpoints.rs` has the
+//! provider's addresses, and `code.rs` exchanges the code. Start reading at [`Providers::begin_log_in`].
 
 mod algorithm;
+mod attempt;
 mod claims;
 mod client;
+mod code;
+mod endpoints;
 mod fault;
 mod issuer;
 mod jwk;
@@ -19,6 +25,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +34,10 @@ use esker_types::{Millis, now_ms};
 use moka::future::Cache;
 
 pub use algorithm::SigningAlgorithm;
+pub use attempt::LOG_IN_SECONDS;
 pub use client::{check_issuer_url, check_provider_url};
-pub use fault::TokenFault;
+pub use code::{BegunLogIn, LogInAnswer};
+pub use fault::{LogInFault, TokenFault};
 use issuer::Issuer;
 use jws::Jws;
 pub use keys::KeyTimes;
@@ -60,6 +69,43 @@ pub struct IssuerOptions {
     pub ca_pem: Option<Vec<u8>>,
     /// A file with a token that is sent to the provider with the requests for keys.
     pub bearer_file: Option<PathBuf>,
+    /// The log-in of users to the web page; `None`: they show a token there.
+    pub log_in: Option<LogInOptions>,
+}
+
+/// The options of the log-in at an issuer by the authorization code flow.
+#[derive(Debug, Clone)]
+pub struct LogInOptions {
+    /// The name of the issuer's section in the configuration, which is a part of addresses.
+    pub name: String,
+    /// The text of the button.
+    pub label: String,
+    /// The client that Esker is at the provider.
+    pub client_id: String,
+    /// The secret of the client; `None` for a public client, which has PKCE alone.
+    pub secret: Option<ClientSecret>,
+    /// The scopes that are asked for. `openid` is one.
+    pub scopes: Vec<String>,
+    /// The time after which the user has to log in again.
+    pub session: Duration,
+}
+
+/// The secret of a client at a provider. Its debug form hides the text.
+#[derive(Clone)]
+pub enum ClientSecret {
+    /// The secret itself.
+    Text(String),
+    /// A file with the secret, which is read at each log-in.
+    File(PathBuf),
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(hidden)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
 }
 
 /// A user whose token is right.
@@ -147,13 +193,7 @@ impl Providers {
         // What the token says of its issuer only chooses the keys. They are that issuer's own, whatever their ids are.
         let issuer = jws.claims.get("iss").and_then(serde_json::Value::as_str).and_then(|issuer| self.find(issuer));
         let issuer = issuer.ok_or(TokenFault::Issuer)?;
-        if !issuer.options.algorithms.contains(&jws.algorithm) {
-            return Err(TokenFault::Algorithm.into());
-        }
-        let key = issuer.key(jws.kid.as_deref(), jws.algorithm).await?;
-        if !key.verifies(jws.algorithm, jws.signed, &jws.signature) {
-            return Err(TokenFault::Signature.into());
-        }
-        Ok(claims::user_of(&jws.claims, &issuer.options, now)?)
+        issuer.check_signature(&jws).await?;
+        Ok(claims::user_of(&jws.claims, &issuer.options, &issuer.options.audiences, now)?)
     }
 }

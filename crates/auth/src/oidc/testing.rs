@@ -137,6 +137,7 @@ pub(crate) fn options(issuer: &str) -> IssuerOptions {
         key_times: KeyTimes { refetch: Duration::ZERO, ..KeyTimes::default() },
         ca_pem: None,
         bearer_file: None,
+        log_in: None,
     }
 }
 

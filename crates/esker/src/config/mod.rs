@@ -43,7 +43,7 @@ pub use debug::DebugConfig;
 pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
 pub use limits::LimitsConfig;
 pub use maintenance::{HealthConfig, MaintenanceConfig};
-pub use oidc::OidcConfig;
+pub use oidc::{LoginConfig, OidcConfig};
 pub use opa::OpaConfig;
 pub use query::QueryConfig;
 pub use schema::schema;

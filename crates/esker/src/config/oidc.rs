@@ -1,4 +1,4 @@
-//! The section `[auth.oidc.NAME]`: an identity provider whose tokens are accepted.
+//! The section `[auth.oidc.NAME]`: an identity provider whose tokens are accepted, and at which users log in to the page.
 //!
 //! `docs/security/sign-in.md` explains the keys. Start reading at [`OidcConfig`].
 
@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use esker_auth::{IssuerOptions, KeyTimes, Providers, SigningAlgorithm, check_issuer_url, check_provider_url};
+use esker_auth::{
+    ClientSecret, IssuerOptions, KeyTimes, LogInOptions, Providers, SigningAlgorithm, check_issuer_url, check_provider_url,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -58,6 +60,77 @@ pub struct OidcConfig {
     /// Seconds for which known keys count while the provider does not answer. Must not be less than `keys_refresh_seconds`.
     #[schema(minimum = 1)]
     pub keys_max_age_seconds: u64,
+    /// The log-in of users to the web page at this provider.
+    pub login: LoginConfig,
+}
+
+/// The section `[auth.oidc.NAME.login]`: the log-in to the web page by the authorization code flow. It is on once `client_id` is set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoginConfig {
+    /// The client that this server is at the provider. The log-in needs `server.public_url`, and its address for answers there is
+    /// `PUBLIC_URL/login/NAME/callback`.
+    pub client_id: Option<String>,
+    /// The secret of the client; default: the client is a public one, which has PKCE alone.
+    #[schema(write_only)]
+    pub client_secret: Option<String>,
+    /// A file with the secret of the client, which is read at each log-in.
+    #[schema(value_type = Option<String>)]
+    pub credential_file: Option<PathBuf>,
+    /// The text of the button after `Log in with`; default: the name of the section.
+    pub label: Option<String>,
+    /// The scopes that are asked for, with `openid`. A provider may need one for groups.
+    pub scopes: Vec<String>,
+    /// Seconds after which the user has to log in again: what changes at the provider holds from then on. Must not be 0.
+    #[schema(minimum = 1)]
+    pub session_seconds: u64,
+}
+
+impl Default for LoginConfig {
+    fn default() -> Self {
+        Self {
+            client_id: None,
+            client_secret: None,
+            credential_file: None,
+            label: None,
+            scopes: vec!["openid".to_owned()],
+            session_seconds: 3600,
+        }
+    }
+}
+
+impl LoginConfig {
+    /// Checks the section of the provider `name`.
+    fn check(&self, name: &str) -> Result<()> {
+        let key = |key: &str| format!("auth.oidc.{name}.login.{key}");
+        let Some(client_id) = &self.client_id else {
+            let unused = self.client_secret.is_none() && self.credential_file.is_none();
+            return require(unused, || format!("{} is not set", key("client_id")));
+        };
+        require(!client_id.is_empty(), || format!("{} must not be empty", key("client_id")))?;
+        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        require(plain, || format!("auth.oidc.{name} has a log-in, so its name may have letters, digits, - and _ only"))?;
+        let one = self.client_secret.is_none() || self.credential_file.is_none();
+        require(one, || format!("{} and credential_file can't both be set", key("client_secret")))?;
+        let filled = self.client_secret.as_deref() != Some("");
+        require(filled, || format!("{} must not be empty", key("client_secret")))?;
+        let asks = self.scopes.iter().any(|scope| scope == "openid");
+        require(asks, || format!("{} must have \"openid\"", key("scopes")))?;
+        require(self.session_seconds != 0, || format!("{} must not be 0", key("session_seconds")))
+    }
+
+    /// Returns the options of the log-in at the provider `name`, if it is on.
+    fn options(&self, name: &str) -> Option<LogInOptions> {
+        let text = self.client_secret.clone().map(ClientSecret::Text);
+        Some(LogInOptions {
+            name: name.to_owned(),
+            label: self.label.clone().unwrap_or_else(|| name.to_owned()),
+            client_id: self.client_id.clone()?,
+            secret: text.or_else(|| self.credential_file.clone().map(ClientSecret::File)),
+            scopes: self.scopes.clone(),
+            session: Duration::from_secs(self.session_seconds),
+        })
+    }
 }
 
 impl Default for OidcConfig {
@@ -77,6 +150,7 @@ impl Default for OidcConfig {
             keys_refetch_seconds: 10,
             keys_overlap_seconds: 300,
             keys_max_age_seconds: 24 * 3600,
+            login: LoginConfig::default(),
         }
     }
 }
@@ -101,11 +175,12 @@ impl OidcConfig {
         require(self.keys_refresh_seconds != 0, || format!("{} must not be 0", key("keys_refresh_seconds")))?;
         require(self.keys_refetch_seconds != 0, || format!("{} must not be 0", key("keys_refetch_seconds")))?;
         let kept = self.keys_max_age_seconds >= self.keys_refresh_seconds;
-        require(kept, || format!("{} must not be less than keys_refresh_seconds", key("keys_max_age_seconds")))
+        require(kept, || format!("{} must not be less than keys_refresh_seconds", key("keys_max_age_seconds")))?;
+        self.login.check(name)
     }
 
-    /// Returns the options of the issuer. Reads the file of certificates.
-    fn options(&self) -> Result<IssuerOptions> {
+    /// Returns the options of the issuer in the section `name`. Reads the file of certificates.
+    fn options(&self, name: &str) -> Result<IssuerOptions> {
         let read = |file: &PathBuf| std::fs::read(file).map_err(|source| Error::Io { path: file.display().to_string(), source });
         Ok(IssuerOptions {
             issuer: self.issuer.clone().unwrap_or_default(),
@@ -124,13 +199,21 @@ impl OidcConfig {
             },
             ca_pem: self.ca_file.as_ref().map(read).transpose()?,
             bearer_file: self.bearer_file.clone(),
+            log_in: self.login.options(name),
         })
     }
 }
 
-/// Checks the sections of all providers.
-pub(super) fn check_all(providers: &BTreeMap<String, OidcConfig>) -> Result<()> {
+/// Checks the sections of all providers. `public_url` is the address of this server for browsers.
+pub(super) fn check_all(providers: &BTreeMap<String, OidcConfig>, public_url: Option<&str>) -> Result<()> {
     providers.iter().try_for_each(|(name, provider)| provider.check(name))?;
+    if let Some((name, _)) = providers.iter().find(|(_, provider)| provider.login.client_id.is_some()) {
+        // Without TLS, a browser keeps no cookie of the page.
+        let safe = public_url.is_some_and(|url| check_provider_url(url).is_ok());
+        require(safe, || {
+            format!("auth.oidc.{name}.login needs server.public_url, which begins with https:// unless it is on loopback")
+        })?;
+    }
     for (name, provider) in providers {
         for (other_name, other) in providers.iter().filter(|(other_name, _)| *other_name != name) {
             let (issuer, other) = (provider.issuer.as_deref().unwrap_or_default(), other.issuer.as_deref().unwrap_or_default());
@@ -151,7 +234,7 @@ pub(super) fn check_all(providers: &BTreeMap<String, OidcConfig>) -> Result<()> 
 /// Returns [`Io`](Error::Io) if a file of certificates can't be read, and [`Config`](Error::Config) if an issuer's options can't
 /// be used.
 pub(crate) fn providers(sections: &BTreeMap<String, OidcConfig>) -> Result<Providers> {
-    let options = sections.values().map(OidcConfig::options).collect::<Result<_>>()?;
+    let options = sections.iter().map(|(name, section)| section.options(name)).collect::<Result<_>>()?;
     Providers::new(options).map_err(|error| Error::Config(format!("auth.oidc: {error}")))
 }
 
@@ -163,10 +246,14 @@ mod tests {
         OidcConfig { issuer: Some(issuer.to_owned()), audiences: vec!["esker".to_owned()], ..OidcConfig::default() }
     }
 
+    fn login() -> LoginConfig {
+        LoginConfig { client_id: Some("esker-page".to_owned()), client_secret: Some("s".to_owned()), ..LoginConfig::default() }
+    }
+
     fn refusal(change: impl FnOnce(&mut OidcConfig)) -> String {
         let mut section = of("https://idp.example");
         change(&mut section);
-        let refused = check_all(&BTreeMap::from([("sso".to_owned(), section)]));
+        let refused = check_all(&BTreeMap::from([("sso".to_owned(), section)]), Some("https://esker.example"));
         refused.map_or_else(|error| error.to_string(), |()| "none".to_owned())
     }
 
@@ -186,8 +273,31 @@ mod tests {
             (refusal(|c| c.keys_refresh_seconds = 0), "keys_refresh_seconds"),
             (refusal(|c| c.keys_refetch_seconds = 0), "keys_refetch_seconds"),
             (refusal(|c| c.keys_max_age_seconds = 299), "keys_max_age_seconds"),
+            (refusal(|c| c.login.client_secret = Some("s".to_owned())), "login.client_id"),
+            (refusal(|c| c.login.client_id = Some(String::new())), "login.client_id"),
+            (refusal(|c| c.login = LoginConfig { scopes: Vec::new(), ..login() }), "login.scopes"),
+            (refusal(|c| c.login = LoginConfig { session_seconds: 0, ..login() }), "login.session_seconds"),
+            (refusal(|c| c.login = LoginConfig { client_secret: Some(String::new()), ..login() }), "login.client_secret"),
+            (refusal(|c| c.login = LoginConfig { credential_file: Some("f".into()), ..login() }), "login.client_secret"),
         ] {
             assert!(refused.contains(&format!("auth.oidc.sso.{key}")), "{key}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_log_in_needs_an_address_for_answers_which_tls_protects_and_a_name_that_fits_into_it() {
+        let check = |name: &str, url: Option<&str>| {
+            let section = OidcConfig { login: login(), ..of("https://idp.example") };
+            check_all(&BTreeMap::from([(name.to_owned(), section)]), url)
+        };
+        for good in ["https://esker.example", "http://localhost:8181"] {
+            assert!(check("sso", Some(good)).is_ok(), "{good}");
+        }
+        for bad in [None, Some("http://esker.example")] {
+            assert!(check("sso", bad).is_err(), "{bad:?}");
+        }
+        for name in ["a/b", "a b", "a.b", ".."] {
+            assert!(check(name, Some("https://esker.example")).is_err(), "{name}");
         }
     }
 
@@ -195,7 +305,7 @@ mod tests {
     fn no_user_of_one_issuer_is_shown_as_one_of_another() {
         let check = |issuers: [&str; 2]| {
             let sections = issuers.iter().enumerate().map(|(n, issuer)| (format!("p{n}"), of(issuer)));
-            check_all(&sections.collect())
+            check_all(&sections.collect(), None)
         };
         assert!(check(["https://idp.example/a", "https://idp.example/ab"]).is_ok());
         for issuers in [["https://a.example", "https://a.example"], ["https://a.example/b", "https://a.example"]] {

@@ -19,6 +19,7 @@ impl Config {
         };
         hide(&mut self.auth.token);
         hide(&mut self.state.url);
+        self.auth.oidc.values_mut().for_each(|provider| hide(&mut provider.login.client_secret));
         hide(&mut self.datahub.token);
         self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
         self.events.openlineage.values_mut().for_each(|l| hide(&mut l.token));

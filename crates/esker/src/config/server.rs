@@ -228,7 +228,7 @@ impl AuthConfig {
         let no_ca = "auth.mtls needs server.tls.client_ca: without it, no client shows a certificate";
         require(self.mtls.is_empty() || shown, || no_ca.to_owned())?;
         self.certificates()?;
-        oidc::check_all(&self.oidc)?;
+        oidc::check_all(&self.oidc, server.public_url.as_deref())?;
         self.page.check()
     }
 

@@ -17,20 +17,22 @@ use crate::Result;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VendingConfig {
-    /// What clients get: `none`; `sts` for credentials by AssumeRole of AWS and MinIO; `signing` for signatures of their requests; or
-    /// `both`. With any but `none`, the warehouse is in S3.
+    /// What clients get: `none`; `sts` for credentials by AssumeRole of AWS and MinIO, or by the token service of Google Cloud; `sas` for
+    /// signed URLs of Azure; `signing` for signatures of requests to S3; or `both` of S3.
     pub mode: VendingMode,
     /// The ARN of the role that is assumed. AWS needs it, MinIO does not.
     pub role_arn: Option<String>,
     /// The external id that the trust policy of the role asks for.
     pub external_id: Option<String>,
-    /// The URL of the token service; default: `storage.endpoint`, or AWS's in the region.
+    /// The URL of the token service; default: in S3 `storage.endpoint`, or AWS's in the region; in Google Cloud Google's own; in Azure
+    /// the Blob endpoint of the account.
     pub sts_endpoint: Option<String>,
     /// The region of the token service; default: `storage.region`.
     pub region: Option<String>,
     /// The ARN of the key that encrypts the bucket, if it is encrypted with a key of your own.
     pub kms_key_arn: Option<String>,
-    /// Seconds that credentials are valid: between 900 and 43200. AWS allows a chained role 3600.
+    /// Seconds that credentials are valid: between 900 and 43200. AWS allows a chained role 3600. Google's tokens have a life of their
+    /// own.
     #[schema(minimum = 900, maximum = 43200)]
     pub duration_seconds: u64,
     /// The most that callers with a token get: `none`, `read` or `write`.
@@ -71,8 +73,10 @@ pub enum VendingMode {
     /// Clients get none.
     #[default]
     None,
-    /// Credentials by AssumeRole of a Security Token Service.
+    /// Credentials by a token service, of S3 or of Google Cloud.
     Sts,
+    /// Shared access signatures of Azure.
+    Sas,
     /// Signatures of single requests, with the warehouse's own keys.
     Signing,
     /// Credentials, or signatures with them.
@@ -85,6 +89,7 @@ impl VendingMode {
         match self {
             Self::None => "none",
             Self::Sts => "sts",
+            Self::Sas => "sas",
             Self::Signing => "signing",
             Self::Both => "both",
         }
@@ -92,7 +97,17 @@ impl VendingMode {
 
     /// Checks whether clients may get credentials.
     fn has_credentials(self) -> bool {
-        matches!(self, Self::Sts | Self::Both)
+        matches!(self, Self::Sts | Self::Sas | Self::Both)
+    }
+
+    /// Checks whether there is this mode in a kind of store.
+    fn fits(self, scheme: Scheme) -> bool {
+        match scheme {
+            Scheme::File => false,
+            Scheme::S3 => self != Self::Sas,
+            Scheme::Gcs => self == Self::Sts,
+            Scheme::Adls => self == Self::Sas,
+        }
     }
 
     /// Checks whether clients may get signatures.
@@ -122,8 +137,11 @@ impl VendingConfig {
         let key = |key: &str| format!("warehouses.{name}.vending.{key}");
         let mode = self.mode.as_str();
         let located = warehouse.location.as_deref().and_then(|uri| Location::parse(uri).ok());
-        let in_s3 = located.is_some_and(|location| location.scheme() == Scheme::S3);
-        require(in_s3, || format!("{} is {mode}, but warehouses.{name}.location is not in S3", key("mode")))?;
+        let scheme = located.map_or(Scheme::File, |location| location.scheme());
+        require(self.mode.fits(scheme), || {
+            let what = "sts is for S3 and Google Cloud Storage, sas for Azure, the others for S3";
+            format!("{} is {mode}, which does not fit to warehouses.{name}.location: {what}", key("mode"))
+        })?;
         check_arn(&key("kms_key_arn"), self.kms_key_arn.as_deref())?;
         if !self.mode.has_credentials() {
             return Ok(());
@@ -132,7 +150,8 @@ impl VendingConfig {
         let possible = (900..=43200).contains(&seconds);
         require(possible, || format!("{} must be between 900 and 43200, and is {seconds}", key("duration_seconds")))?;
         check_url(&key("sts_endpoint"), self.sts_endpoint.as_deref())?;
-        let of_aws = self.sts_endpoint.is_none() && s3_option(&warehouse.storage, "endpoint").is_none();
+        let in_s3 = scheme == Scheme::S3;
+        let of_aws = in_s3 && self.sts_endpoint.is_none() && s3_option(&warehouse.storage, "endpoint").is_none();
         let role = self.role_arn.is_some() || !of_aws;
         require(role, || format!("{} is not set; AWS vends credentials of a role only", key("role_arn")))?;
         check_arn(&key("role_arn"), self.role_arn.as_deref())
@@ -217,6 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_fits_to_the_store_of_its_warehouse_alone() {
+        let fits = |mode: VendingMode, uri: &str| {
+            let warehouse = WarehouseConfig { location: Some(uri.to_owned()), ..WarehouseConfig::default() };
+            let role_arn = Some("arn:aws:iam::123456789012:role/esker".to_owned());
+            VendingConfig { mode, role_arn, ..VendingConfig::default() }.check("x", &warehouse).is_ok()
+        };
+        let stores = ["s3://b/w", "gs://b/w", "abfss://c@a.dfs.core.windows.net/w"];
+        for (mode, expected) in [
+            (VendingMode::None, [true, true, true]),
+            (VendingMode::Sts, [true, true, false]),
+            (VendingMode::Sas, [false, false, true]),
+            (VendingMode::Signing, [true, false, false]),
+            (VendingMode::Both, [true, false, false]),
+        ] {
+            assert_eq!(stores.map(|uri| fits(mode, uri)), expected, "{mode:?}");
+        }
+    }
+
+    #[test]
     fn each_mode_has_its_options_and_only_credentials_need_a_role() {
         let auth = AuthConfig::default();
         let warehouse = WarehouseConfig { location: Some("s3://b/w".to_owned()), ..WarehouseConfig::default() };
@@ -229,7 +267,7 @@ mod tests {
             let config = VendingConfig { mode, ..VendingConfig::default() };
             assert_eq!((config.options(&auth).is_some(), config.signing(&auth).is_some()), (vends, signs), "{mode:?}");
             assert_eq!(config.check("x", &warehouse).is_err(), vends, "{mode:?}: AWS needs a role");
-            let elsewhere = WarehouseConfig { location: Some("gs://b/w".to_owned()), ..WarehouseConfig::default() };
+            let elsewhere = WarehouseConfig { location: Some("file:///w".to_owned()), ..WarehouseConfig::default() };
             assert_eq!(config.check("x", &elsewhere).is_err(), vends || signs, "{mode:?}");
             assert_eq!(serde_json::to_value(mode).expect("JSON"), mode.as_str());
         }

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use esker_access::{Privilege, PrivilegeSet, Required};
 use esker_catalog::{Catalog, LoadedTable, Vendable};
 use esker_state::TabularRow;
-use esker_storage::{ALL_BUT_UNRESERVED, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vended, Vendor};
+use esker_storage::{ALL_BUT_UNRESERVED, Credential, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vendor};
 use esker_types::{Coded, CodedError, ErrorCode, NamespaceName, Principal, TableName};
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
@@ -38,8 +38,8 @@ const STORE_PROPERTIES: [&str; 2] = ["s3.endpoint", "s3.path-style-access"];
 /// Access to the files of one table, as an answer gives it to its caller.
 pub(crate) struct StorageAccess {
     level: Level,
-    /// The id of the access key; `None` if requests are signed instead.
-    access_key_id: Option<String>,
+    /// The id of the credentials; `None` if requests are signed instead.
+    credential_id: Option<String>,
     /// The URI that the entry of the credentials holds for.
     prefix: String,
     properties: Map<String, Value>,
@@ -48,14 +48,14 @@ pub(crate) struct StorageAccess {
 impl StorageAccess {
     /// Makes the access of a client whose requests are signed, from its properties.
     pub(super) fn signed(level: Level, properties: BTreeMap<String, String>) -> Self {
-        Self { level, access_key_id: None, prefix: String::new(), properties: as_json(properties) }
+        Self { level, credential_id: None, prefix: String::new(), properties: as_json(properties) }
     }
 
     /// Returns the text that tells these credentials from all others, without a secret. Entity tags cover it.
     ///
     /// A client with the tag has these very credentials. They have a third of their life left, or they were not given out again.
     pub(crate) fn identity(&self) -> String {
-        format!("{} {}", self.level.as_str(), self.access_key_id.as_deref().unwrap_or("signed"))
+        format!("{} {}", self.level.as_str(), self.credential_id.as_deref().unwrap_or("signed"))
     }
 
     /// Returns the only entry of `storage-credentials`; `None` if requests are signed instead.
@@ -64,7 +64,7 @@ impl StorageAccess {
     ///
     /// Spec: REST `StorageCredential`.
     pub(crate) fn entry(&self) -> Option<Value> {
-        self.access_key_id.as_ref().map(|_| json!({"prefix": self.prefix, "config": self.properties}))
+        self.credential_id.as_ref().map(|_| json!({"prefix": self.prefix, "config": self.properties}))
     }
 
     /// Returns the properties of the table, by which clients that don't know `storage-credentials` reach its files.
@@ -253,7 +253,7 @@ async fn vend(
     let refresh = name.map(|name| route(&catalog.options().warehouse, name, "credentials"));
     let properties = properties(catalog, vendor, level, &vended, refresh);
     let prefix = PolicyPrefix::common_uri(prefixes);
-    Ok(StorageAccess { level, access_key_id: Some(vended.access_key_id.clone()), prefix, properties })
+    Ok(StorageAccess { level, credential_id: Some(vended.id()), prefix, properties })
 }
 
 /// Returns credentials for places that passed their own checks. They are compared with those of other tables if none are kept.
@@ -263,7 +263,7 @@ pub(super) async fn scoped(
     vendable: &Vendable,
     grant: Grant,
     caller: &Principal,
-) -> Result<Arc<Vended>, ApiError> {
+) -> Result<Arc<Credential>, ApiError> {
     let request = VendRequest { table: vendable.id(), grant, session: session_of(caller) };
     let apart = async { catalog.check_apart(vendable).await.map_err(CodedError::new) };
     vendor.vend(&request, apart).await.map_err(|e| ApiError::new(e.code(), e.to_string()))
@@ -282,17 +282,46 @@ fn session_of(caller: &Principal) -> SessionName {
 /// Returns the properties by which clients reach the files.
 ///
 /// Spec: REST `LoadTableResult`, "Storage Credentials".
-fn properties(catalog: &Catalog, vendor: &Vendor, level: Level, vended: &Vended, refresh: Option<String>) -> Map<String, Value> {
-    let mut properties = store_properties(catalog, vendor.region(), level);
-    let mut set = |key: &str, value: &str| properties.insert(key.to_owned(), value.to_owned());
-    set("s3.access-key-id", &vended.access_key_id);
-    set("s3.secret-access-key", &vended.secret_access_key);
-    set("s3.session-token", &vended.session_token);
-    set("s3.session-token-expires-at-ms", &vended.expires_ms.to_string());
-    if let Some(route) = refresh {
-        set("client.refresh-credentials-endpoint", &route);
-    }
+fn properties(
+    catalog: &Catalog,
+    vendor: &Vendor,
+    level: Level,
+    vended: &Credential,
+    refresh: Option<String>,
+) -> Map<String, Value> {
+    let (mut properties, route) = match vended {
+        Credential::S3(_) => (store_properties(catalog, vendor.region(), level), "client.refresh-credentials-endpoint"),
+        Credential::Gcs(_) => (BTreeMap::new(), "gcs.oauth2.refresh-credentials-endpoint"),
+        Credential::Adls(_) => (BTreeMap::new(), "adls.refresh-credentials-endpoint"),
+    };
+    properties.extend(secrets(vended));
+    properties.extend(refresh.map(|path| (route.to_owned(), path)));
     as_json(properties)
+}
+
+/// Returns the properties that hold credentials and their end.
+fn secrets(vended: &Credential) -> BTreeMap<String, String> {
+    let end = vended.expires_ms().to_string();
+    let pairs = match vended {
+        Credential::S3(keys) => vec![
+            ("s3.access-key-id".to_owned(), keys.access_key_id.clone()),
+            ("s3.secret-access-key".to_owned(), keys.secret_access_key.clone()),
+            ("s3.session-token".to_owned(), keys.session_token.clone()),
+            ("s3.session-token-expires-at-ms".to_owned(), end),
+        ],
+        Credential::Gcs(token) => {
+            vec![("gcs.oauth2.token".to_owned(), token.token.clone()), ("gcs.oauth2.token-expires-at".to_owned(), end)]
+        }
+        // Clients look for the account by its host, and older ones by its name.
+        Credential::Adls(sas) => [&sas.host, &sas.account]
+            .into_iter()
+            .flat_map(|of| {
+                let token = (format!("adls.sas-token.{of}"), sas.token.clone());
+                [token, (format!("adls.sas-token-expires-at-ms.{of}"), end.clone())]
+            })
+            .collect(),
+    };
+    pairs.into_iter().collect()
 }
 
 /// Returns the properties of the store that clients need at a level, whoever signs their requests.
@@ -328,6 +357,8 @@ pub(super) fn route(warehouse: &str, name: &TableName, end: &str) -> String {
 mod tests {
     use std::collections::HashSet;
 
+    use esker_storage::{BearerToken, DirectorySas};
+
     use super::*;
 
     #[test]
@@ -335,6 +366,21 @@ mod tests {
         let namespace = NamespaceName::from_key("a\u{1f}b c").expect("a namespace");
         let name = TableName::new(namespace, "t+x/é".to_owned()).expect("a name");
         assert_eq!(route("lake", &name, "credentials"), "v1/lake/namespaces/a%1Fb%20c/tables/t%2Bx%2F%C3%A9/credentials");
+    }
+
+    #[test]
+    fn credentials_of_each_store_have_the_properties_that_its_clients_read() {
+        let token = BearerToken { token: "ya29".to_owned(), expires_ms: 7 };
+        let found = secrets(&Credential::Gcs(token));
+        let pairs: Vec<(&str, &str)> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("gcs.oauth2.token", "ya29"), ("gcs.oauth2.token-expires-at", "7")]);
+        let (account, host) = ("acc".to_owned(), "acc.dfs.core.windows.net".to_owned());
+        let found = secrets(&Credential::Adls(DirectorySas { token: "sv=1".to_owned(), account, host, expires_ms: 7 }));
+        for of in ["acc", "acc.dfs.core.windows.net"] {
+            assert_eq!(found[&format!("adls.sas-token.{of}")], "sv=1");
+            assert_eq!(found[&format!("adls.sas-token-expires-at-ms.{of}")], "7");
+        }
+        assert_eq!(found.len(), 4);
     }
 
     #[test]

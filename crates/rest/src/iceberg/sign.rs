@@ -13,7 +13,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use esker_catalog::{Catalog, LoadedTable, Vendable};
-use esker_storage::{Grant, Level, SignRequest, Signer};
+use esker_storage::{Credential, Grant, Level, SignRequest, Signer};
 use esker_types::{Coded, CodedError, ErrorCode, Principal};
 use serde::Deserialize;
 use serde_json::json;
@@ -94,7 +94,8 @@ pub(crate) async fn sign(
     };
     let RemoteSignRequest { region, uri, method, headers, body, .. } = request;
     let request = SignRequest { region, uri, method, headers, body };
-    let signed = signer.sign(&request, &grant, scoped.as_deref()).await?;
+    // Only a warehouse in S3 signs requests, and its credentials are keys of S3.
+    let signed = signer.sign(&request, &grant, scoped.as_deref().and_then(Credential::as_s3)).await?;
     let headers: BTreeMap<&String, [&String; 1]> = signed.headers.iter().map(|(name, value)| (name, [value])).collect();
     let caching = if signed.reusable { "private" } else { "no-cache" };
     let body = Json(json!({"uri": signed.uri, "headers": headers}));

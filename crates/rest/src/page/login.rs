@@ -1,4 +1,4 @@
-//! The log-in with a token, and the log-out.
+//! The log-in with a token, and the log-out. `oidc.rs` has the log-in at an identity provider.
 //!
 //! The log-in form repeats a secret that its page also sets as a cookie, so that no other site can log a reader in under a name of
 //! its own. Start reading at [`log_in`].
@@ -10,13 +10,14 @@ use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use bytes::Bytes;
-use esker_auth::AuthError;
-use esker_types::ErrorCode;
+use esker_auth::{AuthError, LogInProvider};
+use esker_types::{ErrorCode, Principal};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::frame;
+use super::oidc::log_out_there;
 use super::visitor::parse_form;
+use super::{encode, frame};
 use crate::extract::QueryParams;
 use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie, is_same_secret, random_secret};
@@ -27,7 +28,7 @@ use crate::{ApiError, App};
 #[serde(default)]
 pub(super) struct LoginQuery {
     /// The page to go to after the log-in.
-    next: String,
+    pub(super) next: String,
 }
 
 /// The fields of the log-in form.
@@ -40,9 +41,13 @@ struct LoginForm {
 }
 
 /// Shows the log-in form (`GET /login?next=`).
-pub(super) async fn show(transport: Transport, QueryParams(query): QueryParams<LoginQuery>) -> Result<Response, ApiError> {
+pub(super) async fn show(
+    State(app): State<App>,
+    transport: Transport,
+    QueryParams(query): QueryParams<LoginQuery>,
+) -> Result<Response, ApiError> {
     match Cookies::of(transport) {
-        Some(cookies) => answer(StatusCode::OK, cookies, &query.next, None),
+        Some(cookies) => answer(&app, StatusCode::OK, cookies, &query.next, None),
         None => Ok(without_tls()),
     }
 }
@@ -62,14 +67,14 @@ pub(super) async fn log_in(
     let form: LoginForm = parse_form(&body)?;
     if !is_same_secret(&form.csrf, cookie(&headers, cookies.login).unwrap_or_default()) {
         let why = "This form was open for too long, or the browser keeps no cookies. Try again.";
-        return answer(StatusCode::FORBIDDEN, cookies, &form.next, Some(why));
+        return answer(&app, StatusCode::FORBIDDEN, cookies, &form.next, Some(why));
     }
     let opened = match app.inner.sessions.open(app.auth(), &form.token).await {
         Ok(opened) => opened,
         Err(error @ (AuthError::State(_) | AuthError::Random(_) | AuthError::KeysUnavailable { .. })) => return Err(error.into()),
         Err(_) => {
             tracing::warn!(address = %peer.address, "a log-in with a wrong token was refused");
-            return answer(StatusCode::UNAUTHORIZED, cookies, &form.next, Some("The token is not valid."));
+            return answer(&app, StatusCode::UNAUTHORIZED, cookies, &form.next, Some("The token is not valid."));
         }
     };
     if let Some(earlier) = cookie(&headers, cookies.session) {
@@ -81,27 +86,49 @@ pub(super) async fn log_in(
 }
 
 /// Ends the session of the browser, and goes to the log-in (`POST /logout`).
-pub(super) async fn log_out(State(app): State<App>, transport: Transport, headers: HeaderMap) -> Result<Response, ApiError> {
+///
+/// A user of a provider with a log-in goes to the log-out of the provider first.
+pub(super) async fn log_out(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    transport: Transport,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let Some(cookies) = Cookies::of(transport) else { return Ok(Redirect::to("/login").into_response()) };
     if let Some(id) = cookie(&headers, cookies.session) {
         app.inner.sessions.end(id).await?;
+    }
+    if let Some(back) = app.inner.options.guard.public_url.as_ref().map(|public| public.with_path("/login"))
+        && let Some(url) = app.auth().log_out_url(&principal, &back).await
+    {
+        return Ok(log_out_there(cookies, &url));
     }
     Ok((AppendHeaders([(SET_COOKIE, cookies.remove(cookies.session))]), Redirect::to("/login")).into_response())
 }
 
 /// Builds the answer with the log-in form, and sets the cookie that the form repeats.
-fn answer(status: StatusCode, cookies: Cookies, next: &str, problem: Option<&str>) -> Result<Response, ApiError> {
+pub(super) fn answer(
+    app: &App,
+    status: StatusCode,
+    cookies: Cookies,
+    next: &str,
+    problem: Option<&str>,
+) -> Result<Response, ApiError> {
     let csrf = random_secret()?;
     let set = AppendHeaders([(SET_COOKIE, cookies.set(cookies.login, &csrf))]);
-    Ok((status, set, login_page(&csrf, own_page(next), problem)).into_response())
+    let page = login_page(&csrf, own_page(next), problem, &app.auth().log_in_providers());
+    Ok((status, set, page).into_response())
 }
 
 /// Renders the log-in form.
-fn login_page(csrf: &str, next: &str, problem: Option<&str>) -> Markup {
+fn login_page(csrf: &str, next: &str, problem: Option<&str>, providers: &[LogInProvider]) -> Markup {
     let content = html! {
         h1 { "Log in" }
-        p.soft { "Enter a token of this server: the one that the first start printed, or one that " code { "esker token NAME" } " makes." }
         @if let Some(problem) = problem { p.poor role="alert" { (problem) } }
+        @for provider in providers {
+            p.provider { a href={ "/login/" (provider.name) "?next=" (encode(next)) } { "Log in with " (provider.label) } }
+        }
+        p.soft { "Enter a token of this server: the one that the first start printed, or one that " code { "esker token NAME" } " makes." }
         form.login method="post" action="/login" {
             input type="hidden" name="csrf" value=(csrf);
             input type="hidden" name="next" value=(next);
@@ -114,7 +141,7 @@ fn login_page(csrf: &str, next: &str, problem: Option<&str>) -> Markup {
 }
 
 /// Builds the answer to a browser that calls over plain HTTP: everybody on the way could read token and cookie.
-fn without_tls() -> Response {
+pub(super) fn without_tls() -> Response {
     let content = html! {
         h1 { "Log in" }
         p { "A log-in needs TLS, because everybody between this browser and the server could read the token." }
@@ -127,7 +154,7 @@ fn without_tls() -> Response {
 }
 
 /// Returns a path of this server as it is, and the start page for anything that could lead to another server.
-fn own_page(next: &str) -> &str {
+pub(super) fn own_page(next: &str) -> &str {
     let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     let inside = next.starts_with('/') && !next.starts_with("//");
     if plain && inside { next } else { "/" }
@@ -136,11 +163,13 @@ fn own_page(next: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::super::STYLE;
-    use super::{login_page, own_page};
+    use super::{LogInProvider, login_page, own_page};
 
     #[test]
     fn every_class_of_the_log_in_has_a_style() {
-        let page = login_page("secret", "/", Some("The token is not valid.")).into_string();
+        let provider = LogInProvider { name: "sso".to_owned(), label: "<Company>".to_owned() };
+        let page = login_page("secret", "/?a=b&c", Some("The token is not valid."), &[provider]).into_string();
+        assert!(page.contains("href=\"/login/sso?next=%2F%3Fa%3Db%26c\">Log in with &lt;Company&gt;</a>"), "{page}");
         assert!(page.contains("<p class=\"poor\" role=\"alert\">The token is not valid.</p>"), "{page}");
         let classes = page.split("class=\"").skip(1).filter_map(|rest| rest.split('"').next());
         for class in classes.flat_map(str::split_whitespace) {

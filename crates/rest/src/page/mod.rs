@@ -10,6 +10,7 @@ mod charts;
 mod fleet;
 mod jobs;
 mod login;
+mod oidc;
 mod quarantine;
 mod queries;
 mod table;
@@ -51,6 +52,8 @@ pub(crate) fn router(app: &App) -> Router<App> {
         .layer(from_fn_with_state(app.clone(), visitor::authenticate));
     let login = Router::new()
         .route("/login", get(login::show).post(login::log_in))
+        .route("/login/{provider}", get(oidc::begin))
+        .route("/login/{provider}/callback", get(oidc::finish))
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .layer(from_fn_with_state(app.clone(), limit_unauthenticated));

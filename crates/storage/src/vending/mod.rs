@@ -1,11 +1,14 @@
 //! Vended credentials: short-lived keys of an object store that reach the places of one table and nothing else.
 //!
-//! A [`Grant`] is a level and the places. `policy.rs` turns it into a session policy, and a Security Token Service turns that into
-//! credentials with no other rights. [`Vendor`] keeps them until a third of their life is left, so that loads don't ask again.
+//! A [`Grant`] is a level and the places. In S3, `policy.rs` turns it into a session policy, and a Security Token Service turns that
+//! into credentials with no other rights. In Google Cloud Storage, `gcs.rs` narrows a token, and in Azure, `adls.rs` signs for one
+//! directory. [`Vendor`] keeps them until a third of their life is left, so that loads don't ask again.
 //! The caller decides who gets which level, and checks that the places are the table's own.
 //!
 //! Start reading at [`Vendor::vend`], then at `policy.rs`.
 
+mod adls;
+mod gcs;
 mod policy;
 mod prefix;
 mod sts;
@@ -22,7 +25,10 @@ pub use prefix::PolicyPrefix;
 pub use sts::{ALL_BUT_UNRESERVED, SessionName};
 
 use crate::http::RequestCounts;
-use crate::{Location, Result, cloud};
+use crate::sigv4::sha256_hex;
+use crate::{Location, Result, Scheme, StorageError, cloud};
+use adls::Adls;
+use gcs::Gcs;
 use policy::session_policy;
 use sts::Sts;
 
@@ -79,7 +85,7 @@ impl Grant {
     }
 }
 
-/// Credentials for a grant. They end by themselves, and nothing ends them earlier.
+/// Credentials of S3 for a grant. They end by themselves, and nothing ends them earlier.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Vended {
     /// Id of the access key, which the store's own logs show. It is no secret.
@@ -99,6 +105,81 @@ impl fmt::Debug for Vended {
     }
 }
 
+/// A token of Google Cloud Storage for a grant.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken {
+    /// The token.
+    pub token: String,
+    /// End of the token at the earliest, in milliseconds since the Unix epoch.
+    pub expires_ms: Millis,
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BearerToken").field("expires_ms", &self.expires_ms).finish_non_exhaustive()
+    }
+}
+
+/// A shared access signature of Azure for a grant.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DirectorySas {
+    /// The parameters of signed URLs, without a question mark.
+    pub token: String,
+    /// Name of the account.
+    pub account: String,
+    /// Host of the account, as the locations have it.
+    pub host: String,
+    /// End of the signature, in milliseconds since the Unix epoch.
+    pub expires_ms: Millis,
+}
+
+impl fmt::Debug for DirectorySas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("DirectorySas");
+        shown.field("host", &self.host).field("expires_ms", &self.expires_ms).finish_non_exhaustive()
+    }
+}
+
+/// Credentials for a grant, by the kind of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// Keys of S3.
+    S3(Vended),
+    /// A token of Google Cloud Storage.
+    Gcs(BearerToken),
+    /// A signature of Azure.
+    Adls(DirectorySas),
+}
+
+impl Credential {
+    /// Returns a text that tells the credentials from others, and is no secret: the id of the access key, or the beginning of a hash.
+    pub fn id(&self) -> String {
+        match self {
+            Self::S3(keys) => keys.access_key_id.clone(),
+            Self::Gcs(BearerToken { token, .. }) | Self::Adls(DirectorySas { token, .. }) => {
+                sha256_hex(token.as_bytes())[..24].to_owned()
+            }
+        }
+    }
+
+    /// Returns the end of the credentials, in milliseconds since the Unix epoch.
+    pub fn expires_ms(&self) -> Millis {
+        match self {
+            Self::S3(keys) => keys.expires_ms,
+            Self::Gcs(token) => token.expires_ms,
+            Self::Adls(sas) => sas.expires_ms,
+        }
+    }
+
+    /// Returns the keys of S3, if they are that.
+    pub fn as_s3(&self) -> Option<&Vended> {
+        match self {
+            Self::S3(keys) => Some(keys),
+            Self::Gcs(_) | Self::Adls(_) => None,
+        }
+    }
+}
+
 /// The settings of a warehouse that vends credentials.
 #[derive(Debug, Clone)]
 pub struct VendingOptions {
@@ -106,7 +187,7 @@ pub struct VendingOptions {
     pub role_arn: Option<String>,
     /// External id that the role's trust policy asks for.
     pub external_id: Option<String>,
-    /// URL of the token service; by default that of the store, or AWS's in the region.
+    /// URL of the token service; by default that of the store, AWS's in the region, Google's, or the Blob endpoint of the account.
     pub sts_endpoint: Option<String>,
     /// Region of the token service; by default that of the store.
     pub region: Option<String>,
@@ -134,7 +215,7 @@ pub struct VendRequest {
 /// Credentials that are given out again until a time.
 #[derive(Debug, Clone)]
 struct Kept {
-    vended: Arc<Vended>,
+    vended: Arc<Credential>,
     /// Time from which on others are got, in milliseconds since the Unix epoch.
     until_ms: Millis,
 }
@@ -147,15 +228,26 @@ fn kept_until(now_ms: Millis, expires_ms: Millis) -> Millis {
 /// Vends the credentials of one warehouse, and keeps them in memory only.
 pub struct Vendor {
     options: VendingOptions,
-    /// Region of the store, which may be another than that of the token service.
+    /// Region of a store in S3, which may be another than that of the token service.
     region: String,
-    sts: Sts,
+    source: Source,
     kept: Cache<VendRequest, Kept>,
+}
+
+/// The source of new credentials, by the kind of the store.
+#[derive(Debug)]
+enum Source {
+    /// The token service of S3.
+    S3(Sts),
+    /// Google's token service.
+    Gcs(Gcs),
+    /// An account in Azure.
+    Adls(Adls),
 }
 
 impl fmt::Debug for Vendor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vendor").field("region", &self.region).field("sts", &self.sts).finish_non_exhaustive()
+        f.debug_struct("Vendor").field("region", &self.region).field("source", &self.source).finish_non_exhaustive()
     }
 }
 
@@ -164,7 +256,7 @@ impl Vendor {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](crate::StorageError::InvalidLocation) if the warehouse is not in S3 or the token service's
+    /// Returns [`InvalidLocation`](crate::StorageError::InvalidLocation) if the warehouse is in no object store or the token service's
     /// endpoint is not a URL of HTTP, [`StsUnavailable`](crate::StorageError::StsUnavailable) if the HTTP client can't be built,
     /// and other errors of the store's options.
     pub(crate) fn open(
@@ -173,14 +265,22 @@ impl Vendor {
         requests: &RequestCounts,
         options: VendingOptions,
     ) -> Result<Self> {
-        let access = cloud::s3_access(at, cloud, requests)?;
-        let region = access.region.clone();
-        let sts = Sts::new(&options, access)?;
+        let (region, source) = match at.scheme() {
+            Scheme::S3 => {
+                let access = cloud::s3_access(at, cloud, requests)?;
+                (access.region.clone(), Source::S3(Sts::new(&options, access)?))
+            }
+            Scheme::Gcs => (String::new(), Source::Gcs(Gcs::new(&options, cloud::gcs_token(at, cloud, requests)?)?)),
+            Scheme::Adls => (String::new(), Source::Adls(Adls::new(at, &options, cloud::adls_token(at, cloud, requests)?)?)),
+            Scheme::File => {
+                return Err(StorageError::InvalidLocation { uri: at.to_string(), reason: "not a location in an object store" });
+            }
+        };
         let kept = Cache::builder().max_capacity(KEPT).time_to_live(options.duration).build();
-        Ok(Self { options, region, sts, kept })
+        Ok(Self { options, region, source, kept })
     }
 
-    /// Returns the region of the store, which clients need beside the credentials.
+    /// Returns the region of a store in S3, which clients need beside the credentials. It is empty for other stores.
     pub fn region(&self) -> &str {
         &self.region
     }
@@ -209,36 +309,45 @@ impl Vendor {
         &self,
         request: &VendRequest,
         check: impl Future<Output = std::result::Result<(), CodedError>> + Send,
-    ) -> std::result::Result<Arc<Vended>, Arc<CodedError>> {
+    ) -> std::result::Result<Arc<Credential>, Arc<CodedError>> {
         // The cache counts the time that the machine runs. Credentials end by the clock, also while a machine sleeps.
         if self.kept.get(request).await.is_some_and(|kept| kept.until_ms <= now_ms()) {
             self.kept.invalidate(request).await;
         }
         let fresh = async {
             check.await?;
-            let (partition, key) = (self.sts.partition(), self.options.kms_key_arn.as_deref());
-            let policy = session_policy(&request.grant, partition, key).map_err(CodedError::new)?;
-            let vended = self.sts.assume_role(&policy, &request.session).await.map_err(CodedError::new)?;
+            let vended = self.get(request).await.map_err(CodedError::new)?;
             tracing::info!(
                 table = request.table,
                 session = request.session.as_str(),
                 level = request.grant.level().as_str(),
-                access_key_id = vended.access_key_id,
-                expires_ms = vended.expires_ms,
+                access_key_id = vended.id(),
+                expires_ms = vended.expires_ms(),
                 "credentials vended"
             );
-            let until_ms = kept_until(now_ms(), vended.expires_ms);
+            let until_ms = kept_until(now_ms(), vended.expires_ms());
             Ok::<_, CodedError>(Kept { vended: Arc::new(vended), until_ms })
         };
         let kept = self.kept.try_get_with(request.clone(), fresh).await?;
         Ok(kept.vended)
+    }
+
+    /// Gets new credentials.
+    async fn get(&self, request: &VendRequest) -> Result<Credential> {
+        match &self.source {
+            Source::S3(sts) => {
+                let policy = session_policy(&request.grant, sts.partition(), self.options.kms_key_arn.as_deref())?;
+                sts.assume_role(&policy, &request.session).await.map(Credential::S3)
+            }
+            Source::Gcs(gcs) => gcs.exchange(&request.grant).await.map(Credential::Gcs),
+            Source::Adls(adls) => adls.sign(&request.grant).await.map(Credential::Adls),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::StorageError;
 
     /// Makes the vendor of a store in `eu-west-1`, whose token service is in `us-east-1`.
     fn vendor(sts_endpoint: &str) -> Result<Vendor> {
@@ -297,6 +406,18 @@ mod tests {
     fn credentials_are_given_out_until_a_third_of_their_life_is_left() {
         assert_eq!(kept_until(1_000, 3_601_000), 2_401_000);
         assert_eq!(kept_until(2_000, 1_000), 2_000, "they have ended");
+    }
+
+    #[test]
+    fn a_credential_is_told_from_others_without_its_secret() {
+        let token = |token: &str| Credential::Gcs(BearerToken { token: token.to_owned(), expires_ms: 1 });
+        let (account, host) = ("acc".to_owned(), "acc.dfs.core.windows.net".to_owned());
+        let sas = Credential::Adls(DirectorySas { token: "sig=hunter2".to_owned(), account, host, expires_ms: 1 });
+        assert_ne!(token("hunter2").id(), token("hunter3").id());
+        for credential in [token("hunter2"), sas] {
+            let shown = format!("{credential:?} {}", credential.id());
+            assert!(!shown.contains("hunter2") && credential.as_s3().is_none(), "{shown}");
+        }
     }
 
     #[test]

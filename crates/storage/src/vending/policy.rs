@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::{Grant, Level, PolicyPrefix};
-use crate::{Result, StorageError};
+use crate::{Result, Scheme, StorageError};
 
 /// The longest policy that is sent, in characters.
 ///
@@ -82,7 +82,8 @@ impl Level {
 ///
 /// # Errors
 ///
-/// Returns [`NotVendable`](StorageError::NotVendable) if the grant has no place, or so many that the policy is too long.
+/// Returns [`NotVendable`](StorageError::NotVendable) if the grant has no place, one that is not in S3, or so many that the policy is
+/// too long.
 pub(super) fn session_policy(grant: &Grant, partition: &str, kms_key_arn: Option<&str>) -> Result<String> {
     let arn = |resource: String| format!("arn:{partition}:s3:::{resource}");
     let refused = |reason: &str| {
@@ -92,6 +93,10 @@ pub(super) fn session_policy(grant: &Grant, partition: &str, kms_key_arn: Option
     if grant.prefixes().is_empty() {
         // A session without a policy would have all rights of the role.
         return Err(refused("the table has no place"));
+    }
+    if grant.prefixes().iter().any(|prefix| prefix.scheme() != Scheme::S3) {
+        // A bucket of another store may have the same name.
+        return Err(refused("it is not in S3"));
     }
     let objects = grant.prefixes().iter().map(|prefix| arn(format!("{}/{}*", prefix.bucket(), prefix.key()))).collect();
     let mut statement = vec![Statement::allow(grant.level().object_actions(), objects, None)];

@@ -1,4 +1,4 @@
-//! [`PolicyPrefix`]: a directory of a bucket, as session policies name it.
+//! [`PolicyPrefix`]: a directory of a bucket or container, as session policies, conditions and signatures name it.
 //!
 //! It is the only text from clients that gets into a policy. `*`, `?` and `${` mean something there, and stores differ in how they
 //! are escaped. So a place with an unusual character is refused, not escaped. Esker's own locations have none. Start reading at
@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::{Location, Result, Scheme, StorageError};
 
-/// A directory of an S3 bucket, as session policies name it.
+/// A directory of a bucket or container, as session policies, conditions and signatures name it.
 ///
 /// Its key ends with a slash: `orders/` covers nothing of `orders2/`. [`PolicyPrefix::of`] is the only constructor.
 ///
@@ -22,6 +22,7 @@ use crate::{Location, Result, Scheme, StorageError};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyPrefix {
+    scheme: Scheme,
     bucket: String,
     key: String,
 }
@@ -38,13 +39,13 @@ impl PolicyPrefix {
     ///
     /// # Errors
     ///
-    /// Returns [`NotVendable`](StorageError::NotVendable) if the place is not in S3 or is a whole bucket, if its key has a
+    /// Returns [`NotVendable`](StorageError::NotVendable) if the place is in no object store or is a whole bucket, if its key has a
     /// character that policies give a meaning to, or if a segment of the key is empty, `.` or `..`.
     pub fn of(place: &Location) -> Result<Self> {
         let refused = |reason: &str| Err(StorageError::NotVendable { uri: place.to_string(), reason: reason.to_owned() });
         let key = place.key();
-        if place.scheme() != Scheme::S3 {
-            return refused("it is not in S3");
+        if place.scheme() == Scheme::File {
+            return refused("it is in no object store");
         }
         if key.is_empty() {
             return refused("it is a whole bucket; give the table a directory of its own");
@@ -57,10 +58,15 @@ impl PolicyPrefix {
         if key.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
             return refused("it has an empty, '.' or '..' segment; give the table another location");
         }
-        Ok(Self { bucket: place.authority().to_owned(), key: format!("{key}/") })
+        Ok(Self { scheme: place.scheme(), bucket: place.authority().to_owned(), key: format!("{key}/") })
     }
 
-    /// Returns the name of the bucket.
+    /// Returns the kind of the store.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Returns the name of the bucket; in Azure, `container@host`.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
@@ -73,20 +79,20 @@ impl PolicyPrefix {
     /// Checks that this is `outer` or lies in it.
     pub fn is_within(&self, outer: &Self) -> bool {
         // Both end with a slash, so this compares whole segments.
-        self.bucket == outer.bucket && self.key.starts_with(&outer.key)
+        self.scheme == outer.scheme && self.bucket == outer.bucket && self.key.starts_with(&outer.key)
     }
 
-    /// Checks that an object, or the prefix of a listing, lies in this directory.
+    /// Checks that an object in S3, or the prefix of a listing there, lies in this directory.
     pub fn covers(&self, bucket: &str, key: &str) -> bool {
         // The directory ends with a slash, so this compares whole segments.
-        self.bucket == bucket && key.starts_with(&self.key)
+        self.scheme == Scheme::S3 && self.bucket == bucket && key.starts_with(&self.key)
     }
 
-    /// Returns the longest URI that all prefixes begin with. It ends with a slash; for several buckets it is `s3://`.
+    /// Returns the longest URI that all prefixes begin with. It ends with a slash; for several buckets of S3 it is `s3://`.
     pub fn common_uri(prefixes: &[Self]) -> String {
         let Some((first, others)) = prefixes.split_first() else { return "s3://".to_owned() };
-        if others.iter().any(|other| other.bucket != first.bucket) {
-            return "s3://".to_owned();
+        if others.iter().any(|other| other.scheme != first.scheme || other.bucket != first.bucket) {
+            return format!("{}://", first.scheme.name());
         }
         let mut common = first.key.as_str();
         while !others.iter().all(|other| other.key.starts_with(common)) {
@@ -94,13 +100,13 @@ impl PolicyPrefix {
             let inner = common.trim_end_matches('/');
             common = inner.rfind('/').map_or("", |slash| &inner[..=slash]);
         }
-        format!("s3://{}/{common}", first.bucket)
+        format!("{}://{}/{common}", first.scheme.name(), first.bucket)
     }
 }
 
 impl fmt::Display for PolicyPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "s3://{}/{}", self.bucket, self.key)
+        write!(f, "{}://{}/{}", self.scheme.name(), self.bucket, self.key)
     }
 }
 
@@ -129,7 +135,7 @@ mod tests {
             let refused = PolicyPrefix::of(&lake.join(key));
             assert!(matches!(refused, Err(StorageError::NotVendable { .. })), "{key}");
         }
-        for uri in ["s3://lake", "s3://lake/", "gs://lake/x", "file:///x", "abfss://c@a.dfs.core.windows.net/x"] {
+        for uri in ["s3://lake", "s3://lake/", "gs://lake", "file:///x", "abfss://c@a.dfs.core.windows.net"] {
             let refused = PolicyPrefix::of(&Location::parse(uri).expect("a location"));
             assert!(matches!(refused, Err(StorageError::NotVendable { .. })), "{uri}");
         }
@@ -142,5 +148,13 @@ mod tests {
         assert_eq!(common(&["s3://lake/w/orders", "s3://lake/w/orders2/data"]), "s3://lake/w/");
         assert_eq!(common(&["s3://lake/a/x", "s3://lake/b"]), "s3://lake/");
         assert_eq!(common(&["s3://lake/a", "s3://other/a"]), "s3://");
+        assert_eq!(common(&["gs://lake/a/x", "gs://lake/a/y"]), "gs://lake/a/");
+        assert_eq!(common(&["abfss://c@a.dfs.core.windows.net/x"]), "abfss://c@a.dfs.core.windows.net/x/");
+    }
+
+    #[test]
+    fn a_directory_of_one_store_covers_nothing_of_another() {
+        assert!(prefix("s3://lake/t").covers("lake", "t/f") && !prefix("gs://lake/t").covers("lake", "t/f"));
+        assert!(!prefix("gs://lake/t/x").is_within(&prefix("s3://lake/t")));
     }
 }

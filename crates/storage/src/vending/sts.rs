@@ -140,14 +140,7 @@ impl Sts {
     pub(super) fn new(options: &VendingOptions, access: S3Access) -> Result<Self> {
         let region = options.region.clone().unwrap_or(access.region);
         let endpoint = options.sts_endpoint.clone().or(access.endpoint).unwrap_or_else(|| aws_endpoint(&region));
-        let url = Url::parse(&endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let endpoint = url.ok_or_else(|| {
-            let reason = "the endpoint of the token service is not a URL that begins with http:// or https://";
-            // What stands before the last @ may be a password.
-            StorageError::InvalidLocation { uri: endpoint.rsplit('@').next().unwrap_or_default().to_owned(), reason }
-        })?;
-        let http = Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).build();
-        let http = http.map_err(|e| StorageError::StsUnavailable { uri: origin(&endpoint), reason: with_causes(&e) })?;
+        let (endpoint, http) = token_service(&endpoint)?;
         let (role_arn, external_id) = (options.role_arn.clone(), options.external_id.clone());
         Ok(Self { endpoint, region, role_arn, external_id, duration: options.duration, keys: access.credentials, http })
     }
@@ -236,8 +229,26 @@ impl Sts {
     }
 }
 
+/// Parses the endpoint of a token service, and makes a client for it. Sends no request.
+///
+/// # Errors
+///
+/// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the endpoint is not a URL of HTTP, and
+/// [`StsUnavailable`](StorageError::StsUnavailable) if the HTTP client can't be built.
+pub(super) fn token_service(endpoint: &str) -> Result<(Url, Client)> {
+    let url = Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.ok_or_else(|| {
+        let reason = "the endpoint of the token service is not a URL that begins with http:// or https://";
+        // What stands before the last @ may be a password.
+        StorageError::InvalidLocation { uri: endpoint.rsplit('@').next().unwrap_or_default().to_owned(), reason }
+    })?;
+    let http = Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).build();
+    let http = http.map_err(|e| StorageError::StsUnavailable { uri: origin(&url), reason: with_causes(&e) })?;
+    Ok((url, http))
+}
+
 /// Returns the scheme, the host and the port of an endpoint. The rest of the URL may have a password, and clients get errors.
-fn origin(endpoint: &Url) -> String {
+pub(super) fn origin(endpoint: &Url) -> String {
     endpoint.origin().ascii_serialization()
 }
 
