@@ -19,11 +19,8 @@ mod access_control;
 mod certificate;
 mod decisions;
 mod error;
-<<<<<<< HEAD
 mod grants;
-=======
 mod log_in;
->>>>>>> s23-signin
 mod oidc;
 mod scram;
 mod secret;
@@ -41,11 +38,8 @@ pub use access_control::{AccessControl, RULES_SECONDS};
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
-<<<<<<< HEAD
 pub use grants::GrantOrder;
-=======
 pub use log_in::{FinishedLogIn, LogInProvider};
->>>>>>> s23-signin
 use oidc::VerifiedUser;
 pub use oidc::{
     BegunLogIn, ClientSecret, IssuerOptions, KeyTimes, LOG_IN_SECONDS, LogInAnswer, LogInFault, LogInOptions, Providers,
