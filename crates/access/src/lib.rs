@@ -35,7 +35,7 @@ pub use role::{
     ADMIN, ANONYMOUS, BREAK_GLASS, EVERYONE, Identity, LEGACY, Member, RESERVED_ROLES, check_members_can_change, check_role_name,
 };
 pub use rules::{AccessMode, GrantRow, MemberRow, OwnerRow, RoleRow, RuleRef, RuleRows, Rules};
-pub use securable::{Leaf, ResourcePath, Securable, SecurableKind};
+pub use securable::{AUDIT_NAMESPACE, AUDIT_TABLE, Leaf, ResourcePath, Securable, SecurableKind, is_audit_table};
 pub use subject::Subject;
 
 /// The result of an operation on rules.
