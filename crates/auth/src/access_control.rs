@@ -18,8 +18,9 @@ use moka::future::Cache;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::audit::Audited;
 use crate::decisions::{Counted, DecisionCounts};
-use crate::{AuthError, AuthOptions, Authenticator, MadeToken};
+use crate::{AuthError, AuthOptions, Authenticator, MadeToken, RequestTrail};
 
 /// The time in seconds after which a change of the rules holds on every server.
 pub const RULES_SECONDS: u64 = 2;
@@ -108,6 +109,20 @@ impl AccessControl {
     ///
     /// Returns the errors of [`Self::rules`].
     pub async fn caller(&self, identity: Identity, facts: RequestFacts) -> Result<Arc<Caller>, AuthError> {
+        self.audited_caller(identity, facts, None).await
+    }
+
+    /// Returns the caller of a request whose decisions its trail receives too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::rules`].
+    pub async fn audited_caller(
+        &self,
+        identity: Identity,
+        facts: RequestFacts,
+        trail: Option<Arc<RequestTrail>>,
+    ) -> Result<Arc<Caller>, AuthError> {
         let Loaded { rules, subjects, .. } = self.inner.current().await?;
         let subject = match subjects.get(&identity).await {
             Some(subject) => subject,
@@ -117,7 +132,12 @@ impl AccessControl {
                 subject
             }
         };
-        Ok(Arc::new(Caller::new(subject, facts, self.inner.record.clone())))
+        let counted = self.inner.record.clone();
+        let record: Arc<dyn Record> = match trail {
+            Some(trail) => Arc::new(Audited { counted, trail }),
+            None => counted,
+        };
+        Ok(Arc::new(Caller::new(subject, facts, record)))
     }
 
     /// Makes the next request compare the rules with the database, after a transaction that may have changed them.

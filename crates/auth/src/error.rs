@@ -58,6 +58,9 @@ pub enum AuthError {
         /// The text of that error.
         text: String,
     },
+    /// The audit trail can't be written, and changes need a record.
+    #[error("nothing was changed, because the audit trail can't be written (audit.required): {0}")]
+    Unrecorded(#[source] StateError),
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
     Random(getrandom::Error),
@@ -76,7 +79,7 @@ impl Coded for AuthError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Missing | Self::Unknown | Self::Certificate(_) | Self::Refused(_) => ErrorCode::Unauthenticated,
-            Self::KeysUnavailable { .. } => ErrorCode::Unavailable,
+            Self::KeysUnavailable { .. } | Self::Unrecorded(_) => ErrorCode::Unavailable,
             Self::NoSuchToken(_) => ErrorCode::NotFound,
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,
