@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::audit::Audited;
 use crate::decisions::{Counted, DecisionCounts};
-use crate::{AuthError, AuthOptions, Authenticator, MadeToken, RequestTrail};
+use crate::{Audit, AuditLevel, AuditOptions, AuthError, AuthOptions, Authenticator, MadeToken, RequestTrail};
 
 /// The time in seconds after which a change of the rules holds on every server.
 pub const RULES_SECONDS: u64 = 2;
@@ -44,6 +44,7 @@ const MACHINE: &str = "esker:machine";
 #[derive(Debug, Clone)]
 pub struct AccessControl {
     inner: Arc<Inner>,
+    audit: Audit,
 }
 
 #[derive(Debug)]
@@ -84,10 +85,22 @@ impl AccessControl {
     /// Returns the errors of [`Self::rules`].
     pub async fn open(state: State, record: Arc<dyn Record>) -> Result<Self, AuthError> {
         let record = Arc::new(Counted::new(record));
+        let audit = Audit::new(state.clone(), AuditOptions { record: AuditLevel::Off, ..AuditOptions::default() });
         let (loaded, refreshes, asking) = (RwLock::new(None), AtomicU64::new(0), Mutex::new(None));
-        let opened = Self { inner: Arc::new(Inner { state, record, loaded, refreshes, asking }) };
+        let opened = Self { inner: Arc::new(Inner { state, record, loaded, refreshes, asking }), audit };
         opened.rules().await?;
         Ok(opened)
+    }
+
+    /// Records requests in an audit trail. Without this, nothing is recorded.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Returns the audit trail.
+    pub const fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Returns the rules. They are never older than [`RULES_SECONDS`].

@@ -447,6 +447,20 @@ impl RequestTrail {
         (noted.kind, noted.record.is_change) = (kind, kind == RequestKind::Change);
     }
 
+    /// Takes over what was noted of the request in which a statement was planned that this one runs.
+    pub fn adopt(&self, planned: &Self) {
+        let (record, objects, rank, rank_of_rule) = {
+            let planned = planned.noted();
+            (planned.record.clone(), planned.objects.clone(), planned.rank, planned.rank_of_rule)
+        };
+        let mut noted = self.noted();
+        (noted.objects, noted.rank, noted.rank_of_rule) = (objects, rank, rank_of_rule);
+        let own = &mut noted.record;
+        (own.warehouse, own.object_kind) = (record.warehouse, record.object_kind);
+        (own.object, own.object_id) = (record.object, record.object_id);
+        (own.decision, own.rule, own.privileges) = (record.decision, record.rule, record.privileges);
+    }
+
     /// Records the attempt at a change, before anything is changed, if changes need a record.
     ///
     /// # Errors
@@ -486,6 +500,37 @@ impl RequestTrail {
         };
         if let Some(record) = record {
             self.audit.enqueue(stamped(record));
+        }
+    }
+}
+
+/// Records the outcome of a request when it is dropped, so that a client that goes away or a panic leaves its record too.
+#[derive(Debug)]
+pub struct OutcomeGuard {
+    trail: Option<Arc<RequestTrail>>,
+    status: Option<u16>,
+}
+
+impl OutcomeGuard {
+    /// The status of a request whose client went away before the answer.
+    const CLIENT_GONE: u16 = 499;
+
+    /// Guards a request, if it has a trail.
+    pub const fn new(trail: Option<Arc<RequestTrail>>) -> Self {
+        Self { trail, status: None }
+    }
+
+    /// Sets the HTTP status of the answer.
+    pub const fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for OutcomeGuard {
+    fn drop(&mut self) {
+        let cut_short = if std::thread::panicking() { 500 } else { Self::CLIENT_GONE };
+        if let Some(trail) = &self.trail {
+            trail.finish(self.status.unwrap_or(cut_short));
         }
     }
 }

@@ -14,6 +14,9 @@ use uuid::Uuid;
 use crate::batch::{ROWS, delete_in_batches, values};
 use crate::{EventData, NewEvent, Outbox, Result, State, StateError};
 
+/// The kind of the events that tell of records.
+pub const AUDIT_RECORDED: &str = "audit.recorded";
+
 /// The moment that a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -341,7 +344,7 @@ mod tests {
         state.audit().append_all(&told, AuditEvents::Sent).await.expect("written");
         let events = state.outbox().events_after(0, None, 10).await.expect("read");
         let found: Vec<_> = events.iter().map(|event| (event.kind.as_str(), event.data["request-id"].as_str())).collect();
-        assert_eq!(found, [("audit.recorded", Some("a")), ("audit.recorded", Some("b"))]);
+        assert_eq!(found, [(AUDIT_RECORDED, Some("a")), (AUDIT_RECORDED, Some("b"))]);
         assert!(events.iter().all(|event| event.warehouse.is_empty() && event.principal == "etl"));
     }
 }

@@ -45,7 +45,7 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 pub use access::{Access, StoredGrant, StoredMember, StoredRole};
-pub use audit::{Audit, AuditBatch, AuditDecision, AuditEvents, AuditPhase, AuditRecord};
+pub use audit::{AUDIT_RECORDED, Audit, AuditBatch, AuditDecision, AuditEvents, AuditPhase, AuditRecord};
 pub use database::Database;
 use database::PoolUse;
 pub use error::StateError;
