@@ -181,8 +181,7 @@ mod tests {
     #[test]
     fn a_refusal_in_the_header_has_the_status_of_its_code() {
         for (code, expected) in [("7", 403), ("5", 404), ("16", 401), ("13", 500), ("0", 200)] {
-            let headers =
-                HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static(code))]);
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static(code))]);
             assert_eq!(http_status(&headers), expected, "{code}");
         }
         assert_eq!(http_status(&HeaderMap::new()), 200);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_auth::{AccessControl, Authenticator, LoggedDecisions};
+use esker_auth::{AccessControl, Audit, Authenticator, LoggedDecisions};
 use esker_autopilot::Layers;
 use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
@@ -81,7 +81,8 @@ impl Parts {
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?;
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(config.auth.providers()?);
-        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
+        let audit = Audit::new(state.clone(), config.audit.options());
+        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?.with_audit(audit);
         Ok(Self { auth, access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
     }
 

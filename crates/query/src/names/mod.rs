@@ -374,8 +374,8 @@ impl Namespace {
                 self.names.seen.note(None);
                 return Ok(Some(table));
             }
-            // In the catalog's own namespace of this name, only the table that Esker writes can be queried.
-            if parse_name(name).0.split('$').next() != Some(system::TABLE_HEALTH) {
+            // In the catalog's own namespace of this name, only the tables that Esker writes can be queried.
+            if !parse_name(name).0.split('$').next().is_some_and(|name| system::OWN_TABLES.contains(&name)) {
                 return Ok(None);
             }
         }
