@@ -73,7 +73,7 @@ impl AuditConfig {
     /// Returns the name of the warehouse of the Iceberg table, among those that the server has; `None` if it has none.
     pub(crate) fn warehouse_of<'a>(&'a self, mut served: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
         match &self.warehouse {
-            Some(name) => Some(name),
+            Some(name) => Some(name.as_str()),
             None if served.clone().any(|name| name == DEFAULT_WAREHOUSE) => Some(DEFAULT_WAREHOUSE),
             None => served.next(),
         }
