@@ -158,6 +158,8 @@ struct Inner {
     state: State,
     options: AuditOptions,
     queue: Mutex<Queue>,
+    /// Held by who takes records out of the queue, until they are in the database.
+    writing: tokio::sync::Mutex<()>,
     more: Notify,
     written: AtomicU64,
     lost: AtomicU64,
@@ -167,9 +169,9 @@ struct Inner {
 impl Audit {
     /// Makes the trail over a state database.
     pub fn new(state: State, options: AuditOptions) -> Self {
-        let (queue, more) = (Mutex::default(), Notify::new());
+        let (queue, writing, more) = (Mutex::default(), tokio::sync::Mutex::default(), Notify::new());
         let (written, lost, refused) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { state, options, queue, more, written, lost, refused }) }
+        Self { inner: Arc::new(Inner { state, options, queue, writing, more, written, lost, refused }) }
     }
 
     /// Returns the trail of a request; `None` if nothing is recorded.
@@ -253,7 +255,10 @@ impl Audit {
     }
 
     /// Writes all records of the queues to the state database. False if one could not be written; it stays in its queue.
+    ///
+    /// Waits for another task that writes records.
     pub async fn flush(&self) -> bool {
+        let _alone = self.inner.writing.lock().await;
         loop {
             let records = self.take_batch();
             if records.is_empty() {
@@ -314,7 +319,14 @@ impl Audit {
         self.inner.lost.fetch_add(1, Ordering::Relaxed);
         let AuditRecord { principal, operation, request_id, object, status, .. } = &record;
         let (object, status) = (object.as_deref(), status.map(u64::from));
-        tracing::error!(principal, operation, request_id, object, status, "a record of the audit trail is lost: its queue is full");
+        tracing::error!(
+            principal,
+            operation,
+            request_id,
+            object,
+            status,
+            "a record of the audit trail is lost: its queue is full"
+        );
     }
 }
 

@@ -75,8 +75,8 @@ fn row(record: &AuditRecord) -> Value {
         "time": record.time_ms, "id": record.uuid, "phase": record.phase.as_str(), "request_id": record.request_id,
         "protocol": record.protocol, "principal_kind": record.principal_kind, "principal": record.principal,
         "operation": record.operation, "is_change": record.is_change, "decision": record.decision.as_str(), "rule": record.rule,
-        "privileges": record.privileges, "warehouse": record.warehouse, "object_kind": record.object_kind, "object": record.object,
-        "object_id": record.object_id, "objects": record.objects, "status": record.status, "source_ip": record.source_ip,
+        "privileges": record.privileges, "warehouse": record.warehouse, "object_kind": record.object_kind,
+        "object": record.object, "object_id": record.object_id, "objects": record.objects, "status": record.status, "source_ip": record.source_ip,
         "engine": record.engine,
     })
 }

@@ -195,7 +195,8 @@ impl Audit<'_> {
                 id
             }
         };
-        let rows = sqlx::query("SELECT record FROM audit_record WHERE batch = $1 ORDER BY id").bind(&id).fetch_all(&mut *tx).await?;
+        let query = sqlx::query("SELECT record FROM audit_record WHERE batch = $1 ORDER BY id").bind(&id);
+        let rows = query.fetch_all(&mut *tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         let records = rows.iter().map(|row| Ok(serde_json::from_str(row.try_get(0)?)?)).collect::<Result<Vec<_>>>()?;
         Ok(Some(AuditBatch { id, records }))

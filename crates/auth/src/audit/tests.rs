@@ -1,7 +1,9 @@
 //! What is recorded of a request, and what becomes of records that can't be written.
 
-use esker_access::{AccessMode, Caller, Need, Privilege, RequestFacts, RuleRows, Rules, Securable, Subject};
-use esker_access::{GrantRow, Member, MemberRow, Needs, PrivilegeSet};
+use esker_access::{
+    AccessMode, Caller, GrantRow, Member, MemberRow, Need, Needs, Privilege, PrivilegeSet, RequestFacts, RuleRows, Rules,
+    Securable, Subject,
+};
 use esker_state::Database;
 use esker_types::{Coded, ErrorCode, TableId};
 
@@ -114,14 +116,19 @@ async fn a_refusal_is_recorded_whatever_was_asked_for_and_a_second_way_to_a_righ
 #[tokio::test]
 async fn reads_are_recorded_at_the_level_all_and_what_break_glass_does_at_each() {
     let dir = tempfile::tempdir().expect("a directory");
-    for (record, expected) in
-        [(AuditLevel::Off, vec![]), (AuditLevel::Changes, vec!["listTables"]), (AuditLevel::All, vec!["loadCredentials", "listTables"])]
-    {
+    let requests = [
+        ("loadCredentials", RequestKind::Read, false),
+        ("listTables", RequestKind::Other, true),
+        ("getJob", RequestKind::Other, false),
+    ];
+    for (record, expected) in [
+        (AuditLevel::Off, vec![]),
+        (AuditLevel::Changes, vec!["listTables"]),
+        (AuditLevel::All, vec!["loadCredentials", "listTables"]),
+    ] {
         let audit = open(&dir, AuditOptions { record, ..AuditOptions::default() }).await;
         let before = records(&audit).await.len();
-        for (operation, kind, breaks_glass) in
-            [("loadCredentials", RequestKind::Read, false), ("listTables", RequestKind::Other, true), ("getJob", RequestKind::Other, false)]
-        {
+        for (operation, kind, breaks_glass) in requests {
             let Some(trail) = request(&audit, operation, kind) else { continue };
             let caller = caller(&trail, AccessMode::On, &[Privilege::ReadData], breaks_glass);
             caller.record_break_glass();
