@@ -317,12 +317,12 @@ impl Audit {
         }
         drop(queue);
         self.inner.lost.fetch_add(1, Ordering::Relaxed);
-        let AuditRecord { principal, operation, request_id, object, status, .. } = &record;
+        let AuditRecord { principal, operation, request_id: request, object, status, .. } = &record;
         let (object, status) = (object.as_deref(), status.map(u64::from));
         tracing::error!(
             principal,
             operation,
-            request_id,
+            request,
             object,
             status,
             "a record of the audit trail is lost: its queue is full"
@@ -336,7 +336,8 @@ fn log(record: &AuditRecord) {
         target: "esker::audit",
         uuid = record.uuid,
         phase = record.phase.as_str(),
-        request_id = record.request_id,
+        // The index of logs has `request_id` as another name of the field of the span.
+        request = record.request_id,
         protocol = record.protocol,
         principal_kind = record.principal_kind,
         principal = record.principal,

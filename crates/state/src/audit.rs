@@ -41,10 +41,10 @@ impl AuditPhase {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuditDecision {
-    /// Nothing was decided yet, or nothing had to be.
+    /// Nothing was decided: not yet, or because nothing was needed or access control is off.
     #[default]
     None,
-    /// The rules allowed the request, or access control is off.
+    /// The rules allowed the request.
     Allowed,
     /// The request was refused.
     Refused,
