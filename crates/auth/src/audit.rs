@@ -69,7 +69,7 @@ pub struct AuditOptions {
 
 /// What a request is about, as far as the trail cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestKind {
+pub enum AuditedKind {
     /// It is to change something.
     Change,
     /// It reads rows of tables, or gets the means to.
@@ -90,7 +90,7 @@ pub struct AuditedRequest<'a> {
     /// The operation.
     pub operation: String,
     /// What the request is about.
-    pub kind: RequestKind,
+    pub kind: AuditedKind,
     /// The address of the client.
     pub source_ip: Option<IpAddr>,
     /// The header `user-agent`.
@@ -193,7 +193,7 @@ impl Audit {
             principal_kind: principal_kind.to_owned(),
             principal: request.identity.to_string(),
             operation: request.operation,
-            is_change: request.kind == RequestKind::Change,
+            is_change: request.kind == AuditedKind::Change,
             decision: AuditDecision::None,
             rule: None,
             privileges: None,
@@ -379,7 +379,7 @@ fn rank_of(kind: Option<&str>) -> u8 {
 #[derive(Debug)]
 struct Noted {
     record: AuditRecord,
-    kind: RequestKind,
+    kind: AuditedKind,
     /// The rank of the record's object.
     rank: u8,
     /// The rank of the object of the record's rule.
@@ -423,8 +423,8 @@ impl Noted {
         let refused = self.refused.take().filter(|(.., is_enforced)| failed || !is_enforced);
         let is_wanted = match level {
             AuditLevel::Off => false,
-            AuditLevel::Changes => self.kind == RequestKind::Change,
-            AuditLevel::All => self.kind != RequestKind::Other,
+            AuditLevel::Changes => self.kind == AuditedKind::Change,
+            AuditLevel::All => self.kind != AuditedKind::Other,
         };
         if !(is_wanted || refused.is_some() || self.broke_glass) {
             return None;
@@ -454,10 +454,10 @@ impl RequestTrail {
     }
 
     /// Sets the operation and its kind, which are not known before a statement is planned.
-    pub fn set_operation(&self, operation: &str, kind: RequestKind) {
+    pub fn set_operation(&self, operation: &str, kind: AuditedKind) {
         let mut noted = self.noted();
         operation.clone_into(&mut noted.record.operation);
-        (noted.kind, noted.record.is_change) = (kind, kind == RequestKind::Change);
+        (noted.kind, noted.record.is_change) = (kind, kind == AuditedKind::Change);
     }
 
     /// Takes over what was noted of the request in which a statement was planned that this one runs.
@@ -485,7 +485,7 @@ impl RequestTrail {
         }
         let record = {
             let noted = self.noted();
-            if noted.kind != RequestKind::Change {
+            if noted.kind != AuditedKind::Change {
                 return Ok(());
             }
             stamped(AuditRecord { phase: AuditPhase::Attempt, ..noted.record.clone() })

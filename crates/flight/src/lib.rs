@@ -24,7 +24,7 @@ use axum::response::Response;
 use esker_access::{Caller, RequestFacts};
 use esker_auth::{
     AccessControl, AuditedObject, AuditedRequest, AuthError, Authenticated, Authenticator, Connection, Evidence, OutcomeGuard,
-    RequestKind, RequestTrail,
+    AuditedKind, RequestTrail,
 };
 use esker_query::Engine;
 use esker_types::{Principal, is_from_loopback, is_passed_on};
@@ -136,7 +136,7 @@ async fn identify(
         identity: &identity,
         operation: facts.operation.rsplit('/').next().unwrap_or_default().to_owned(),
         // What a statement does is known once it is planned.
-        kind: RequestKind::Other,
+        kind: AuditedKind::Other,
         source_ip: facts.source_ip,
         engine,
         object: AuditedObject::default(),

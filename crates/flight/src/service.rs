@@ -32,7 +32,7 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use esker_access::Caller;
-use esker_auth::{AccessControl, OutcomeGuard, RequestKind, RequestTrail};
+use esker_auth::{AccessControl, OutcomeGuard, AuditedKind, RequestTrail};
 use esker_catalog::Authority;
 use esker_query::{Engine, PreparedStatement, QueryError, RunningQuery};
 use esker_types::{Coded, Principal};
@@ -143,7 +143,7 @@ impl FlightSqlHandler {
     async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<RunningQuery, Status> {
         let mut outcome = OutcomeGuard::new(caller.trail.clone());
         if let Some(trail) = &caller.trail {
-            let kind = if prepared.changes_rows() { RequestKind::Change } else { RequestKind::Read };
+            let kind = if prepared.changes_rows() { AuditedKind::Change } else { AuditedKind::Read };
             trail.set_operation(prepared.operation(), kind);
             trail.begin().await.map_err(|e| {
                 outcome.answered(e.code().http());

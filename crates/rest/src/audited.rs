@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use esker_access::Identity;
-use esker_auth::{Audit, AuditedObject, AuditedRequest, RequestKind, RequestTrail};
+use esker_auth::{Audit, AuditedObject, AuditedRequest, AuditedKind, RequestTrail};
 use esker_types::NamespaceName;
 use percent_encoding::percent_decode_str;
 
@@ -37,7 +37,7 @@ pub(crate) fn trail_of(
 ) -> Option<Arc<RequestTrail>> {
     let path = request.uri().path();
     let id = needs.map_or("unknown", |needs| needs.id);
-    let kind = needs.map_or(RequestKind::Other, |needs| kind_of(request.method(), needs.id, request.headers()));
+    let kind = needs.map_or(AuditedKind::Other, |needs| kind_of(request.method(), needs.id, request.headers()));
     let (object, variant) = route.map(|route| object_of(route, path)).unwrap_or_default();
     audit.request(AuditedRequest {
         request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
@@ -52,14 +52,14 @@ pub(crate) fn trail_of(
 }
 
 /// Returns what an operation is about.
-fn kind_of(method: &Method, operation: &str, headers: &HeaderMap) -> RequestKind {
+fn kind_of(method: &Method, operation: &str, headers: &HeaderMap) -> AuditedKind {
     let delegates = operation == "loadTable" && headers.contains_key("x-iceberg-access-delegation");
     if delegates || READS.contains(&operation) {
-        return RequestKind::Read;
+        return AuditedKind::Read;
     }
     match method.is_safe() || CHANGES_OF_NOTHING.contains(&operation) {
-        true => RequestKind::Other,
-        false => RequestKind::Change,
+        true => AuditedKind::Other,
+        false => AuditedKind::Change,
     }
 }
 
@@ -136,13 +136,13 @@ mod tests {
             HeaderValue::from_static("vended-credentials"),
         )]);
         for (method, operation, headers, expected) in [
-            (Method::GET, "loadTable", &none, RequestKind::Other),
-            (Method::GET, "loadTable", &delegating, RequestKind::Read),
-            (Method::POST, "signRequest", &none, RequestKind::Read),
-            (Method::POST, "updateTable", &none, RequestKind::Change),
-            (Method::PUT, "setAccessMode", &none, RequestKind::Change),
-            (Method::DELETE, "dropTable", &none, RequestKind::Change),
-            (Method::POST, "reportMetrics", &none, RequestKind::Other),
+            (Method::GET, "loadTable", &none, AuditedKind::Other),
+            (Method::GET, "loadTable", &delegating, AuditedKind::Read),
+            (Method::POST, "signRequest", &none, AuditedKind::Read),
+            (Method::POST, "updateTable", &none, AuditedKind::Change),
+            (Method::PUT, "setAccessMode", &none, AuditedKind::Change),
+            (Method::DELETE, "dropTable", &none, AuditedKind::Change),
+            (Method::POST, "reportMetrics", &none, AuditedKind::Other),
         ] {
             assert_eq!(kind_of(&method, operation, headers), expected, "{operation}");
         }

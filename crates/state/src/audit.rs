@@ -1,9 +1,9 @@
 //! The audit trail: records of who asked for what, and what became of it.
 //!
 //! A record is added and never changed. It leaves this database in one of two ways. A *batch* of records moves to an Iceberg table:
-//! [`Audit::next_batch`] marks the records, the commit of the table carries the id of the batch, and [`Audit::remove_batch`] removes
+//! [`AuditLog::next_batch`] marks the records, the commit of the table carries the id of the batch, and [`AuditLog::remove_batch`] removes
 //! them. There is never more than one batch, so after a crash its id tells if the commit was made. Without that table, old
-//! records are removed by [`Audit::forget`].
+//! records are removed by [`AuditLog::forget`].
 
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ pub struct AuditBatch {
 
 /// The handle for the audit trail.
 #[derive(Debug, Clone, Copy)]
-pub struct Audit<'a> {
+pub struct AuditLog<'a> {
     pub(crate) state: &'a State,
 }
 
@@ -136,7 +136,7 @@ fn event(record: &AuditRecord) -> NewEvent {
     }
 }
 
-impl Audit<'_> {
+impl AuditLog<'_> {
     /// Adds a record durably, before the change that it announces.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Adds records in one transaction, each with an event if `with_events` is [`AuditEvents::Sent`].
+    /// Adds records in one transaction, each with an event if `events` is [`AuditEvents::Sent`].
     ///
     /// # Errors
     ///

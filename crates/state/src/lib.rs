@@ -45,7 +45,7 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 pub use access::{Access, StoredGrant, StoredMember, StoredRole};
-pub use audit::{AUDIT_RECORDED, Audit, AuditBatch, AuditDecision, AuditEvents, AuditPhase, AuditRecord};
+pub use audit::{AUDIT_RECORDED, AuditBatch, AuditDecision, AuditEvents, AuditLog, AuditPhase, AuditRecord};
 pub use database::Database;
 use database::PoolUse;
 pub use error::StateError;
@@ -115,8 +115,8 @@ impl State {
     }
 
     /// Returns the handle for the audit trail.
-    pub const fn audit(&self) -> Audit<'_> {
-        Audit { state: self }
+    pub const fn audit(&self) -> AuditLog<'_> {
+        AuditLog { state: self }
     }
 
     /// Returns the handle for the catalog entries: tables, views, dropped tables, and their places.

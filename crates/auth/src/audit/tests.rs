@@ -16,7 +16,7 @@ async fn open(dir: &tempfile::TempDir, options: AuditOptions) -> Audit {
 }
 
 /// Begins a request of the client `etl` on `raw.orders`.
-fn request(audit: &Audit, operation: &str, kind: RequestKind) -> Option<Arc<RequestTrail>> {
+fn request(audit: &Audit, operation: &str, kind: AuditedKind) -> Option<Arc<RequestTrail>> {
     let named = |text: &str| Some(text.to_owned());
     audit.request(AuditedRequest {
         request_id: format!("request of {operation}"),
@@ -65,7 +65,7 @@ const REQUIRED: AuditOptions = AuditOptions { record: AuditLevel::Changes, requi
 async fn a_change_is_recorded_before_and_after_with_its_rule_and_its_object() {
     let dir = tempfile::tempdir().expect("a directory");
     let audit = open(&dir, REQUIRED).await;
-    let trail = request(&audit, "dropTable", RequestKind::Change).expect("recorded");
+    let trail = request(&audit, "dropTable", AuditedKind::Change).expect("recorded");
     trail.begin().await.expect("written");
     assert_eq!(audit.counts().written, 1, "before anything is done");
     let caller = caller(&trail, AccessMode::On, &[Privilege::Drop], false);
@@ -91,16 +91,16 @@ async fn a_change_is_recorded_before_and_after_with_its_rule_and_its_object() {
 async fn a_refusal_is_recorded_whatever_was_asked_for_and_a_second_way_to_a_right_is_none() {
     let dir = tempfile::tempdir().expect("a directory");
     let audit = open(&dir, AuditOptions::default()).await;
-    let trail = request(&audit, "loadTable", RequestKind::Read).expect("recorded");
+    let trail = request(&audit, "loadTable", AuditedKind::Read).expect("recorded");
     let asks = caller(&trail, AccessMode::On, &[Privilege::List], false);
     asks.require(&Need::new(orders(), Privilege::ReadData)).expect_err("refused");
     trail.finish(403);
-    let trail = request(&audit, "explainAccess", RequestKind::Other).expect("recorded");
+    let trail = request(&audit, "explainAccess", AuditedKind::Other).expect("recorded");
     let asks = caller(&trail, AccessMode::On, &[Privilege::List], false);
     let ways = [Need::new(orders(), Privilege::Drop), Need::new(orders(), Privilege::List)];
     asks.require(Needs::AnyOf(&ways)).expect("one of two ways");
     trail.finish(200);
-    let trail = request(&audit, "planTableScan", RequestKind::Read).expect("recorded");
+    let trail = request(&audit, "planTableScan", AuditedKind::Read).expect("recorded");
     let asks = caller(&trail, AccessMode::Report, &[], false);
     asks.require(&Need::new(orders(), Privilege::ReadData)).expect("reported only");
     trail.finish(200);
@@ -117,9 +117,9 @@ async fn a_refusal_is_recorded_whatever_was_asked_for_and_a_second_way_to_a_righ
 async fn reads_are_recorded_at_the_level_all_and_what_break_glass_does_at_each() {
     let dir = tempfile::tempdir().expect("a directory");
     let requests = [
-        ("loadCredentials", RequestKind::Read, false),
-        ("listTables", RequestKind::Other, true),
-        ("getJob", RequestKind::Other, false),
+        ("loadCredentials", AuditedKind::Read, false),
+        ("listTables", AuditedKind::Other, true),
+        ("getJob", AuditedKind::Other, false),
     ];
     for (record, expected) in [
         (AuditLevel::Off, vec![]),
@@ -146,13 +146,13 @@ async fn reads_are_recorded_at_the_level_all_and_what_break_glass_does_at_each()
 async fn a_change_that_cannot_be_recorded_is_refused_and_a_queued_record_is_kept() {
     let dir = tempfile::tempdir().expect("a directory");
     let audit = open(&dir, REQUIRED).await;
-    let trail = request(&audit, "dropTable", RequestKind::Change).expect("recorded");
+    let trail = request(&audit, "dropTable", AuditedKind::Change).expect("recorded");
     trail.finish(204);
     audit.inner.state.close().await;
-    let refused = request(&audit, "createTable", RequestKind::Change).expect("recorded").begin().await.expect_err("refused");
+    let refused = request(&audit, "createTable", AuditedKind::Change).expect("recorded").begin().await.expect_err("refused");
     assert_eq!(refused.code(), ErrorCode::Unavailable, "{refused}");
     assert!(refused.to_string().contains("audit.required"), "{refused}");
-    request(&audit, "loadTable", RequestKind::Read).expect("recorded").begin().await.expect("no change");
+    request(&audit, "loadTable", AuditedKind::Read).expect("recorded").begin().await.expect("no change");
     assert!(!audit.flush().await, "the database is closed");
     let expected = AuditCounts { written: 0, lost: 0, queued: 1, refused: 1 };
     assert_eq!(audit.counts(), expected, "the record of the first request still waits");
@@ -163,9 +163,9 @@ async fn a_full_queue_drops_records_and_counts_them_and_refusals_push_out_no_cha
     let dir = tempfile::tempdir().expect("a directory");
     let audit = open(&dir, AuditOptions { record: AuditLevel::All, ..AuditOptions::default() }).await;
     for _ in 0..MAX_QUEUED + 3 {
-        request(&audit, "loadTable", RequestKind::Read).expect("recorded").finish(200);
+        request(&audit, "loadTable", AuditedKind::Read).expect("recorded").finish(200);
     }
-    request(&audit, "dropTable", RequestKind::Change).expect("recorded").finish(204);
+    request(&audit, "dropTable", AuditedKind::Change).expect("recorded").finish(204);
     let counts = audit.counts();
     assert_eq!((counts.lost, counts.queued), (3, MAX_QUEUED as u64 + 1));
     assert_eq!(audit.take_batch().first().map(|record| record.operation.as_str()), Some("dropTable"));
