@@ -74,8 +74,20 @@ pub enum AuditedKind {
     Change,
     /// It reads rows of tables, or gets the means to.
     Read,
+    /// It is a statement of which nothing is known before it is planned.
+    Statement,
     /// Anything else, which is recorded only if it is refused.
     Other,
+}
+
+impl AuditedKind {
+    /// Checks that a level records requests of this kind, whatever is decided about them.
+    const fn is_recorded_at(self, level: AuditLevel) -> bool {
+        match (level, self) {
+            (AuditLevel::Off, _) | (_, Self::Statement | Self::Other) | (AuditLevel::Changes, Self::Read) => false,
+            (_, Self::Change) | (AuditLevel::All, Self::Read) => true,
+        }
+    }
 }
 
 /// The facts of a request that its records begin with.
@@ -218,7 +230,8 @@ impl Audit {
             is_over: false,
         };
         noted.set_object(request.object);
-        Some(Arc::new(RequestTrail { audit: self.clone(), noted: Mutex::new(noted) }))
+        let notes = request.kind == AuditedKind::Statement || request.kind.is_recorded_at(self.inner.options.record);
+        Some(Arc::new(RequestTrail { audit: self.clone(), notes, noted: Mutex::new(noted) }))
     }
 
     /// Returns the numbers of records since the start.
@@ -421,12 +434,7 @@ impl Noted {
         let failed = status >= 400;
         // A look-up that found nothing visible may have been followed by one that did.
         let refused = self.refused.take().filter(|(.., is_enforced)| failed || !is_enforced);
-        let is_wanted = match level {
-            AuditLevel::Off => false,
-            AuditLevel::Changes => self.kind == AuditedKind::Change,
-            AuditLevel::All => self.kind != AuditedKind::Other,
-        };
-        if !(is_wanted || refused.is_some() || self.broke_glass) {
+        if !(self.kind.is_recorded_at(level) || refused.is_some() || self.broke_glass) {
             return None;
         }
         if let Some((object, privileges, is_enforced)) = refused {
@@ -445,6 +453,8 @@ impl Noted {
 #[derive(Debug)]
 pub struct RequestTrail {
     audit: Audit,
+    /// True if objects and rules are noted. A request that is recorded only if it is refused does without.
+    notes: bool,
     noted: Mutex<Noted>,
 }
 
@@ -548,6 +558,32 @@ impl Drop for OutcomeGuard {
     }
 }
 
+/// Returns the record of what a command does on the server's machine, which is no request.
+pub(crate) fn machine_record(machine: &str, operation: &str, client: &str) -> AuditRecord {
+    stamped(AuditRecord {
+        uuid: String::new(),
+        time_ms: 0,
+        phase: AuditPhase::Attempt,
+        request_id: String::new(),
+        protocol: "command".to_owned(),
+        principal_kind: "machine".to_owned(),
+        principal: machine.to_owned(),
+        operation: operation.to_owned(),
+        is_change: true,
+        decision: AuditDecision::None,
+        rule: None,
+        privileges: None,
+        warehouse: None,
+        object_kind: Some("client".to_owned()),
+        object: Some(client.to_owned()),
+        object_id: None,
+        objects: None,
+        status: None,
+        source_ip: None,
+        engine: None,
+    })
+}
+
 /// Returns a record with an identifier of its own and the present time.
 fn stamped(record: AuditRecord) -> AuditRecord {
     AuditRecord { uuid: Uuid::now_v7().to_string(), time_ms: now_ms(), ..record }
@@ -564,7 +600,7 @@ impl Record for RequestTrail {
             }
             AccessDecision::Deny { .. } => {
                 let need = decision.need;
-                let refusal = || ((&need.on).into(), need.required.to_string(), decision.is_enforced);
+                let refusal = || (AuditedObject::from(&need.on), need.required.to_string(), decision.is_enforced);
                 noted.refused.get_or_insert_with(refusal);
             }
         }
@@ -573,6 +609,9 @@ impl Record for RequestTrail {
     fn decided(&self, decision: WorthRecording<'_>) {
         // A refusal may be one of several ways to a right. The last word is with `record`.
         let AccessDecision::Allow { rule } = decision.decision else { return };
+        if !self.notes {
+            return;
+        }
         let mut noted = self.noted();
         let rank = noted.note(&decision.need.on);
         if rank >= noted.rank_of_rule {
@@ -588,7 +627,7 @@ impl Record for RequestTrail {
     }
 
     fn wants_names(&self) -> bool {
-        true
+        self.notes
     }
 }
 

@@ -32,7 +32,7 @@ use moka::future::Cache;
 
 pub use access_control::{AccessControl, RULES_SECONDS};
 pub use audit::{
-    Audit, AuditCounts, AuditLevel, AuditOptions, AuditedObject, AuditedRequest, OutcomeGuard, AuditedKind, RequestTrail,
+    Audit, AuditCounts, AuditLevel, AuditOptions, AuditedKind, AuditedObject, AuditedRequest, OutcomeGuard, RequestTrail,
 };
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use decisions::{DecisionCounts, LoggedDecisions};

@@ -23,8 +23,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use esker_access::{Caller, RequestFacts};
 use esker_auth::{
-    AccessControl, AuditedObject, AuditedRequest, AuthError, Authenticated, Authenticator, Connection, Evidence, OutcomeGuard,
-    AuditedKind, RequestTrail,
+    AccessControl, AuditedKind, AuditedObject, AuditedRequest, AuthError, Authenticated, Authenticator, Connection, Evidence,
+    OutcomeGuard, RequestTrail,
 };
 use esker_query::Engine;
 use esker_types::{Principal, is_from_loopback, is_passed_on};
@@ -135,8 +135,7 @@ async fn identify(
         protocol: "flight-sql",
         identity: &identity,
         operation: facts.operation.rsplit('/').next().unwrap_or_default().to_owned(),
-        // What a statement does is known once it is planned.
-        kind: AuditedKind::Other,
+        kind: AuditedKind::Statement,
         source_ip: facts.source_ip,
         engine,
         object: AuditedObject::default(),

@@ -32,7 +32,7 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use esker_access::Caller;
-use esker_auth::{AccessControl, OutcomeGuard, AuditedKind, RequestTrail};
+use esker_auth::{AccessControl, AuditedKind, OutcomeGuard, RequestTrail};
 use esker_catalog::Authority;
 use esker_query::{Engine, PreparedStatement, QueryError, RunningQuery};
 use esker_types::{Coded, Principal};

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use esker_access::Identity;
-use esker_auth::{Audit, AuditedObject, AuditedRequest, AuditedKind, RequestTrail};
+use esker_auth::{Audit, AuditedKind, AuditedObject, AuditedRequest, RequestTrail};
 use esker_types::NamespaceName;
 use percent_encoding::percent_decode_str;
 
@@ -19,8 +19,9 @@ use crate::needs::OperationNeeds;
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
-/// The operations that give rows of a table, or the means to read or write them.
-const READS: [&str; 5] = ["loadCredentials", "planTableScan", "fetchPlanningResult", "fetchScanTasks", "signRequest"];
+/// The operations that give rows of a table or of the trail, or the means to read or write rows.
+const READS: [&str; 6] =
+    ["loadCredentials", "planTableScan", "fetchPlanningResult", "fetchScanTasks", "signRequest", "listAuditRecords"];
 
 /// The operations by methods that change something, which change nothing that anybody owns: reports, and leases of workers.
 const CHANGES_OF_NOTHING: [&str; 6] = ["getToken", "reportMetrics", "cancelPlanning", "claimJob", "renewLease", "pageLogOut"];

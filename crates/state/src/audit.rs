@@ -76,9 +76,9 @@ pub struct AuditRecord {
     pub phase: AuditPhase,
     /// The identifier of the request, as the answer has it in `x-request-id`. The records of one request share it.
     pub request_id: String,
-    /// The protocol: `rest` or `flight-sql`.
+    /// The protocol: `rest`, `flight-sql`, or `command` for a command on the server's machine.
     pub protocol: String,
-    /// The kind of the principal: `client`, `user` or `anonymous`.
+    /// The kind of the principal: `client`, `user`, `anonymous` or `machine`.
     pub principal_kind: String,
     /// The name of the principal, as events have it.
     pub principal: String,

@@ -147,6 +147,10 @@ async fn what_break_glass_lists_is_recorded() {
     let test = AccessTest::start(AccessMode::On).await;
     let made = test.app.server.access().break_glass(Duration::from_secs(300)).await.expect("made");
     let token = made.token.reveal();
+    let found = records(&test.app).await;
+    let command = found.iter().find(|record| record.operation == "break-glass").expect("the command is recorded");
+    assert_eq!((command.principal.as_str(), command.protocol.as_str()), ("esker:machine", "command"));
+    assert!(command.object.as_deref().is_some_and(|client| client.starts_with("break-glass-")), "{command:?}");
     test.app.server.access().refresh();
     for (path, operation) in [("/api/v1/tables", "listTables"), ("/api/v1/warehouses", "listWarehouses"), ("/", "pageTables")] {
         let (status, found) = recorded(&test.app, &token, Method::GET, path, None).await;
@@ -264,11 +268,18 @@ async fn nobody_reads_the_trail_without_its_privilege_whatever_else_they_may() {
         SELECT table_name FROM information_schema.tables WHERE table_name = 'audit'";
     assert_eq!(sql_as(&test.app, &bi, listed).await.expect("lists"), Vec::<String>::new());
 
+    assert_eq!(test.status(&bi, Method::GET, "/api/v1/audit", None).await, 403);
     let auditor = test.client("auditor").await;
     test.grant("auditor", Securable::Server, Privilege::ReadAudit.into()).await;
     assert!(!sql_as(&test.app, &auditor, "SELECT id FROM system.audit").await.expect("read").is_empty());
     assert_eq!(test.status(&auditor, Method::GET, TRAIL, None).await, 200);
     assert_eq!(test.status(&auditor, Method::DELETE, TRAIL, None).await, 403);
+    let path = "/v1/default/namespaces/n/tables/t";
+    assert_eq!(test.status(&bi, Method::DELETE, path, None).await, 404, "a change of nothing is a record too");
+    assert!(test.app.server.access().audit().flush().await);
+    let (status, page) = test.send(&auditor, Method::GET, "/api/v1/audit?limit=1", None).await;
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    assert!(status == 200 && page["records"].as_array().is_some_and(|records| records.len() < 2), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
