@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use esker_state::{AuditRecord, Event, HealthPoint, Job, JobFilter, JobLogLine, QuarantineByJob, QuarantinedFile, State, TableUsage};
+use esker_state::{
+    AuditRecord, Event, HealthPoint, Job, JobFilter, JobLogLine, QuarantineByJob, QuarantinedFile, State, TableUsage,
+};
 use esker_types::{DurationMillis, JobId, Millis, TableId};
 use serde_json::Value;
 

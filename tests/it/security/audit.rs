@@ -196,7 +196,7 @@ async fn a_required_record_is_there_before_the_change_and_without_it_nothing_is_
         assert_eq!((status, phases), (200, vec![AuditPhase::Attempt, AuditPhase::Outcome]), "{found:?}");
         // The database is gone. For a second or two the server still knows the caller and the rules.
         app.catalog().state().close().await;
-        let (status, _, text) = app.send_raw(Method::POST, "/api/v1/access/roles", &[], Some(json!({"role": "late"}))).await;
+        let (status, _, text) = app.send_raw(Method::POST, "/api/v1/access/roles", &[], Some(json!({"name": "late"}))).await;
         let nothing = json!({"requirements": [], "updates": []});
         let (commit, _, of_commit) = app.send_raw(Method::POST, TABLE, &[], Some(nothing)).await;
         let app = TestApp::restart(app.stop().await).await;
