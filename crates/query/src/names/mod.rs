@@ -375,7 +375,8 @@ impl Namespace {
                 return Ok(Some(table));
             }
             // In the catalog's own namespace of this name, only the tables that Esker writes can be queried.
-            if !parse_name(name).0.split('$').next().is_some_and(|name| system::OWN_TABLES.contains(&name)) {
+            let table = parse_name(name).0.split('$').next().unwrap_or_default();
+            if !system::OWN_TABLES.contains(&table) {
                 return Ok(None);
             }
         }
