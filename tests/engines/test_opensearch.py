@@ -46,6 +46,7 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
             "ESKER__LOG__FORMAT": "json",
             "ESKER__LOG__LEVEL": "info,esker_rest=debug",
             "ESKER__QUERY__SLOW_SECONDS": "0",
+            "ESKER__AUDIT__LOG": "true",
         }
         log = esker / "esker.log"
         with running_rsyslog(tmp_path, rules, log) as output:
@@ -66,6 +67,9 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
                     "a job's lines": {"term": {"job_id": job}},
                     "a request's line": {"term": {"request_id": request}},
                     "slow queries": {"bool": {"must": [{"term": {"level": "WARN"}}, {"exists": {"field": "sql"}}]}},
+                    "a record of the audit trail": {
+                        "bool": {"must": [{"term": {"target": "esker::audit"}}, {"term": {"operation": "startJob compact"}}]}
+                    },
                     "what is no JSON": {"bool": {"must": [stderr, overflow]}},
                 }
                 deadline = time.time() + 60
@@ -77,6 +81,9 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
                 assert {span["table"] for span in spans} == {"shop.orders"}
                 (refused,) = found(wanted["a request's line"])
                 assert refused["status"] == 404 and refused["spans"][0]["method"] == "GET"
+                (audited, *_) = found(wanted["a record of the audit trail"])
+                assert (audited["principal"], audited["object"], audited["status"]) == ("admin", "shop.orders", 202)
+                assert audited["request"] == audited["spans"][0]["request_id"] and audited["is_change"] is True
                 (slow, *_) = found(wanted["slow queries"])
                 assert slow["rows"] == 1 and slow["seconds"] > 0
             # Every line of the run is there once, and has a time.

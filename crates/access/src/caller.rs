@@ -38,6 +38,17 @@ pub struct WorthRecording<'a> {
 pub trait Record: fmt::Debug + Send + Sync {
     /// Records a decision. It must not block.
     fn record(&self, decision: WorthRecording<'_>);
+
+    /// Receives every decision on what a request needs, those that are worth recording too. It must not block.
+    fn decided(&self, _: WorthRecording<'_>) {}
+
+    /// Receives a securable that a request names, whether or not anything is decided about it. It must not block.
+    fn named(&self, _: &ResourcePath<'_>) {}
+
+    /// Checks that the receiver wants the securables that a request names.
+    fn wants_names(&self) -> bool {
+        false
+    }
 }
 
 /// A receiver that keeps nothing, for commands and tests.
@@ -87,17 +98,40 @@ impl Caller {
             Needs::AnyOf(needs) => self.none_met(needs),
         };
         let Some((need, decision)) = refused else { return Ok(()) };
-        let is_enforced = self.subject.rules().mode() == AccessMode::On;
+        let is_on = self.subject.rules().mode() == AccessMode::On;
+        let is_enforced = is_on || need.changes_audit_table();
         self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced });
         match decision {
-            AccessDecision::Deny { visible, missing } if is_enforced => Err(self.refusal(&need, visible, missing)),
+            // What a mode does not hide has no hidden name.
+            AccessDecision::Deny { visible, missing } if is_enforced => Err(self.refusal(&need, visible || !is_on, missing)),
             _ => Ok(()),
+        }
+    }
+
+    /// Names a securable of the request to the receiver of its decisions.
+    pub fn names(&self, on: &ResourcePath<'_>) {
+        self.record.named(on);
+    }
+
+    /// Checks that the receiver of the decisions wants the securables that the request names.
+    pub fn wants_names(&self) -> bool {
+        self.record.wants_names()
+    }
+
+    /// Records that a break-glass principal sends a request for which [`Caller::require`] may never be asked, such as a list.
+    pub fn record_break_glass(&self) {
+        if self.subject.breaks_glass() && self.subject.rules().mode() != AccessMode::Off {
+            let need = Need { on: ResourcePath::SERVER, required: Required::NOTHING };
+            let decision = AccessDecision::Allow { rule: RuleRef::BreakGlass };
+            self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced: true });
         }
     }
 
     /// Decides on a need. What break-glass allows is recorded.
     fn decide(&self, need: &Need<'_>) -> AccessDecision {
         let decision = self.subject.decide(&need.on, need.required);
+        let is_enforced = self.subject.rules().mode() == AccessMode::On || need.changes_audit_table();
+        self.record.decided(WorthRecording { caller: self, need, decision, is_enforced });
         if decision == (AccessDecision::Allow { rule: RuleRef::BreakGlass }) {
             self.record.record(WorthRecording { caller: self, need, decision, is_enforced: true });
         }
@@ -129,6 +163,9 @@ impl Caller {
     fn refusal(&self, need: &Need<'_>, visible: bool, missing: Required) -> RightsError {
         let kind = need.on.kind();
         match visible {
+            true if need.changes_audit_table() => {
+                RightsError::AuditTrail { principal: self.subject.identity().to_string(), on: need.on.to_string(), missing }
+            }
             true => {
                 RightsError::Denied { principal: self.subject.identity().to_string(), kind, on: need.on.to_string(), missing }
             }
@@ -239,6 +276,34 @@ mod tests {
         let (caller, kept) = caller(rows(Vec::new()), "break-glass-1");
         assert_eq!(caller.require(&Need::new(orders(), Privilege::Drop)), Ok(()));
         assert_eq!(*kept.0.lock().expect("no panic"), ["break-glass-1 DROP table raw.crm.orders true true"]);
+    }
+
+    #[test]
+    fn a_list_of_break_glass_is_recorded_and_one_of_others_is_not() {
+        let (glass, kept) = caller(rows(Vec::new()), "break-glass-1");
+        glass.record_break_glass();
+        assert_eq!(*kept.0.lock().expect("no panic"), ["break-glass-1 nothing the server true true"]);
+        let (bi, kept) = caller(rows(readers()), "bi");
+        bi.record_break_glass();
+        let mut off = rows(Vec::new());
+        off.mode = AccessMode::Off;
+        let (idle, unused) = caller(off, "break-glass-1");
+        idle.record_break_glass();
+        assert!(kept.0.lock().expect("no panic").is_empty() && unused.0.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn a_change_of_the_audit_trail_is_refused_in_every_mode() {
+        let audit = ResourcePath::warehouse(1, "lake").namespace("system").table(table(3), "audit");
+        for mode in [AccessMode::Off, AccessMode::Report, AccessMode::On] {
+            let mut rows = rows(readers());
+            rows.mode = mode;
+            let (caller, kept) = caller(rows, "root");
+            let refused = caller.require(&Need::new(audit, Privilege::Drop)).expect_err("refused");
+            assert!(matches!(refused, RightsError::AuditTrail { .. }), "{mode:?}: {refused}");
+            assert_eq!(*kept.0.lock().expect("no panic"), ["root DROP table system.audit false true"], "{mode:?}");
+            assert_eq!(caller.require(&Need::new(audit, Privilege::ReadData)), Ok(()), "{mode:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::index::Visitor;
 use crate::role::MemberId;
-use crate::{AccessMode, PrivilegeSet, Required, ResourcePath, RuleRef, SecurableKind, Subject};
+use crate::{AccessMode, Privilege, PrivilegeSet, Required, ResourcePath, RuleRef, SecurableKind, Subject};
 
 /// A decision, with the rule that allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,13 @@ impl Subject {
     ///
     /// The mode [`AccessMode::Report`] decides like [`AccessMode::On`]; [`Caller`](crate::Caller) lets refusals pass. A decision
     /// allocates nothing.
+    ///
+    /// The table of the audit trail is apart: `READ_AUDIT` on the server reads it, no grant counts, and nobody changes it, not even
+    /// in the mode [`AccessMode::Off`].
     pub fn decide(&self, on: &ResourcePath<'_>, required: Required) -> AccessDecision {
+        if on.is_audit_table() {
+            return self.decide_on_audit_table(required);
+        }
         if let Some(rule) = self.always() {
             return AccessDecision::Allow { rule };
         }
@@ -97,8 +103,31 @@ impl Subject {
         }
     }
 
+    /// Decides on the table of the audit trail.
+    fn decide_on_audit_table(&self, required: Required) -> AccessDecision {
+        let reads = PrivilegeSet::READS_OF_AUDIT;
+        match self.to_read_audit() {
+            AccessDecision::Allow { .. } if !required.is_met_by(reads) => {
+                AccessDecision::Deny { visible: true, missing: required.missing_from(reads) }
+            }
+            AccessDecision::Deny { missing, .. } => AccessDecision::Deny { visible: false, missing },
+            allowed @ AccessDecision::Allow { .. } => allowed,
+        }
+    }
+
+    /// Decides if the subject may read the table of the audit trail.
+    fn to_read_audit(&self) -> AccessDecision {
+        match self.always() {
+            Some(rule) => AccessDecision::Allow { rule },
+            None => self.decide(&ResourcePath::SERVER, Required::privilege(Privilege::ReadAudit)),
+        }
+    }
+
     /// Returns all privileges that the subject has on a securable.
     pub fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        if on.is_audit_table() {
+            return if self.to_read_audit().is_allowed() { PrivilegeSet::READS_OF_AUDIT } else { PrivilegeSet::EMPTY };
+        }
         if self.always().is_some() { PrivilegeSet::ALL } else { self.granted(on) }
     }
 
@@ -124,8 +153,10 @@ impl Subject {
     ///
     /// A list of the container's content then needs no check of each entry. A false answer says nothing about an entry.
     pub fn uniform_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
-        // Grants only add: what is inherited can't be lost further down.
-        self.decide(container, Required::all(privileges)).is_allowed()
+        // Grants only add: what is inherited can't be lost further down, but on the audit trail.
+        let holds_below = !container.can_hold_audit_table()
+            || (PrivilegeSet::READS_OF_AUDIT.contains(privileges) && self.to_read_audit().is_allowed());
+        holds_below && self.decide(container, Required::all(privileges)).is_allowed()
     }
 
     /// Returns the rule that allows everything, if there is one.
@@ -142,7 +173,7 @@ impl Subject {
 mod tests {
     use super::*;
     use crate::samples::{client, grant, namespace, orders, rows, table};
-    use crate::{Member, OwnerRow, Privilege, Securable};
+    use crate::{Member, OwnerRow, Securable};
 
     const SELECT: PrivilegeSet = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::ReadData]);
 
@@ -243,6 +274,54 @@ mod tests {
         assert_eq!(decision, AccessDecision::Allow { rule: RuleRef::Off });
         assert_eq!(anyone.effective(&orders()), PrivilegeSet::ALL);
         assert_eq!(anyone.granted(&orders()), PrivilegeSet::EMPTY, "no rule gives it");
+    }
+
+    /// The path to the table of the audit trail.
+    fn audit() -> ResourcePath<'static> {
+        ResourcePath::warehouse(1, "lake").namespace("system").table(table(1), "audit")
+    }
+
+    #[test]
+    fn the_audit_trail_is_read_with_its_privilege_on_the_server_alone() {
+        let warehouse = Securable::Warehouse { warehouse: 1 };
+        let mut given = to_readers(warehouse);
+        given.extend(to_readers(Securable::Table { table: table(1) }));
+        let mut own = rows(given);
+        own.owners.push(OwnerRow { table: table(1), owner: Member::client("bi") });
+        let nobody = client(own, "bi");
+        let (read, missing) = (Required::privilege(Privilege::ReadData), Required::privilege(Privilege::ReadAudit));
+        assert_eq!(nobody.decide(&audit(), read), AccessDecision::Deny { visible: false, missing });
+        assert_eq!((nobody.is_visible(&audit()), nobody.effective(&audit())), (false, PrivilegeSet::EMPTY));
+        for container in [ResourcePath::warehouse(1, "lake"), ResourcePath::warehouse(1, "lake").namespace("System")] {
+            assert!(!nobody.uniform_below(&container, Privilege::List.into()), "{container}: the list must be filtered");
+        }
+        assert!(nobody.uniform_below(&ResourcePath::warehouse(1, "lake").namespace("raw"), Privilege::List.into()));
+
+        let auditor = client(rows(vec![grant("a", Member::client("bi"), Securable::Server, Privilege::ReadAudit.into())]), "bi");
+        assert_eq!(auditor.decide(&audit(), read), AccessDecision::Allow { rule: RuleRef::Grant(0) });
+        assert!(auditor.decide(&audit(), Required::NOTHING).is_allowed() && auditor.is_visible(&audit()));
+        assert_eq!(auditor.effective(&audit()), PrivilegeSet::READS_OF_AUDIT);
+        for other in [ResourcePath::warehouse(1, "lake").namespace("system").table(table(1), "tables"), orders()] {
+            assert!(!auditor.decide(&other, read).is_allowed(), "{other}");
+        }
+    }
+
+    #[test]
+    fn nobody_changes_the_audit_trail_whatever_the_rules_and_the_mode_are() {
+        for name in ["audit", "Audit", "AUDIT"] {
+            let path = ResourcePath::warehouse(1, "lake").namespace("SYSTEM").table(table(1), name);
+            let mut off = rows(Vec::new());
+            off.mode = AccessMode::Off;
+            for (rules, who) in [(rows(Vec::new()), "root"), (rows(Vec::new()), "break-glass-1"), (off, "nobody")] {
+                let subject = client(rules, who);
+                for privilege in [Privilege::Drop, Privilege::Modify, Privilege::Append, Privilege::Maintain, Privilege::Rename] {
+                    let required = Required::privilege(privilege);
+                    let denied = AccessDecision::Deny { visible: true, missing: required };
+                    assert_eq!(subject.decide(&path, required), denied, "{who} {name}");
+                }
+                assert!(subject.decide(&path, Required::privilege(Privilege::ReadData)).is_allowed(), "{who} reads");
+            }
+        }
     }
 
     #[test]

@@ -29,6 +29,16 @@ pub enum RightsError {
         /// Name of the securable.
         name: String,
     },
+    /// The request would change the table of the audit trail, which only Esker itself writes.
+    #[error("{principal} can't have {missing} on the audit trail ({on}): only Esker writes it, and nothing can be granted there")]
+    AuditTrail {
+        /// Name of the principal.
+        principal: String,
+        /// Kind and name of the securable.
+        on: String,
+        /// Privileges that the principal would need.
+        missing: Required,
+    },
     /// A role would be a member of itself through other roles.
     #[error("the roles {} would be members of each other; remove one of these memberships", roles.join(", "))]
     RoleCycle {
@@ -155,7 +165,7 @@ pub enum RightsError {
 impl Coded for RightsError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Denied { .. } => ErrorCode::Forbidden,
+            Self::Denied { .. } | Self::AuditTrail { .. } => ErrorCode::Forbidden,
             Self::Hidden { kind, .. } => match kind {
                 SecurableKind::Server => ErrorCode::Forbidden,
                 SecurableKind::Warehouse => ErrorCode::NoSuchWarehouse,

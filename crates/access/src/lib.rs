@@ -39,7 +39,7 @@ pub use role::{
     check_role_name,
 };
 pub use rules::{AccessMode, GrantRow, MemberRow, OwnerRow, RoleRow, RuleRef, RuleRows, Rules};
-pub use securable::{Leaf, ResourcePath, Securable, SecurableKind};
+pub use securable::{AUDIT_NAMESPACE, AUDIT_TABLE, Leaf, ResourcePath, Securable, SecurableKind, is_audit_table};
 pub use subject::Subject;
 
 /// The result of an operation on rules.

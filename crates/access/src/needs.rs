@@ -101,6 +101,11 @@ impl<'a> Need<'a> {
         Self { on, required: Required::privilege(privilege) }
     }
 
+    /// Checks that the need is to change the table of the audit trail, which only Esker itself may, whatever the rules say.
+    pub fn changes_audit_table(&self) -> bool {
+        self.on.is_audit_table() && !self.required.is_met_by(PrivilegeSet::READS_OF_AUDIT)
+    }
+
     /// Returns the two ways to grant or revoke privileges on a securable. Use them as [`Needs::AnyOf`].
     ///
     /// Nobody grants what they don't have there, except who manages access on the server.

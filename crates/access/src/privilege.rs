@@ -178,6 +178,9 @@ impl PrivilegeSet {
     /// Privileges of [`LEGACY`](crate::LEGACY), the role of all tokens that are older than the rules.
     pub const LEGACY: Self = Self::ALL.without(Self::of(&[Privilege::ManageAccess, Privilege::ReadAudit]));
 
+    /// Privileges that who may read the audit trail has on its table. Nobody has others there.
+    pub const READS_OF_AUDIT: Self = Self::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::ReadData]);
+
     /// Returns the set of some privileges.
     pub const fn of(privileges: &[Privilege]) -> Self {
         let (mut bits, mut at) = (0, 0);

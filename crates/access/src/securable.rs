@@ -187,6 +187,19 @@ pub enum Leaf<'a> {
     },
 }
 
+/// The namespace of the table of the audit trail, in every warehouse.
+pub const AUDIT_NAMESPACE: &str = "system";
+
+/// The name of the table of the audit trail in its namespace.
+pub const AUDIT_TABLE: &str = "audit";
+
+/// Checks that a table or view is that of the audit trail, by the key of its namespace and its name.
+///
+/// The case of the letters does not count, because it does not count in some warehouses.
+pub fn is_audit_table(namespace: &str, name: &str) -> bool {
+    namespace.eq_ignore_ascii_case(AUDIT_NAMESPACE) && name.eq_ignore_ascii_case(AUDIT_TABLE)
+}
+
 /// The path from the server to a securable. Grants count on each step.
 ///
 /// Names are as the state database has them, in its case. A namespace is its key; see [`NamespaceName::key`].
@@ -263,6 +276,24 @@ impl<'a> ResourcePath<'a> {
     /// Returns the table, view or function.
     pub const fn leaf(&self) -> Option<Leaf<'a>> {
         self.leaf
+    }
+
+    /// Checks that the path leads to the table of the audit trail, which no grant gives: see [`Subject::decide`].
+    ///
+    /// [`Subject::decide`]: crate::Subject::decide
+    pub fn is_audit_table(&self) -> bool {
+        match (self.namespace, self.leaf) {
+            (Some(namespace), Some(Leaf::Table { name, .. } | Leaf::View { name, .. })) => is_audit_table(namespace, name),
+            _ => false,
+        }
+    }
+
+    /// Checks that the table of the audit trail can be the securable, or lie in it.
+    pub(crate) fn can_hold_audit_table(&self) -> bool {
+        match self.leaf {
+            Some(_) => self.is_audit_table(),
+            None => self.namespace.is_none_or(|namespace| namespace.eq_ignore_ascii_case(AUDIT_NAMESPACE)),
+        }
     }
 
     /// Iterates over the keys of the namespace and the namespaces around it, the outermost first.

@@ -21,8 +21,9 @@ use moka::future::Cache;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::audit::{Audited, machine_record};
 use crate::decisions::{Counted, DecisionCounts};
-use crate::{AuthError, AuthOptions, Authenticator, MadeToken};
+use crate::{Audit, AuditLevel, AuditOptions, AuthError, AuthOptions, Authenticator, MadeToken, RequestTrail};
 
 /// The time in seconds after which a change of the rules holds on every server.
 pub const RULES_SECONDS: u64 = 2;
@@ -46,6 +47,7 @@ const MACHINE: &str = "esker:machine";
 #[derive(Debug, Clone)]
 pub struct AccessControl {
     inner: Arc<Inner>,
+    audit: Audit,
 }
 
 #[derive(Debug)]
@@ -86,10 +88,22 @@ impl AccessControl {
     /// Returns the errors of [`Self::rules`].
     pub async fn open(state: State, record: Arc<dyn Record>) -> Result<Self, AuthError> {
         let record = Arc::new(Counted::new(record));
+        let audit = Audit::new(state.clone(), AuditOptions { record: AuditLevel::Off, ..AuditOptions::default() });
         let (loaded, refreshes, asking) = (RwLock::new(None), AtomicU64::new(0), Mutex::new(None));
-        let opened = Self { inner: Arc::new(Inner { state, record, loaded, refreshes, asking }) };
+        let opened = Self { inner: Arc::new(Inner { state, record, loaded, refreshes, asking }), audit };
         opened.rules().await?;
         Ok(opened)
+    }
+
+    /// Records requests in an audit trail. Without this, nothing is recorded.
+    #[must_use]
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Returns the audit trail.
+    pub const fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Returns the rules. They are never older than [`RULES_SECONDS`].
@@ -111,6 +125,20 @@ impl AccessControl {
     ///
     /// Returns the errors of [`Self::rules`].
     pub async fn caller(&self, identity: Identity, facts: RequestFacts) -> Result<Arc<Caller>, AuthError> {
+        self.audited_caller(identity, facts, None).await
+    }
+
+    /// Returns the caller of a request whose decisions its trail receives too.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::rules`].
+    pub async fn audited_caller(
+        &self,
+        identity: Identity,
+        facts: RequestFacts,
+        trail: Option<Arc<RequestTrail>>,
+    ) -> Result<Arc<Caller>, AuthError> {
         let Loaded { rules, subjects, .. } = self.inner.current().await?;
         let subject = match subjects.get(&identity).await {
             Some(subject) => subject,
@@ -120,7 +148,12 @@ impl AccessControl {
                 subject
             }
         };
-        Ok(Arc::new(Caller::new(subject, facts, self.inner.record.clone())))
+        let counted = self.inner.record.clone();
+        let record: Arc<dyn Record> = match trail {
+            Some(trail) => Arc::new(Audited { counted, trail }),
+            None => counted,
+        };
+        Ok(Arc::new(Caller::new(subject, facts, record)))
     }
 
     /// Makes the next request compare the rules with the database, after a transaction that may have changed them.
@@ -224,6 +257,7 @@ impl AccessControl {
             let what = format!("the client {client} has no token that counts; make one with `esker token create {client}`");
             return Err(AuthError::Invalid(what));
         }
+        self.record_command("bootstrap", client).await?;
         let admin = RuleChange::AddMember { role: ADMIN.to_owned(), member: Member::client(client) };
         let mode = mode.map(|mode| RuleChange::SetMode { mode });
         self.store(MACHINE, &[admin].into_iter().chain(mode).collect::<Vec<_>>(), None).await
@@ -238,6 +272,7 @@ impl AccessControl {
     /// Returns the errors of [`Self::change`] and of [`Authenticator::make`].
     pub async fn break_glass(&self, lifetime: Duration) -> Result<MadeToken, AuthError> {
         let name = format!("{BREAK_GLASS_PREFIX}{}", Uuid::now_v7().simple());
+        self.record_command("break-glass", &name).await?;
         let live = self.inner.state.tokens().clients(0, now_ms()).await?;
         let is_over = |member: &Member| matches!(member, Member::Client { name } if !live.contains(name));
         let members = self.members().await?.into_iter().map(|stored| stored.row);
@@ -247,6 +282,11 @@ impl AccessControl {
         self.store(MACHINE, &changes, None).await?;
         let tokens = Authenticator::new(self.inner.state.clone(), AuthOptions::default());
         tokens.make(&name, "an emergency", Some(lifetime)).await
+    }
+
+    /// Records a command on the server's machine in the audit trail, whatever the configuration of a server records.
+    async fn record_command(&self, operation: &str, client: &str) -> Result<(), AuthError> {
+        Ok(self.inner.state.audit().append(&machine_record(MACHINE, operation, client)).await?)
     }
 
     /// Stores changes, on the rules of the version that they were checked on. Without an author, the server itself makes them.

@@ -67,6 +67,9 @@ pub enum AuthError {
         /// The text of that error.
         text: String,
     },
+    /// The audit trail can't be written, and changes need a record.
+    #[error("nothing was changed, because the audit trail can't be written (audit.required): {0}")]
+    Unrecorded(#[source] StateError),
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
     Random(getrandom::Error),
@@ -91,7 +94,7 @@ impl Coded for AuthError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::Missing | Self::Unknown | Self::Certificate(_) | Self::Refused(_) => ErrorCode::Unauthenticated,
-            Self::KeysUnavailable { .. } | Self::ProviderUnavailable { .. } => ErrorCode::Unavailable,
+            Self::KeysUnavailable { .. } | Self::ProviderUnavailable { .. } | Self::Unrecorded(_) => ErrorCode::Unavailable,
             Self::LogIn(LogInFault::Unknown) => ErrorCode::NotFound,
             Self::LogIn(LogInFault::NotBegun) => ErrorCode::Forbidden,
             Self::LogIn(_) => ErrorCode::Unauthenticated,

@@ -10,12 +10,13 @@
 //!
 //! A client without a token may show a certificate instead, whose names the configuration maps to clients.
 //!
-//! [`AccessControl`] holds the rules of the database for the protocols, and changes them.
+//! [`AccessControl`] holds the rules of the database for the protocols, and changes them. [`Audit`] records what they are asked for.
 //!
 //! Start reading at [`Authenticator::authenticate_by`], then at `tokens.rs` for how tokens are made, exchanged and revoked, and at
 //! `certificate.rs` for client certificates.
 
 mod access_control;
+mod audit;
 mod certificate;
 mod decisions;
 mod error;
@@ -35,6 +36,9 @@ use esker_types::{DurationMillis, Millis, Principal, now_ms};
 use moka::future::Cache;
 
 pub use access_control::{AccessControl, RULES_SECONDS};
+pub use audit::{
+    Audit, AuditCounts, AuditLevel, AuditOptions, AuditedKind, AuditedObject, AuditedRequest, OutcomeGuard, RequestTrail,
+};
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use esker_access::{
     AccessMode, Caller, Member, Need, Needs, Privilege, Required, ResourcePath, Restrictions, RightsError, SecurableKind,
+    is_audit_table,
 };
 use esker_format::{Operation, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{NamespaceRow, StateError, TabularKind, TabularRow};
@@ -58,7 +59,33 @@ impl Authority {
 
     /// Checks privileges for what an answer contains. Unlike [`Authority::require`], it records nothing, because nothing is refused.
     pub fn has(&self, on: &ResourcePath<'_>, required: Required) -> bool {
-        !self.is_limited() || self.decides(on, required)
+        let counts = self.is_limited() || Need { on: *on, required }.changes_audit_table();
+        !counts || self.decides(on, required)
+    }
+
+    /// Names a table or view of the request to the receiver of its decisions, if it wants to know.
+    pub(crate) fn names(&self, catalog: &Catalog, row: &TabularRow) {
+        if let Self::Caller(caller) = self
+            && caller.wants_names()
+        {
+            caller.names(&catalog.tabular_path(&row.name.namespace.key(), row));
+        }
+    }
+
+    /// Checks that a name is not that of the audit trail, which only Esker gives to a table.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RightsError::AuditTrail`] if it is, whatever the mode.
+    pub(crate) fn check_name_of_new(&self, name: &TableName) -> std::result::Result<(), RightsError> {
+        match self {
+            Self::Caller(caller) if is_audit_name(name) => Err(RightsError::AuditTrail {
+                principal: caller.subject().identity().to_string(),
+                on: format!("table {name}"),
+                missing: Required::privilege(Privilege::CreateTable),
+            }),
+            Self::Caller(_) | Self::Server => Ok(()),
+        }
     }
 
     /// Returns the row filter and the column masks on a table; `None` if nothing is restricted, and for Esker itself, which sees
@@ -201,7 +228,8 @@ impl Catalog {
     /// Returns [`Rights`](CatalogError::Rights) if privileges are missing, and [`State`](CatalogError::State) with the error of a
     /// name that does not exist if the caller may not see the table or view.
     pub fn require_tabular(&self, authority: &Authority, name: &TableName, row: &TabularRow, required: Required) -> Result<()> {
-        if !authority.is_decided() {
+        authority.names(self, row);
+        if !authority.is_decided() && !is_audit_name(&row.name) {
             return Ok(());
         }
         let key = row.name.namespace.key();
@@ -292,7 +320,8 @@ impl Catalog {
     /// Returns [`Rights`](CatalogError::Rights) if privileges are missing, or the table is hidden.
     pub(crate) fn authorize_commit(&self, table: &LoadedTable, proposal: &Proposal) -> Result<()> {
         let authority = &proposal.actor.authority;
-        if !authority.is_decided() {
+        authority.names(self, &table.row);
+        if !authority.is_decided() && !is_audit_name(&table.row.name) {
             return Ok(());
         }
         let key = table.row.name.namespace.key();
@@ -350,6 +379,12 @@ impl Catalog {
             }
         }
     }
+}
+
+/// Checks that a table is that of the audit trail, whose changes are refused in every mode.
+pub(crate) fn is_audit_name(name: &TableName) -> bool {
+    let levels = name.namespace.levels();
+    levels.len() == 1 && is_audit_table(&levels[0], &name.name)
 }
 
 /// Iterates over the new snapshots that say that they only append.
@@ -436,6 +471,21 @@ mod tests {
             assert_eq!((caller.is_limited(), caller.is_decided()), (false, is_decided));
             assert_eq!(caller.owner_of_new().is_some(), is_decided, "{caller:?}");
         }
+    }
+
+    #[test]
+    fn the_audit_trail_is_changed_by_esker_alone_in_every_mode() {
+        let (id, trail) = (TableId::fresh(), "system.audit".parse::<TableName>().expect("a name"));
+        let on = ResourcePath::warehouse(1, "lake").namespace("system").table(id, "audit");
+        let (read, write) = (Required::privilege(Privilege::ReadData), Required::privilege(Privilege::Modify));
+        for mode in [AccessMode::Off, AccessMode::Report, AccessMode::On] {
+            let caller = authority(mode, &[(id, &[Privilege::List, Privilege::ReadData, Privilege::Modify])]);
+            assert!(!caller.has(&on, write), "{mode:?}: no credentials for writing are vended");
+            assert_eq!(caller.has(&on, read), mode != AccessMode::On, "{mode:?}");
+            assert!(caller.require(&Need { on, required: write }).is_err(), "{mode:?}");
+            assert!(caller.check_name_of_new(&trail).is_err() && caller.check_name_of_new(&name("audit")).is_ok(), "{mode:?}");
+        }
+        assert!(Authority::Server.has(&on, write) && Authority::Server.check_name_of_new(&trail).is_ok());
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
+        actor.authority.check_name_of_new(&name)?;
         let required = privileges_to_create(Privilege::CreateTable, request.location.as_ref(), &request.properties);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
@@ -133,6 +134,7 @@ impl Catalog {
             let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));
         }
+        proposal.actor.authority.check_name_of_new(name)?;
         let into = self.namespace(&name.namespace).await?;
         let required = self.privileges_to_create_by_commit(name, &into, &proposal.updates);
         self.require_namespace(&proposal.actor.authority, &name.namespace, &into, required)?;
@@ -179,6 +181,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
+        actor.authority.check_name_of_new(&name)?;
         let required = Required::privilege(Privilege::Register);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         let metadata_file = Location::parse(&request.metadata_location)?;
@@ -299,7 +302,10 @@ impl Catalog {
         let (row, written) = (new.row.clone(), new.recorded_output.clone());
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
         match self.state().tables().publish(self.warehouse(), &[], &[new], &outbox).await {
-            Ok(_) => self.notify_change(),
+            Ok(_) => {
+                actor.authority.names(self, &row);
+                self.notify_change();
+            }
             Err(e) => {
                 if let Some(path) = written.filter(|_| !matches!(e, StateError::Ambiguous(_))) {
                     self.discard(&row, &path, "the table or view was not created").await;

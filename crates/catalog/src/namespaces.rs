@@ -14,7 +14,7 @@ use esker_state::{
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
 
-use crate::authorize::{Named, found, no_such_namespace, no_such_tabular, require_named};
+use crate::authorize::{Named, found, is_audit_name, no_such_namespace, no_such_tabular, require_named};
 use crate::{Actor, Authority, Catalog, CatalogError, RequestOutcome, Result, needs};
 
 /// The effect of a change of namespace properties.
@@ -183,7 +183,8 @@ impl Catalog {
         to: &TableName,
         authority: &Authority,
     ) -> Result<()> {
-        if !authority.is_decided() {
+        authority.check_name_of_new(to)?;
+        if !authority.is_decided() && !is_audit_name(from) {
             return Ok(());
         }
         let (row, create) = match kind {

@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use esker_state::{Event, HealthPoint, Job, JobFilter, JobLogLine, QuarantineByJob, QuarantinedFile, State, TableUsage};
+use esker_state::{
+    AuditRecord, Event, HealthPoint, Job, JobFilter, JobLogLine, QuarantineByJob, QuarantinedFile, State, TableUsage,
+};
 use esker_types::{DurationMillis, JobId, Millis, TableId};
 use serde_json::Value;
 
@@ -209,6 +211,15 @@ impl Overview {
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn events_after(&self, cursor: i64, warehouse: Option<&str>, limit: u32) -> Result<Vec<Event>> {
         Ok(self.state.outbox().events_after(cursor, warehouse, limit).await?)
+    }
+
+    /// Returns the records of the audit trail after the number `cursor`, at most `limit`, the oldest first, each with its number.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn audit_records_after(&self, cursor: i64, limit: u32) -> Result<Vec<(i64, AuditRecord)>> {
+        Ok(self.state.audit().after(cursor, limit).await?)
     }
 
     /// Returns the number of events that a sink does not have yet, and the age of the oldest of them in milliseconds.

@@ -14,7 +14,7 @@ use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, Tabula
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
-use crate::authorize::{ANY_OF_TABLE, Named, found, no_such_namespace, no_such_tabular, require_named};
+use crate::authorize::{ANY_OF_TABLE, Named, found, is_audit_name, no_such_namespace, no_such_tabular, require_named};
 use crate::commit_queue::CommitHold;
 use crate::create::{created_data, failed_assert_create};
 use crate::sequencer::{AppliedProposal, state_unknown};
@@ -126,7 +126,8 @@ impl Catalog {
     ///
     /// A table or namespace that does not exist is reported after the privileges on the others, as a hidden one is.
     async fn authorize_transaction(&self, changes: &[TableChange], authority: &Authority) -> Result<()> {
-        if !authority.is_decided() {
+        let touches_audit = changes.iter().any(|change| is_audit_name(&change.name));
+        if !authority.is_decided() && !touches_audit {
             return Ok(());
         }
         let mut things = Vec::with_capacity(changes.len());

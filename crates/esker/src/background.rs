@@ -7,6 +7,8 @@
 //! | `housekeeping`, `heartbeat` | the loops of `housekeeping.rs` |
 //! | `observer-WAREHOUSE` | keeps the facts about the warehouse's tables up to date |
 //! | `worker`, `job-news` | run jobs, and listen for jobs that other servers enqueued |
+//! | `audit` | writes the records of the audit trail to the state database |
+//! | `audit-table` | moves them to `system.audit` |
 //! | `health-table`, `autopilot` | write `system.table_health`, and decide which jobs pay |
 //! | `datahub`, `sink-NAME` | report to DataHub, and deliver events to a sink |
 //!
@@ -28,7 +30,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::askers::RuleAuthorities;
-use crate::config::{HealthConfig, MaintenanceConfig};
+use crate::config::{AuditConfig, HealthConfig, MaintenanceConfig};
 use crate::events::Receivers;
 use crate::housekeeping::HousekeepingOptions;
 use crate::server::{Listener, Listeners, Parts, PortListener, Reloader};
@@ -56,6 +58,7 @@ pub(crate) fn spawn(
     spawn_upkeep_tasks(&mut set, config, parts, fenced, &stopped);
     spawn_job_tasks(&mut set, &config.maintenance, parts, &stopped);
     spawn_health_table(&mut set, &config.health, parts, &stopped);
+    spawn_audit_tasks(&mut set, &config.audit, parts, &stopped);
     spawn_receiver_tasks(&mut set, receivers, parts, &stopped);
     (set.into_handles(), lost)
 }
@@ -140,6 +143,22 @@ fn spawn_health_table(set: &mut Supervisor, health: &HealthConfig, parts: &Parts
     if let Some(interval) = health.table_interval() {
         let (all, until) = (parts.maintenance.clone(), stopped.clone());
         set.run("health-table", move || housekeeping::record_health(all.clone(), interval, until.clone()));
+    }
+}
+
+/// Starts the task that writes the records of the audit trail, and the one that moves them to `system.audit`, if that is written.
+fn spawn_audit_tasks(set: &mut Supervisor, config: &AuditConfig, parts: &Parts, stopped: &watch::Receiver<bool>) {
+    let (audit, until) = (parts.access.audit().clone(), stopped.clone());
+    set.run("audit", move || audit.clone().write_records(until.clone()));
+    let Some(interval) = config.table_interval() else { return };
+    let names = parts.maintenance.iter().map(|warehouse| warehouse.catalog().options().warehouse.as_str());
+    let Some(name) = config.warehouse_of(names).map(str::to_owned) else { return };
+    let found = parts.maintenance.iter().find(|warehouse| warehouse.catalog().options().warehouse == name);
+    if let Some(warehouse) = found.cloned() {
+        let (state, days, until) = (parts.state.clone(), config.retention_days, stopped.clone());
+        set.run("audit-table", move || {
+            housekeeping::move_audit_records(warehouse.clone(), state.clone(), (interval, days), until.clone())
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use esker_catalog::deletion::Swept;
 use esker_catalog::{Catalog, deletion};
 use esker_maintenance::Maintenance;
 use esker_state::{HEARTBEATS_PER_TIMEOUT, State, StateError};
-use esker_types::{now_ms, to_millis};
+use esker_types::{Coded, ErrorCode, now_ms, to_millis};
 use tokio::sync::watch;
 
 use crate::{Config, Result};
@@ -27,6 +27,8 @@ pub(crate) struct HousekeepingOptions {
     health_history: Duration,
     /// The time for which finished jobs are kept.
     job_history: Duration,
+    /// The time for which records of the audit trail are kept in the database; `None` if they are moved to the Iceberg table.
+    audit_retention: Option<Duration>,
 }
 
 impl HousekeepingOptions {
@@ -39,6 +41,7 @@ impl HousekeepingOptions {
             event_retention: days(config.events.retention_days),
             health_history: days(config.health.history_days),
             job_history: days(config.maintenance.history_days),
+            audit_retention: config.audit.table_interval().is_none().then(|| days(config.audit.retention_days)),
         }
     }
 }
@@ -114,6 +117,37 @@ pub(crate) async fn record_health(warehouses: Vec<Maintenance>, every: Duration,
     }
 }
 
+/// Moves the records of the audit trail to `system.audit` of a warehouse, once in the interval, until the server stops.
+///
+/// The second number is the days for which records are kept there. A round is left out while the warehouse's database and storage
+/// disagree: the records stay in the database.
+pub(crate) async fn move_audit_records(
+    warehouse: Maintenance,
+    state: State,
+    (every, retention_days): (Duration, u64),
+    mut stopped: watch::Receiver<bool>,
+) {
+    let catalog = warehouse.catalog();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        if catalog.check_epoch().is_err() {
+            continue;
+        }
+        match esker_query::move_audit_records(catalog, warehouse.reader(), &state, retention_days).await {
+            Ok(0) => {}
+            Ok(records) => tracing::debug!(records, "records of the audit trail were moved to system.audit"),
+            // Another server moved them meanwhile.
+            Err(error) if error.code() == ErrorCode::CommitConflict => {
+                tracing::debug!(%error, "another server moves the audit trail; the next round goes on");
+            }
+            Err(error) => tracing::error!(%error, "system.audit could not be written; the next round tries again"),
+        }
+    }
+}
+
 /// Does the work of one round for one warehouse. A step that fails is logged and does not stop the others.
 async fn tidy_warehouse(catalog: &Catalog) {
     let warehouse = &catalog.options().warehouse;
@@ -144,11 +178,14 @@ async fn tidy_warehouse(catalog: &Catalog) {
     }
 }
 
-/// Removes health history, jobs, receipts, tokens and events that are older than they are kept.
+/// Removes health history, jobs, receipts, tokens, events and records of the audit trail that are older than they are kept.
 async fn remove_old_records(state: &State, auth: &Authenticator, rounds: HousekeepingOptions) -> Result<()> {
     let ago = |kept: Duration| now_ms().saturating_sub(to_millis(kept));
     state.fleet().forget(ago(rounds.health_history)).await?;
     state.jobs().forget(ago(rounds.job_history)).await?;
     auth.forget_ended().await?;
+    if let Some(kept) = rounds.audit_retention {
+        state.audit().forget(ago(kept)).await?;
+    }
     Ok(state.outbox().forget_old(ago(rounds.receipt_retention), ago(rounds.event_retention)).await?)
 }

@@ -17,15 +17,19 @@ use std::sync::Arc;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, ORIGIN};
+use axum::http::header::{AUTHORIZATION, ORIGIN, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use esker_access::{Caller, RequestFacts};
-use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Connection, Evidence};
+use esker_auth::{
+    AccessControl, AuditedKind, AuditedObject, AuditedRequest, AuthError, Authenticated, Authenticator, Connection, Evidence,
+    OutcomeGuard, RequestTrail,
+};
 use esker_query::Engine;
 use esker_types::{Principal, is_from_loopback, is_passed_on};
 use tonic::Status;
+use uuid::Uuid;
 
 use basic::{BasicCredentials, basic_credentials};
 use service::FlightSqlHandler;
@@ -61,6 +65,7 @@ async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Ne
         return Status::permission_denied("calls of web pages are refused; use a Flight SQL client").into_http();
     }
     let connection = request.extensions().get::<ConnectInfo<Connection>>().map(|info| &info.0);
+    let engine = headers.get(USER_AGENT).map(HeaderValue::to_str).and_then(Result::ok);
     let passed_on = is_passed_on(|name| headers.contains_key(name));
     let evidence = Evidence {
         header: headers.get(AUTHORIZATION).map(HeaderValue::as_bytes),
@@ -74,25 +79,69 @@ async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Ne
         engine: None,
         is_tls: connection.is_some_and(Connection::is_tls),
     };
-    match identify(&entry, evidence, facts).await {
-        Ok((principal, caller)) => {
-            request.extensions_mut().insert(principal);
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(e) => error::status(&e).into_http(),
+    let Requester { principal, caller, trail } = match identify(&entry, evidence, facts, engine).await {
+        Ok(requester) => requester,
+        Err(e) => return error::status(&e).into_http(),
+    };
+    // Lists ask for no privilege.
+    caller.record_break_glass();
+    let mut outcome = OutcomeGuard::new(trail.clone());
+    request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(caller);
+    if let Some(trail) = trail {
+        request.extensions_mut().insert(trail);
+    }
+    let response = next.run(request).await;
+    outcome.answered(http_status(response.headers()));
+    response
+}
+
+/// Returns the HTTP status that stands for the gRPC status of an answer without content, and 200 for any other answer.
+fn http_status(headers: &HeaderMap) -> u16 {
+    match headers.get("grpc-status").map(HeaderValue::as_bytes) {
+        None | Some(b"0") => 200,
+        Some(b"3" | b"6" | b"9" | b"10" | b"12") => 400,
+        Some(b"5") => 404,
+        Some(b"7") => 403,
+        Some(b"8" | b"14") => 503,
+        Some(b"16") => 401,
+        Some(_) => 500,
     }
 }
 
-/// Returns the principal of a call, and the caller that the rules know it as.
+/// Who makes a call.
+struct Requester {
+    principal: Principal,
+    caller: Arc<Caller>,
+    /// The trail of the call; `None` if nothing is recorded.
+    trail: Option<Arc<RequestTrail>>,
+}
+
+/// Returns the principal of a call, the caller that the rules know it as, and the trail of the call.
 ///
 /// # Errors
 ///
 /// Returns the errors of [`authenticated`], and those of [`AccessControl::caller`] if the rules can't be read.
-async fn identify(entry: &Entry, evidence: Evidence<'_>, facts: RequestFacts) -> Result<(Principal, Arc<Caller>), AuthError> {
+async fn identify(
+    entry: &Entry,
+    evidence: Evidence<'_>,
+    facts: RequestFacts,
+    engine: Option<&str>,
+) -> Result<Requester, AuthError> {
     let authenticated = authenticated(&entry.auth, evidence).await?;
-    let caller = entry.access.caller(authenticated.identity(), facts).await?;
-    Ok((authenticated.principal, caller))
+    let identity = authenticated.identity();
+    let trail = entry.access.audit().request(AuditedRequest {
+        request_id: Uuid::now_v7().to_string(),
+        protocol: "flight-sql",
+        identity: &identity,
+        operation: facts.operation.rsplit('/').next().unwrap_or_default().to_owned(),
+        kind: AuditedKind::Statement,
+        source_ip: facts.source_ip,
+        engine,
+        object: AuditedObject::default(),
+    });
+    let caller = entry.access.audited_caller(identity, facts, trail.clone()).await?;
+    Ok(Requester { principal: authenticated.principal, caller, trail })
 }
 
 /// Authenticates a call, whose `authorization` header may have the scheme Basic too.
@@ -127,6 +176,15 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
+
+    #[test]
+    fn a_refusal_in_the_header_has_the_status_of_its_code() {
+        for (code, expected) in [("7", 403), ("5", 404), ("16", 401), ("13", 500), ("0", 200)] {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static(code))]);
+            assert_eq!(http_status(&headers), expected, "{code}");
+        }
+        assert_eq!(http_status(&HeaderMap::new()), 200);
+    }
 
     #[test]
     fn calls_of_pages_are_told_by_their_headers() {

@@ -32,10 +32,10 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use esker_access::Caller;
-use esker_auth::AccessControl;
+use esker_auth::{AccessControl, AuditedKind, OutcomeGuard, RequestTrail};
 use esker_catalog::Authority;
 use esker_query::{Engine, PreparedStatement, QueryError, RunningQuery};
-use esker_types::Principal;
+use esker_types::{Coded, Principal};
 use futures::{Stream, StreamExt, TryStreamExt};
 use moka::future::Cache;
 use prost::Message;
@@ -66,6 +66,8 @@ type PlanCache = Cache<Uuid, Arc<CachedPlan>>;
 /// A plan that is kept for the next call of the principal that asked for it.
 struct CachedPlan {
     principal: Principal,
+    /// The trail of the call that planned it, which knows the objects.
+    trail: Option<Arc<RequestTrail>>,
     /// The plan, until it is taken out. It is taken out once.
     prepared: Mutex<Option<PreparedStatement>>,
 }
@@ -76,6 +78,8 @@ struct Requester {
     principal: Principal,
     /// What the principal may see and do, by the rules at the time of the call.
     authority: Authority,
+    /// The trail of the call; `None` if nothing is recorded.
+    trail: Option<Arc<RequestTrail>>,
 }
 
 /// The Flight SQL service of one server.
@@ -94,18 +98,22 @@ impl FlightSqlHandler {
     }
 
     /// Keeps a plan for the next call of its principal. Returns the key for the client's handle.
-    async fn cache_plan(&self, prepared: PreparedStatement, principal: &Principal) -> Option<Uuid> {
+    async fn cache_plan(&self, prepared: PreparedStatement, caller: &Requester) -> Option<Uuid> {
         let id = Uuid::new_v4();
-        let plan = CachedPlan { principal: principal.clone(), prepared: Mutex::new(Some(prepared)) };
+        let (principal, trail) = (caller.principal.clone(), caller.trail.clone());
+        let plan = CachedPlan { principal, trail, prepared: Mutex::new(Some(prepared)) };
         self.plans.insert(id, Arc::new(plan)).await;
         Some(id)
     }
 
     /// Takes the plan of a handle out of the kept ones, so that no other call gets it. A plan of another principal stays.
-    async fn take_cached_plan(&self, handle: &StatementHandle, principal: &Principal) -> Option<PreparedStatement> {
+    async fn take_cached_plan(&self, handle: &StatementHandle, caller: &Requester) -> Option<PreparedStatement> {
         let id = handle.plan?;
-        let kept = self.plans.get(&id).await.filter(|plan| plan.principal == *principal)?;
+        let kept = self.plans.get(&id).await.filter(|plan| plan.principal == caller.principal)?;
         self.plans.invalidate(&id).await;
+        if let (Some(trail), Some(planned)) = (&caller.trail, &kept.trail) {
+            trail.adopt(planned);
+        }
         kept.prepared.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -120,7 +128,7 @@ impl FlightSqlHandler {
     /// handle's parameters are damaged, or if one has a type without scalar values.
     async fn prepared(&self, handle: &StatementHandle, caller: &Requester) -> Result<PreparedStatement, Status> {
         let by = &caller.authority;
-        match self.take_cached_plan(handle, &caller.principal).await {
+        match self.take_cached_plan(handle, caller).await {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared, by).await => Ok(prepared),
             _ => self.engine.prepare(&handle.sql, handle.bound_values()?, by).await.map_err(|e| status(&e)),
         }
@@ -130,8 +138,18 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns the status of the engine's error.
+    /// Returns the status of the engine's error, and the status `UNAVAILABLE` if the statement changes something and can't be
+    /// recorded.
     async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<RunningQuery, Status> {
+        let mut outcome = OutcomeGuard::new(caller.trail.clone());
+        if let Some(trail) = &caller.trail {
+            let kind = if prepared.changes_rows() { AuditedKind::Change } else { AuditedKind::Read };
+            trail.set_operation(prepared.operation(), kind);
+            trail.begin().await.map_err(|e| {
+                outcome.answered(e.code().http());
+                status(&e)
+            })?;
+        }
         let creates_table = prepared.creates_table();
         let started = self.engine.run(prepared, &caller.principal, &caller.authority).await;
         if let Authority::Caller(caller) = &caller.authority
@@ -140,6 +158,7 @@ impl FlightSqlHandler {
             // The transaction that created the table made the caller its owner.
             self.access.refresh_after(caller);
         }
+        outcome.answered(started.as_ref().map_or_else(|e| e.code().http(), |_| 200));
         started.map_err(|e| status(&e))
     }
 
@@ -209,7 +228,7 @@ impl FlightSqlHandler {
         let caller = requester_of(&request)?;
         let prepared = self.prepared(&handle, &caller).await?;
         let schema = prepared.schema();
-        (handle.plan, handle.schema_sent) = (self.cache_plan(prepared, &caller.principal).await, true);
+        (handle.plan, handle.schema_sent) = (self.cache_plan(prepared, &caller).await, true);
         Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
     }
 
@@ -226,9 +245,10 @@ impl FlightSqlHandler {
 /// Returns the status `UNAUTHENTICATED` for a call without a principal.
 fn requester_of<T>(request: &Request<T>) -> Result<Requester, Status> {
     let (principal, caller) = (request.extensions().get::<Principal>(), request.extensions().get::<Arc<Caller>>());
+    let trail = request.extensions().get::<Arc<RequestTrail>>().cloned();
     match (principal, caller) {
         (Some(principal), Some(caller)) => {
-            Ok(Requester { principal: principal.clone(), authority: Authority::Caller(caller.clone()) })
+            Ok(Requester { principal: principal.clone(), authority: Authority::Caller(caller.clone()), trail })
         }
         _ => Err(Status::unauthenticated("the call has no principal")),
     }
@@ -341,7 +361,7 @@ impl FlightSqlService for FlightSqlHandler {
         let prepared = self.engine.prepare(&query.query, Vec::new(), &caller.authority).await.map_err(|e| status(&e))?;
         let (dataset_schema, parameter_schema) = (encode_schema(&prepared.schema())?, encode_schema(&prepared.parameters())?);
         let mut handle = StatementHandle::new(query.query);
-        handle.plan = self.cache_plan(prepared, &caller.principal).await;
+        handle.plan = self.cache_plan(prepared, &caller).await;
         Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.encode()?, dataset_schema, parameter_schema })
     }
 

@@ -13,7 +13,7 @@ use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
-use esker_catalog::{Actor, Authority, CatalogError, CreateTable, Created, DroppedFiles, LoadedTable};
+use esker_catalog::{Actor, Authority, CatalogError, CreateTable, Created, DroppedFiles, LoadedTable, Rebase};
 use esker_format::{
     DEFAULT_FORMAT_VERSION, FORMAT_VERSION, ManifestProjection, NestedField, NestedFieldRef, Schema as IcebergSchema,
 };
@@ -142,6 +142,16 @@ async fn insert(
 /// The change's files are reclaimed if the commit failed, and kept if its outcome is unknown.
 pub(crate) async fn commit(target: &WriteTarget, table: &LoadedTable, change: RowChange) -> Result<()> {
     let uncommitted = change.uncommitted.clone();
+    commit_change(target, table, uncommitted, change).await
+}
+
+/// Commits a change through the table's commit sequencer, with the files of `uncommitted`, as [`commit`] does.
+pub(crate) async fn commit_change(
+    target: &WriteTarget,
+    table: &LoadedTable,
+    uncommitted: Uncommitted,
+    change: impl Rebase + 'static,
+) -> Result<()> {
     let committed = target.catalog.commit_rebase(table.row.id, change).await;
     match committed {
         Ok(_) => uncommitted.keep(),

@@ -502,6 +502,17 @@ impl PreparedStatement {
         }
     }
 
+    /// Returns the name of the operation, as the audit trail has it.
+    pub const fn operation(&self) -> &'static str {
+        match self.action {
+            Action::Query => "query",
+            Action::Insert { .. } => "insert",
+            Action::Create { .. } => "create-table-as",
+            Action::Delete(_) => "delete",
+            Action::Update { .. } => "update",
+        }
+    }
+
     /// Checks that the statement creates a table, whose rules are new then.
     pub fn creates_table(&self) -> bool {
         matches!(self.action, Action::Create { .. })

@@ -184,6 +184,36 @@ pub(crate) const TABLE_HEALTH: ServedTable = ServedTable {
     },
 };
 
+/// `system.audit`, which is an Iceberg table of one warehouse.
+pub(crate) const AUDIT: ServedTable = ServedTable {
+    name: "audit",
+    description: "A record of the audit trail. It is an Iceberg table of the warehouse `audit.warehouse`, read with READ_AUDIT.",
+    columns: || {
+        vec![
+            ("time", time(), "The time of the record."),
+            ("id", Utf8, "The identifier of the record, a UUID."),
+            ("phase", Utf8, "`attempt` before a change is tried, `outcome` when a request was answered."),
+            ("request_id", Utf8, "The identifier of the request, as the answer has it in `x-request-id`."),
+            ("protocol", Utf8, "`rest`, `flight-sql`, or `command` for a command on the server's machine."),
+            ("principal_kind", Utf8, "The kind of the principal: `client`, `user`, `anonymous` or `machine`."),
+            ("principal", Utf8, "The name of the principal, as events have it."),
+            ("operation", Utf8, "The id of the operation in the OpenAPI documents, or the kind of the SQL statement."),
+            ("is_change", Boolean, "True if the request is to change something."),
+            ("decision", Utf8, "`allowed`, `refused`, `reported`, or `none` if nothing was decided."),
+            ("rule", Utf8, "The rule that allowed the request: the id of a grant, or the name of a built-in rule."),
+            ("privileges", Utf8, "The privileges that were asked for on the object."),
+            ("warehouse", Utf8, "The name of the warehouse."),
+            ("object_kind", Utf8, "The kind of the object, such as `table` or `namespace`."),
+            ("object", Utf8, "The name of the object, levels joined by dots."),
+            ("object_id", Utf8, "The identifier of the table or view."),
+            ("objects", Utf8, "Kinds and names of all objects that the request named, if there are several."),
+            ("status", Int32, "The HTTP status of the answer; for SQL, the one that the error stands for."),
+            ("source_ip", Utf8, "The address of the client."),
+            ("engine", Utf8, "The engine, as its header `user-agent` says."),
+        ]
+    },
+};
+
 /// `"t$snapshots"`.
 pub(crate) const SNAPSHOTS: ServedTable = ServedTable {
     name: "snapshots",
@@ -350,7 +380,7 @@ pub fn system_tables() -> Value {
         "system": {"description": "Tables of the namespace `system` of each warehouse.", "tables": described(&SYSTEM_TABLES)},
         "iceberg": {
             "description": "Iceberg tables that Esker writes in that namespace. Times have microseconds there.",
-            "tables": described(&[TABLE_HEALTH]),
+            "tables": described(&[AUDIT, TABLE_HEALTH]),
         },
         "metadata": {
             "description": "Metadata tables of each table, such as \"t$snapshots\"; `name` follows the `$`.",
@@ -370,7 +400,7 @@ mod tests {
 
     #[test]
     fn every_column_has_one_name_and_a_meaning() {
-        for table in SYSTEM_TABLES.iter().chain(&METADATA_TABLES).chain([&TABLE_HEALTH]) {
+        for table in SYSTEM_TABLES.iter().chain(&METADATA_TABLES).chain([&AUDIT, &TABLE_HEALTH]) {
             let columns = (table.columns)();
             for (name, _, description) in &columns {
                 assert!(description.ends_with('.'), "{}.{name}: {description}", table.name);

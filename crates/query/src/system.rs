@@ -15,16 +15,16 @@ use esker_types::{TableId, now_ms};
 use serde_json::{Value, json};
 
 use crate::rows::table;
-use crate::served_tables::{HEALTH, JOBS, QUERIES, TABLES};
+use crate::served_tables::{AUDIT, HEALTH, JOBS, QUERIES, TABLE_HEALTH, TABLES};
 use crate::{QueryLog, Result, rights};
 
 /// The namespace of the system tables.
 ///
-/// Of a namespace of this name in the catalog, only the table that Esker writes there can be queried.
+/// Of a namespace of this name in the catalog, only the tables that Esker writes there can be queried.
 pub(crate) const NAMESPACE: &str = "system";
 
-/// Name of the Iceberg table in that namespace that has the health of all tables.
-pub(crate) const TABLE_HEALTH: &str = "table_health";
+/// Names of the Iceberg tables in that namespace that Esker writes: the health of all tables, and the audit trail.
+pub(crate) const OWN_TABLES: [&str; 2] = [TABLE_HEALTH.name, AUDIT.name];
 
 /// Maximum number of jobs that are listed.
 const MAX_JOBS: u32 = 10_000;

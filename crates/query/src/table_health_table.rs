@@ -1,27 +1,22 @@
 //! The health of all tables as rows of an Iceberg table, `system.table_health` of each warehouse.
-//!
-//! It is for engines that read through the REST catalog, such as Trino, and for tools such as Superset.
 
-use std::collections::BTreeMap;
-
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use esker_catalog::{Actor, AssessedTable, Catalog, CreateTable};
-use esker_read::{Reader, arrow_schema, schema_from_arrow};
-use esker_state::{NamespaceRow, TableUsage};
-use esker_types::{Coded, ErrorCode, Millis, NamespaceName, TableName, now_ms};
-use esker_write::{Appender, RowLineage};
+use esker_catalog::{Actor, AssessedTable, Catalog};
+use esker_read::Reader;
+use esker_state::TableUsage;
+use esker_types::{Millis, now_ms};
 use serde_json::{Value, json};
 
+use crate::Result;
 use crate::change::commit;
 use crate::commit::RowChange;
-use crate::rights::TO_INSERT;
-use crate::rows::{batch, column};
-use crate::served_tables::TABLE_HEALTH as COLUMNS;
-use crate::system::{NAMESPACE, TABLE_HEALTH};
-use crate::target::{Uncommitted, WriteTarget};
-use crate::{QueryError, Result};
+use crate::own_table::{OwnTable, write_rows};
+use crate::rows::batch;
+use crate::served_tables::TABLE_HEALTH;
+use crate::target::Uncommitted;
+
+/// The table. Rows are kept; snapshots expire after a day.
+const TABLE: OwnTable =
+    OwnTable { served: TABLE_HEALTH, by_day: false, properties: &[("history.expire.max-snapshot-age-ms", "86400000")] };
 
 /// Returns the row of a table.
 fn row(warehouse: &str, assessed: &AssessedTable, used: Option<&TableUsage>, now: Millis) -> Value {
@@ -62,78 +57,21 @@ fn row(warehouse: &str, assessed: &AssessedTable, used: Option<&TableUsage>, now
 ///
 /// # Errors
 ///
-/// - Returns [`QueryError::Catalog`] if the catalog cannot be read, or if the table cannot be created, loaded or changed.
-/// - Returns [`QueryError::Write`] if the data file cannot be written.
-/// - Returns [`QueryError::Execution`] if the rows do not fit the columns that the table has now.
+/// - Returns [`QueryError::Catalog`](crate::QueryError::Catalog) if the catalog cannot be read, or if the table cannot be created,
+///   loaded or changed.
+/// - Returns [`QueryError::Write`](crate::QueryError::Write) if the data file cannot be written.
+/// - Returns [`QueryError::Execution`](crate::QueryError::Execution) if the rows do not fit the columns that the table has now.
 pub async fn record_health(catalog: &Catalog, reader: &Reader) -> Result<u64> {
     let (now, warehouse) = (now_ms(), &catalog.options().warehouse);
     let uses = catalog.overview().usages().await?;
     let fleet = catalog.fleet().await?;
     let rows: Vec<Value> = fleet.iter().map(|e| row(warehouse, e, uses.get(&e.row.id), now)).collect();
-    let Some(found) = batch(COLUMNS.fields(), &rows)? else { return Ok(0) };
+    let Some(found) = batch(TABLE.served.fields(), &rows)? else { return Ok(0) };
     let actor = Actor::server_for("health");
-    let target = target(catalog, reader)?;
-    make(&target, &actor).await?;
-    let table = target.load(&actor.authority, TO_INSERT).await?;
+    let target = TABLE.target(catalog, reader)?;
+    let table = TABLE.open(&target, &actor).await?;
     let uncommitted = Uncommitted::new(catalog, table.row.id);
-    let mut appender = Appender::new(&table.metadata, uncommitted.destination(), RowLineage::Inherited)?;
-    appender.append(&shaped(&found, table.metadata.current_schema())?).await?;
-    let count = appender.rows();
-    let added = appender.finish().await?;
+    let (count, added) = write_rows(&table, &uncommitted, &found).await?;
     commit(&target, &table, RowChange { target: target.clone(), uncommitted, actor, added, removal: None }).await?;
     Ok(count)
-}
-
-fn target(catalog: &Catalog, reader: &Reader) -> Result<WriteTarget> {
-    let wrong = |e: esker_types::IdentError| QueryError::Statement(e.to_string());
-    let namespace = NamespaceName::new(vec![NAMESPACE.to_owned()]).map_err(wrong)?;
-    let name = TableName::new(namespace, TABLE_HEALTH).map_err(wrong)?;
-    Ok(WriteTarget { catalog: catalog.clone(), reader: reader.clone(), name })
-}
-
-/// Creates the namespace and the table, if they are not there.
-async fn make(target: &WriteTarget, actor: &Actor) -> Result<()> {
-    let there = |made: std::result::Result<(), esker_catalog::CatalogError>| match made {
-        Err(e) if e.code() != ErrorCode::AlreadyExists => Err(QueryError::from(e)),
-        _ => Ok(()),
-    };
-    match target.load(&actor.authority, TO_INSERT).await {
-        Ok(_) => return Ok(()),
-        Err(e) if matches!(e.code(), ErrorCode::NoSuchTable | ErrorCode::NoSuchNamespace) => {}
-        Err(e) => return Err(e),
-    }
-    let catalog = &target.catalog;
-    let namespace = NamespaceRow { name: target.name.namespace.clone(), properties: BTreeMap::new(), protected: false };
-    there(catalog.create_namespace(&namespace, actor).await)?;
-    let stored = |f: Field| match f.data_type() {
-        DataType::Timestamp(..) => column(f.name(), DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))),
-        _ => f,
-    };
-    let schema = Schema::new(COLUMNS.fields().into_iter().map(stored).collect::<Vec<_>>());
-    let schema = schema_from_arrow(&schema).map_err(|e| QueryError::Execution(e.to_string()))?;
-    let request = CreateTable {
-        name: TABLE_HEALTH.to_owned(),
-        location: None,
-        schema,
-        partition_spec: None,
-        write_order: None,
-        stage_create: false,
-        // Rows are kept; snapshots expire after a day.
-        properties: BTreeMap::from([("history.expire.max-snapshot-age-ms".to_owned(), "86400000".to_owned())]),
-    };
-    there(catalog.create_table(&target.name.namespace, request, actor).await.map(drop))
-}
-
-/// Returns the rows with the table's present columns. One that somebody dropped is left out, one that somebody added is null.
-fn shaped(found: &RecordBatch, schema: &esker_format::Schema) -> Result<RecordBatch> {
-    let failed = |e: arrow::error::ArrowError| QueryError::Execution(e.to_string());
-    let schema = arrow_schema(schema).map_err(|e| QueryError::Execution(e.to_string()))?;
-    let columns = schema.fields().iter().map(|field| -> Result<ArrayRef> {
-        match found.column_by_name(field.name()) {
-            Some(array) => cast(array, field.data_type()).map_err(failed),
-            None => Ok(new_null_array(field.data_type(), found.num_rows())),
-        }
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    RecordBatch::try_new(schema.into(), columns).map_err(failed)
 }

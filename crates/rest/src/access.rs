@@ -12,12 +12,13 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use esker_access::{Caller, Identity, Need, Needs, Privilege, RequestFacts, Required, ResourcePath};
-use esker_auth::Authenticated;
+use esker_auth::{Authenticated, OutcomeGuard, RequestTrail};
 use esker_catalog::{Authority, Catalog};
 use esker_maintenance::Maintenance;
 use esker_state::{NamespaceRow, TabularRow};
 use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
 
+use crate::audited::trail_of;
 use crate::guard::Peer;
 use crate::needs::{Check, OperationNeeds, needs_of};
 use crate::{ApiError, App};
@@ -71,12 +72,30 @@ impl RequestNeeds {
 /// Adds the caller to a request, checks what its operation needs on the server, and runs it.
 ///
 /// An answer of success without the check that the operation's row names is a bug, and becomes an error.
-pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Peer, mut request: Request, next: Next) -> Response {
+///
+/// The audit trail has a record of a change before it is made, if changes need one, and of the outcome.
+pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Peer, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let needs = route.and_then(|route| needs_of(request.method(), route));
+    let trail = trail_of(app.access().audit(), &authenticated.identity(), peer, &request, (route, needs));
+    let mut outcome = OutcomeGuard::new(trail.clone());
+    let response = check_and_run(app, authenticated, peer, (needs, trail), request, next).await;
+    outcome.answered(response.status().as_u16());
+    response
+}
+
+/// Does the work of [`enforce`], which records the outcome.
+async fn check_and_run(
+    app: &App,
+    authenticated: &Authenticated,
+    peer: &Peer,
+    (needs, trail): (Option<&'static OperationNeeds>, Option<Arc<RequestTrail>>),
+    mut request: Request,
+    next: Next,
+) -> Response {
     let operation = needs.map_or("unknown", |needs| needs.id);
     let facts = RequestFacts { operation: operation.into(), source_ip: Some(peer.address), engine: None, is_tls: peer.is_tls };
-    let caller = match app.access().caller(authenticated.identity(), facts).await {
+    let caller = match app.access().audited_caller(authenticated.identity(), facts, trail.clone()).await {
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
@@ -91,6 +110,15 @@ pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Pee
             access.mark();
         }
         _ => {}
+    }
+    // Every other check asks for a privilege, which is recorded.
+    if matches!(access.check(), None | Some(Check::Open | Check::Handler(_) | Check::Filtered(_))) {
+        caller.record_break_glass();
+    }
+    if let Some(trail) = trail
+        && let Err(e) = trail.begin().await
+    {
+        return ApiError::from(e).into_response();
     }
     request.extensions_mut().insert(access.clone());
     let response = next.run(request).await;

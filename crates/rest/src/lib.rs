@@ -8,6 +8,7 @@
 //! guard in front of all routes is in `guard.rs`.
 
 mod access;
+mod audited;
 mod certificates;
 mod error;
 mod etag;
@@ -61,6 +62,7 @@ pub use network::Network;
 pub use session::SessionOptions;
 pub use tasks::{TaskState, Tasks};
 
+use audited::RequestId;
 use esker_state as state;
 use etag::HeaderCase;
 use guard::Peer;
@@ -314,8 +316,9 @@ async fn as_listed(request: Request, next: Next) -> Response {
 type Caller = Extension<Principal>;
 
 /// Counts, times and logs every request. The response has the id of the request in `x-request-id`.
-async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = uuid::Uuid::now_v7().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let method = request.method().to_string();
     let path = request.uri().path();

@@ -79,6 +79,7 @@ const READ_DATA: Required = Required::privilege(Privilege::ReadData);
 const MANAGE_SERVER: Required = Required::privilege(Privilege::ManageServer);
 const MANAGE_ACCESS: Required = Required::privilege(Privilege::ManageAccess);
 const MONITOR: Required = Required::privilege(Privilege::Monitor);
+const READ_AUDIT: Required = Required::privilege(Privilege::ReadAudit);
 const RUN_JOBS: Required = Required::privilege(Privilege::RunJobs);
 const DECIDE: Required = Required::privilege(Privilege::Decide);
 
@@ -307,6 +308,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "GET /api/v1/events",
         Check::Handler("`READ_METADATA` on the warehouse that is named, or `MONITOR` on the server"),
     ),
+    needs("listAuditRecords", "GET /api/v1/audit", Check::Server(READ_AUDIT)),
     needs("listJobKinds", "GET /api/v1/job-kinds", Check::Open),
     needs("listJobs", "GET /api/v1/jobs", Check::Filtered("lists the jobs that the caller may read, as `getJob`")),
     needs("claimJob", "POST /api/v1/jobs/claim", Check::Server(RUN_JOBS)),

@@ -82,7 +82,7 @@ impl IntoResponses for ChangeErrors {
 }
 
 /// Tags of operations, with their descriptions.
-const TAGS: [(&str, &str); 14] = [
+const TAGS: [(&str, &str); 15] = [
     ("warehouses", "The warehouses of this server."),
     ("health", "The scores, findings and facts of tables."),
     ("jobs", "Jobs of maintenance: start, progress, log, cancellation, undo."),
@@ -91,6 +91,7 @@ const TAGS: [(&str, &str); 14] = [
     ("lifecycle", "Protection, dropped tables, claims, branches and tags, functions."),
     ("files", "Why a file exists, and the quarantine."),
     ("events", "The events of the outbox."),
+    ("audit", "The audit trail."),
     ("queries", "The SQL queries of this server, and the reports of engines."),
     ("tokens", "The tokens of principals."),
     ("access", "Access control: its mode, roles, grants and explanations."),

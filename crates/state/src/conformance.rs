@@ -32,7 +32,7 @@ use crate::{
 
 const DEAD: Duration = Duration::from_secs(60);
 
-fn databases(dir: &TempDir) -> Vec<Database> {
+pub(crate) fn databases(dir: &TempDir) -> Vec<Database> {
     let mut found = vec![Database::Sqlite(dir.path().join("it's 100%.db"))];
     if let Ok(server) = std::env::var("ESKER_TEST_POSTGRES") {
         found.push(Database::Postgres(format!("{server}/state_{}", Uuid::now_v7().simple())));

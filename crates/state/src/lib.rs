@@ -12,6 +12,7 @@
 //! Start reading with [`State`], then with the state machines in `jobs/mod.rs`, `quarantine/mod.rs` and `servers.rs`.
 
 mod access;
+mod audit;
 mod backup;
 mod batch;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 pub use access::{Access, StoredColumnMask, StoredGrant, StoredMember, StoredRole, StoredRowFilter};
+pub use audit::{AUDIT_RECORDED, AuditBatch, AuditDecision, AuditEvents, AuditLog, AuditPhase, AuditRecord};
 pub use database::Database;
 use database::PoolUse;
 pub use error::StateError;
@@ -110,6 +112,11 @@ impl State {
     /// Returns the handle for the rules of access control.
     pub const fn access(&self) -> Access<'_> {
         Access { state: self }
+    }
+
+    /// Returns the handle for the audit trail.
+    pub const fn audit(&self) -> AuditLog<'_> {
+        AuditLog { state: self }
     }
 
     /// Returns the handle for the catalog entries: tables, views, dropped tables, and their places.

@@ -1,6 +1,7 @@
 //! Who gets in, what nobody may do, and what stays with whom. Each module has one subject, which its own first line names.
 
 mod access;
+mod audit;
 mod credentials;
 mod enforcement;
 mod grants_sql;

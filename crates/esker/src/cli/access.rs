@@ -73,6 +73,15 @@ pub(super) enum AccessCommand {
         #[arg(required = true, num_args = 1..=2)]
         on: Vec<String>,
     },
+    /// Print the records of the audit trail that are in the state database, as one JSON object a line.
+    Audit {
+        /// Print the records after the one with this number.
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// The maximum number of records.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
     /// Make a client with a token an administrator, in the database itself.
     Bootstrap {
         #[command(flatten)]
@@ -162,6 +171,7 @@ impl AccessCommand {
             Self::Filter { command } => command.run(client).await,
             Self::Mask { command } => command.run(client).await,
             Self::Explain { who, privileges, on } => explain(client, &who, &privileges, &on.join(" ")).await,
+            Self::Audit { after, limit } => audit(client, after, limit).await,
             Self::Bootstrap { place, client, mode } => bootstrap(place, &client, mode.as_deref()).await,
             Self::BreakGlass { place, minutes } => break_glass(place, minutes).await,
         }
@@ -323,6 +333,20 @@ async fn explain(client: &Client, who: &str, privileges: &str, on: &str) -> Resu
         return print_json(&explained);
     }
     print_line(&explained.to_string());
+    Ok(())
+}
+
+/// Prints records of the audit trail, each with its number, as `esker events` prints events.
+async fn audit(client: &Client, after: i64, limit: u32) -> Result<()> {
+    let page: Value = client.get(&format!("/api/v1/audit?after={after}&limit={limit}")).await?;
+    let records = page["records"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for record in records {
+        print_line(&record.to_string());
+    }
+    if records.is_empty() {
+        // Standard output has records alone.
+        eprintln!("no records after {after}");
+    }
     Ok(())
 }
 

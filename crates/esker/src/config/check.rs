@@ -15,6 +15,7 @@ impl Config {
         self.server.check(&self.auth, &self.limits)?;
         self.auth.check(&self.server)?;
         self.auth.opa.check(&self.all_warehouses())?;
+        self.audit.check(&self.all_warehouses())?;
         self.limits.check()?;
         self.layers()?;
         self.warehouses.iter().try_for_each(|(name, warehouse)| warehouse.check(name))?;

@@ -5,6 +5,7 @@
 //! `ESKER__SECTION__KEY`, which wins over the file. An unknown key is an error that names it. Start reading at [`Config::load`];
 //! [`Config::check`] has the conditions that involve more than one section, and [`schema()`] describes the file to other programs.
 
+mod audit;
 mod cache;
 mod check;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use audit::AuditConfig;
 pub use cache::CacheConfig;
 pub use debug::DebugConfig;
 pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
@@ -71,6 +73,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Authentication of callers.
     pub auth: AuthConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// Limits on requests before their callers are known.
     pub limits: LimitsConfig,
     /// The policy of every table, as policy keys with their values: see `docs/policies.md`.

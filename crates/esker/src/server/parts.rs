@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_auth::{AccessControl, Authenticator, LoggedDecisions};
+use esker_auth::{AccessControl, Audit, Authenticator, LoggedDecisions};
 use esker_autopilot::Layers;
 use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
@@ -78,7 +78,8 @@ impl Parts {
         // The engine resolves names without a catalog in the first warehouse: the one called `default`, if there is one.
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
-        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
+        let audit = Audit::new(state.clone(), config.audit.options());
+        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?.with_audit(audit);
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?.with_access(access.clone());
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(config.auth.providers()?);

@@ -378,8 +378,9 @@ impl Namespace {
                 self.names.seen.note(None);
                 return Ok(Some(table));
             }
-            // In the catalog's own namespace of this name, only the table that Esker writes can be queried.
-            if parse_name(name).0.split('$').next() != Some(system::TABLE_HEALTH) {
+            // In the catalog's own namespace of this name, only the tables that Esker writes can be queried.
+            let table = parse_name(name).0.split('$').next().unwrap_or_default();
+            if !system::OWN_TABLES.contains(&table) {
                 return Ok(None);
             }
         }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Need, Needs, Privilege, ResourcePath};
-use esker_state::Event;
+use esker_state::{AUDIT_RECORDED, Event};
 use serde::{Deserialize, Serialize};
 
 use crate::access::RequestAccess;
@@ -63,7 +63,11 @@ pub(crate) async fn list(
             caller.require(Needs::AnyOf(&[read, monitor]))?;
         }
     }
-    let events = app.overview().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
+    let mut events = app.overview().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
     let next = events.last().map_or(query.after, |e| e.id);
+    // Who may watch the server may not read the audit trail for that.
+    if !caller.has_on_server(Privilege::ReadAudit) {
+        events.retain(|event| event.kind != AUDIT_RECORDED);
+    }
     Ok(Json(EventPage { events, next }))
 }

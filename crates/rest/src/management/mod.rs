@@ -1,12 +1,13 @@
 //! The management API under `/api/v1`, for the command line, schedulers and workers of other engines.
 //!
 //! It has everything that the Iceberg REST catalog has no route for: warehouses, health, jobs, policies, quarantine, events,
-//! queries, tokens and access control. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of
+//! queries, tokens, access control and the audit trail. Each file holds the handlers and the JSON of one subject. The attribute `utoipa::path` of
 //! a handler has its route.
 //!
 //! Start reading at [`router`].
 
 mod access;
+mod audit;
 mod events;
 mod external;
 mod health;
@@ -62,6 +63,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(queries::reports))
         .routes(routes!(maintain::sweep))
         .routes(routes!(events::list))
+        .routes(routes!(audit::list))
         .routes(routes!(maintain::kinds))
         .routes(routes!(jobs::list))
         .routes(routes!(external::claim))

@@ -63,6 +63,8 @@ pub(crate) struct ServiceMetrics {
     tasks_down: IntGaugeVec,
     certificate_ends: IntGaugeVec,
     access_decisions: IntCounterVec,
+    audit_records: IntCounterVec,
+    audit_queued: IntGauge,
 }
 
 /// Registers a metric. Its name and labels are constants, so only a mistake in this file could make it panic.
@@ -304,6 +306,21 @@ impl ServiceMetrics {
                     &["outcome"]
                 )
             ),
+            audit_records: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_audit_records_total",
+                        "Number of records of the audit trail; 'lost' counts those that a full queue dropped, 'refused' the \
+                         changes that were refused because no record could be written."
+                    ),
+                    &["outcome"]
+                )
+            ),
+            audit_queued: registered!(
+                r,
+                IntGauge::new("esker_audit_queued_records", "Number of records of the audit trail that wait to be written.")
+            ),
             registry,
         }
     }
@@ -417,6 +434,12 @@ fn set_access_metrics(app: &App) {
     for (outcome, n) in [("refused", counts.refused), ("reported", counts.reported), ("break-glass", counts.break_glass)] {
         metrics.access_decisions.with_label_values(&[outcome]).inc_by(n);
     }
+    let counts = app.access().audit().counts();
+    metrics.audit_records.reset();
+    for (outcome, n) in [("written", counts.written), ("lost", counts.lost), ("refused", counts.refused)] {
+        metrics.audit_records.with_label_values(&[outcome]).inc_by(n);
+    }
+    metrics.audit_queued.set(i64::try_from(counts.queued).unwrap_or(i64::MAX));
 }
 
 /// Returns the routes of the metrics.

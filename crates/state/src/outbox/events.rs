@@ -11,6 +11,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::AuditRecord;
+
 /// The kind of an event with its details. A kind is a CloudEvents type without its reverse-DNS prefix.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", content = "data")]
@@ -96,6 +98,9 @@ pub enum EventData {
     /// The rules of access control were changed. The event's subject is what changed: `mode`, `role NAME`, `grant ID`, …
     #[serde(rename = "access.changed")]
     AccessChanged(AccessChangedData),
+    /// A request was recorded in the audit trail, if `audit.events` is set. The event's subject is the operation.
+    #[serde(rename = "audit.recorded")]
+    AuditRecorded(Box<AuditRecord>),
     /// The first attempt at a job began.
     #[serde(rename = "job.started")]
     JobStarted(JobEventData),
