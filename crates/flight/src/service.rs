@@ -143,7 +143,7 @@ impl FlightSqlHandler {
     async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<RunningQuery, Status> {
         let mut outcome = OutcomeGuard::new(caller.trail.clone());
         if let Some(trail) = &caller.trail {
-            let kind = if prepared.changes_rows() { AuditedKind::Change } else { AuditedKind::Read };
+            let kind = if prepared.is_change() { AuditedKind::Change } else { AuditedKind::Read };
             trail.set_operation(prepared.operation(), kind);
             trail.begin().await.map_err(|e| {
                 outcome.answered(e.code().http());

@@ -504,8 +504,9 @@ impl PreparedStatement {
 
     /// Returns the name of the operation, as the audit trail has it.
     pub const fn operation(&self) -> &'static str {
-        match self.action {
+        match &self.action {
             Action::Query => "query",
+            Action::Access(statement) => statement.operation(),
             Action::Insert { .. } => "insert",
             Action::Create { .. } => "create-table-as",
             Action::Delete(_) => "delete",

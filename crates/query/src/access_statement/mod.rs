@@ -95,6 +95,20 @@ impl AccessStatement {
         !matches!(self, Self::ShowGrants { .. } | Self::ShowMembers { .. } | Self::ShowRoles)
     }
 
+    /// Returns the name of the operation, as the audit trail has it.
+    pub(crate) const fn operation(&self) -> &'static str {
+        match self {
+            Self::Grant(_) => "grant",
+            Self::Revoke(_) => "revoke",
+            Self::AddMember { .. } => "grant-role",
+            Self::RemoveMember { .. } => "revoke-role",
+            Self::CreateRole { .. } => "create-role",
+            Self::DropRole { .. } => "drop-role",
+            Self::ShowGrants { .. } | Self::ShowMembers { .. } => "show-grants",
+            Self::ShowRoles => "show-roles",
+        }
+    }
+
     /// Returns the schema of the result.
     pub(crate) fn schema(&self) -> SchemaRef {
         match self {
