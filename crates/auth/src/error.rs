@@ -58,6 +58,9 @@ pub enum AuthError {
         /// The text of that error.
         text: String,
     },
+    /// A key that authenticates what clients carry is missing, or can't be encrypted or decrypted.
+    #[error("{0}")]
+    Keys(String),
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
     Random(getrandom::Error),
@@ -80,7 +83,7 @@ impl Coded for AuthError {
             Self::NoSuchToken(_) => ErrorCode::NotFound,
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,
-            Self::Random(_) => ErrorCode::Internal,
+            Self::Random(_) | Self::Keys(_) => ErrorCode::Internal,
             Self::LocksOut => ErrorCode::Refused,
             Self::Rules { code, .. } => *code,
             Self::Rights(e) => e.code(),

@@ -8,6 +8,8 @@
 //!
 //! A client without a token may show a certificate instead, whose names the configuration maps to clients.
 //!
+//! [`KeyRing`] authenticates what clients carry for the servers, and [`PrincipalLimits`] counts what each principal does at a time.
+//!
 //! [`AccessControl`] holds the rules of the database for the protocols, and changes them.
 //!
 //! Start reading at [`Authenticator::authenticate_by`], then at `tokens.rs` for how tokens are made, exchanged and revoked, and at
@@ -17,6 +19,8 @@ mod access_control;
 mod certificate;
 mod decisions;
 mod error;
+mod keys;
+mod limits;
 mod oidc;
 mod secret;
 mod tokens;
@@ -33,6 +37,8 @@ pub use access_control::{AccessControl, RULES_SECONDS};
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
+pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys};
+pub use limits::{LimitExceeded, LimitRefusals, PrincipalLimitOptions, PrincipalLimits, PrincipalPermit};
 use oidc::VerifiedUser;
 pub use oidc::{IssuerOptions, KeyTimes, Providers, SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url};
 pub use secret::{SecretToken, token_hash};
