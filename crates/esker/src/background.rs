@@ -48,7 +48,8 @@ pub(crate) fn spawn(
 ) -> (Vec<JoinHandle<()>>, watch::Receiver<bool>) {
     let (fenced, lost) = watch::channel(false);
     let mut set = Supervisor::new(tasks, config.debug.failpoint(), stopped.clone());
-    let flight = esker_flight::router(parts.engine.clone(), parts.auth.clone(), parts.access.clone());
+    let (engine, auth, access) = (parts.engine.clone(), parts.auth.clone(), parts.access.clone());
+    let flight = esker_flight::router(engine, auth, access, parts.keys.clone(), parts.limits.clone());
     spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), &stopped);
     spawn_listener(&mut set, "flight", listeners.flight, flight, &stopped);
     spawn_reloaders(&mut set, listeners.reloaders);

@@ -1,7 +1,7 @@
 //! The Arrow Flight SQL server: statements, prepared statements with parameters, and the metadata commands that clients need.
 //!
 //! Any replica can answer any call. A ticket holds its statement, and the handle of a prepared statement holds the statement and
-//! its parameters. The server keeps only plans, for a few seconds between the calls for one answer; without its plan, a statement
+//! its parameters, with a tag by a key that all replicas share. The server keeps only plans, for a few seconds between the calls for one answer; without its plan, a statement
 //! is planned again. Start reading with `service.rs`.
 
 mod basic;
@@ -22,7 +22,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use esker_access::{Caller, RequestFacts};
-use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Connection, Evidence};
+use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Connection, Evidence, KeyRing, PrincipalLimits};
 use esker_query::Engine;
 use esker_types::{Principal, is_from_loopback, is_passed_on};
 use tonic::Status;
@@ -37,9 +37,10 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Returns the service as a router, to be served over HTTP/2.
 ///
 /// Each call is authenticated before it reaches the service. A call without a valid principal is answered with the gRPC status of
-/// the refusal. What the principal may see and do is decided by the rules of `access` at the time of the call.
-pub fn router(engine: Engine, auth: Authenticator, access: AccessControl) -> Router {
-    let handler = FlightSqlHandler::new(engine, access.clone());
+/// the refusal. What the principal may see and do is decided by the rules of `access` at the time of the call. `keys` authenticate
+/// tickets and handles, and `limits` bound the statements that a principal has at work.
+pub fn router(engine: Engine, auth: Authenticator, access: AccessControl, keys: KeyRing, limits: PrincipalLimits) -> Router {
+    let handler = FlightSqlHandler::new(engine, access.clone(), keys, limits);
     let service = FlightServiceServer::new(handler).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let entry = Entry { auth, access };
     tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(entry, authenticate))

@@ -14,6 +14,7 @@ impl Config {
         self.state.check()?;
         self.server.check(&self.auth, &self.limits)?;
         self.auth.check(&self.server)?;
+        self.keys.check()?;
         self.limits.check()?;
         self.layers()?;
         self.warehouses.iter().try_for_each(|(name, warehouse)| warehouse.check(name))?;

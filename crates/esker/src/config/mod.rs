@@ -13,6 +13,7 @@ mod debug;
 mod endpoint;
 mod events;
 mod key_error;
+mod keys;
 mod limits;
 mod maintenance;
 mod new_names;
@@ -40,6 +41,7 @@ use utoipa::ToSchema;
 pub use cache::CacheConfig;
 pub use debug::DebugConfig;
 pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
+pub use keys::KeysConfig;
 pub use limits::LimitsConfig;
 pub use maintenance::{HealthConfig, MaintenanceConfig};
 pub use oidc::OidcConfig;
@@ -69,7 +71,9 @@ pub struct Config {
     pub server: ServerConfig,
     /// Authentication of callers.
     pub auth: AuthConfig,
-    /// Limits on requests before their callers are known.
+    /// Keys that encrypt the keys in the database: see `docs/security/keys.md`.
+    pub keys: KeysConfig,
+    /// Limits on requests: before their callers are known, by principal, and in time.
     pub limits: LimitsConfig,
     /// The policy of every table, as policy keys with their values: see `docs/policies.md`.
     #[serde(deserialize_with = "policy")]
@@ -177,6 +181,9 @@ mod tests {
             ("[server]\nallowed_hosts = [\"esker.example:8181\"]", "server.allowed_hosts"),
             ("[server]\ntrusted_proxies = [\"proxy\"]", "server.trusted_proxies"),
             ("[limits]\nheader_bytes = 100", "limits.header_bytes"),
+            ("[limits]\nbody_seconds = 0", "limits.body_seconds"),
+            ("[limits]\nrequest_burst = 5", "limits.request_burst"),
+            ("[keys]\nmaster_key = \"short\"", "keys.master_key"),
             ("[query]\nconcurrency = 0", "query.concurrency"),
             ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),

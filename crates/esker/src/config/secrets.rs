@@ -20,6 +20,8 @@ impl Config {
         hide(&mut self.auth.token);
         hide(&mut self.state.url);
         hide(&mut self.datahub.token);
+        hide(&mut self.keys.master_key);
+        hide(&mut self.keys.previous_master_key);
         self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
         self.events.openlineage.values_mut().for_each(|l| hide(&mut l.token));
         self.traces.headers.values_mut().for_each(|value| HIDDEN.clone_into(value));

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_auth::AccessControl;
+use esker_auth::{AccessControl, KeyRing};
 use esker_catalog::Catalog;
 use esker_rest::{App, Tasks};
 use esker_state::State;
@@ -75,7 +75,7 @@ impl Server {
     /// - Returns [`Io`](crate::Error::Io) if the data directory, the cache directory, the directory for spills or the job threads
     ///   can't be made.
     /// - Returns [`Auth`](crate::Error::Auth) if the system gives no random numbers for a token, or the rules of access control
-    ///   can't be loaded.
+    ///   or the keys can't be loaded.
     /// - Returns [`Listen`](crate::Error::Listen) if a port is taken or the address is not one of this machine.
     /// - Returns [`State`](crate::Error::State) if `state.url` names no supported database, or if the database can't be opened or
     ///   does not answer.
@@ -115,6 +115,11 @@ impl Server {
     /// Returns access control, which knows the rules and changes them.
     pub fn access(&self) -> &AccessControl {
         self.app.access()
+    }
+
+    /// Returns the keys that authenticate what clients carry.
+    pub fn keys(&self) -> &KeyRing {
+        &self.parts.keys
     }
 
     /// Waits until the other servers on the database count this one as dead. Waits for ever if they never do.

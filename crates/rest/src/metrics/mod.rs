@@ -63,6 +63,7 @@ pub(crate) struct ServiceMetrics {
     tasks_down: IntGaugeVec,
     certificate_ends: IntGaugeVec,
     access_decisions: IntCounterVec,
+    limit_refusals: IntCounterVec,
 }
 
 /// Registers a metric. Its name and labels are constants, so only a mistake in this file could make it panic.
@@ -304,6 +305,16 @@ impl ServiceMetrics {
                     &["outcome"]
                 )
             ),
+            limit_refusals: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_limit_refusals_total",
+                        "Number of requests and statements that were refused because their caller had reached a limit."
+                    ),
+                    &["limit"]
+                )
+            ),
             registry,
         }
     }
@@ -419,6 +430,15 @@ fn set_access_metrics(app: &App) {
     }
 }
 
+/// Sets the metrics about the limits of callers.
+fn set_limit_metrics(app: &App) {
+    let (metrics, refused) = (&app.inner.metrics, app.inner.options.principal_limits.refusals());
+    metrics.limit_refusals.reset();
+    for (limit, n) in [("rate", refused.rate), ("requests", refused.requests), ("statements", refused.statements)] {
+        metrics.limit_refusals.with_label_values(&[limit]).inc_by(n);
+    }
+}
+
 /// Returns the routes of the metrics.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(service)).routes(routes!(tables::tables))
@@ -468,6 +488,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     set_task_metrics(&app);
     set_certificate_metrics(&app);
     set_access_metrics(&app);
+    set_limit_metrics(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
     metrics.servers.set(app.overview().live_servers().await?);
     metrics.storage.reset();
