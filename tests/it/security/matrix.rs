@@ -214,6 +214,7 @@ impl Fresh {
             (_, "grants" | "revoke") => {
                 json!({"to": {"kind": "client", "name": "someone"}, "privileges": "LIST", "on": "namespace default.n"})
             }
+            (_, "rotate") => json!({"principal": "another", "overlap-seconds": 0}),
             (_, "tokens") if route.starts_with("/api/") => json!({"principal": "another"}),
             _ => json!({}),
         };

@@ -70,6 +70,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(queries::list))
         .routes(routes!(queries::cancel))
         .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::rotate))
         .routes(routes!(tokens::revoke))
         .routes(routes!(access::show))
         .routes(routes!(access::set_mode))
