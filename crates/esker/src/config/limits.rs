@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::check::require;
 use crate::Result;
+use crate::server::ClientTimes;
 
 /// The section `[limits]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -25,7 +26,7 @@ pub struct LimitsConfig {
     /// Must not be 0.
     #[schema(minimum = 1)]
     pub header_seconds: u64,
-    /// Seconds that a client gets to send the body of a request. Must not be 0.
+    /// Seconds that a client gets to send the body of a request, and for each pause in reading an answer. Must not be 0.
     #[schema(minimum = 1)]
     pub body_seconds: u64,
     /// Requests of one principal that a server answers in a second, on average; more are answered 429. 0: any number. Metrics and
@@ -75,13 +76,8 @@ impl LimitsConfig {
         }
     }
 
-    /// Returns the time for the headers of a request.
-    pub(crate) fn header_timeout(&self) -> Duration {
-        Duration::from_secs(self.header_seconds)
-    }
-
-    /// Returns the time for the body of a request.
-    pub(crate) fn body_timeout(&self) -> Duration {
-        Duration::from_secs(self.body_seconds)
+    /// Returns the times that a client gets.
+    pub(crate) fn client_times(&self) -> ClientTimes {
+        ClientTimes { header: Duration::from_secs(self.header_seconds), body: Duration::from_secs(self.body_seconds) }
     }
 }

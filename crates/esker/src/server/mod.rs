@@ -5,6 +5,7 @@
 //! and at last the tasks, which `background.rs` lists. [`Server::stop`] takes no new work, waits `server.drain_seconds`, and closes
 //! the database.
 
+mod connections;
 mod data_dir;
 mod listeners;
 mod machine;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::{Config, Result, background, events, warehouses};
+pub(crate) use connections::{ClientTimes, serve_port};
 pub(crate) use data_dir::{data_dir, existing_data_dir, lock_data_dir};
 pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use machine::{STACK_BYTES, memory_bytes};
