@@ -282,7 +282,7 @@ async fn a_rotation_ends_the_other_tokens_of_a_client() {
     let (_, other) = make_token(&app, "c").await;
     let (second, said) = esker_token(&app, &["rotate", "b", "--overlap", "1h"]).await;
     assert!(said.contains("end in 3600 seconds"), "{said}");
-    for token in [&first, second.trim()] {
+    for token in [first.as_str(), second.trim()] {
         assert_eq!(status_as(&app, token).await, 200, "both count for a while");
     }
     // The client rotates by itself, with its own token. The answer has the new one alone.
@@ -292,7 +292,7 @@ async fn a_rotation_ends_the_other_tokens_of_a_client() {
     assert_eq!((status, &made["principal"]), (201, &json!("b")), "{made}");
     let third = made["token"].as_str().expect("a token");
     assert_eq!((status_as(&app, third).await, status_as(&app, &other).await), (200, 200));
-    for ended in [&first, second.trim()] {
+    for ended in [first.as_str(), second.trim()] {
         wait_until_refused(&app, ended, REVOCATION).await;
     }
     let (code, _, message) = app.refused(Method::POST, &path, Some(json!({"principal": "b"}))).await;
