@@ -134,6 +134,22 @@ async fn a_statement_at_work_counts_until_its_rows_are_read_or_dropped() {
     assert!(refusals.iter().any(|line| line.contains("limit=\"statements\"")), "{refusals:?}");
 }
 
+/// Over HTTP/2, the connection of such a client goes on: it only asks for no more rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_whose_client_reads_no_rows_ends() {
+    let app = TestApp::start_with(|c| (c.limits.concurrent_statements, c.limits.body_seconds) = (1, 1)).await;
+    let mut client = app.flight().await;
+    let many = "SELECT repeat('x', 200) AS s FROM generate_series(0, 2000000)";
+    let info = client.execute(many.to_owned(), None).await.expect("planned");
+    let unread = client.do_get(info.endpoint[0].ticket.clone().expect("a ticket")).await.expect("it runs");
+    let began = Instant::now();
+    while app.sql("SELECT 1").await.is_err() {
+        assert!(began.elapsed() < PATIENCE, "the statement still counts");
+    }
+    let rows: Result<Vec<arrow::array::RecordBatch>, _> = unread.try_collect().await;
+    assert!(rows.is_err(), "a part of the rows is no answer");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is_not() {
     let app = TestApp::start_with(|c| (c.limits.header_seconds, c.limits.body_seconds) = (1, 1)).await;

@@ -30,6 +30,7 @@ use tower::Service;
 
 use super::PortListener;
 use super::tls::PortStream;
+use super::unread::watched;
 
 /// The beginning of a connection over HTTP/2.
 const HTTP2: &[u8; 3] = b"PRI";
@@ -164,7 +165,7 @@ where
         Box::pin(async move {
             let answer = answer.await;
             drop(at_work);
-            answer
+            answer.map(|response| response.map(|body| watched(body, body_time)))
         })
     }
 }
@@ -188,7 +189,7 @@ fn limited_in_time(body: Body, time: Duration) -> Body {
 }
 
 /// Makes the error of a client that is too slow.
-fn too_slow(what: &'static str) -> io::Error {
+pub(super) fn too_slow(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 

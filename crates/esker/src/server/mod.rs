@@ -12,6 +12,7 @@ mod machine;
 mod parts;
 mod tls;
 mod token;
+mod unread;
 
 use std::fs::File;
 use std::net::SocketAddr;
