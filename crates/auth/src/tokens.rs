@@ -166,8 +166,8 @@ impl Authenticator {
     /// Returns the errors of [`Self::make`].
     pub async fn rotate(&self, client: &str, overlap: Duration, lifetime: Option<Duration>) -> Result<MadeToken, AuthError> {
         let now = now_ms();
-        let (end, others_end) = (lifetime.map(|life| now.saturating_add(to_millis(life))), now.saturating_add(to_millis(overlap)));
-        self.store(client, ROTATED, now, end, Some(others_end)).await
+        let end = lifetime.map(|life| now.saturating_add(to_millis(life)));
+        self.store(client, ROTATED, now, end, Some(now.saturating_add(to_millis(overlap)))).await
     }
 
     /// Rotates the tokens of a client for a caller: of the client `principal`, or of the caller if `principal` is `None`.

@@ -1,8 +1,8 @@
 //! The Arrow Flight SQL server: statements, prepared statements with parameters, and the metadata commands that clients need.
 //!
 //! Any replica can answer any call. A ticket holds its statement, and the handle of a prepared statement holds the statement and
-//! its parameters, with a tag by a key that all replicas share. The server keeps only plans, for a few seconds between the calls for one answer; without its plan, a statement
-//! is planned again. Start reading with `service.rs`.
+//! its parameters, with a tag by a key that all replicas share. The server keeps only plans, for a few seconds between the calls for
+//! one answer; without its plan, a statement is planned again. Start reading with `service.rs`.
 
 mod basic;
 mod error;

@@ -98,7 +98,8 @@ async fn prepare(app: &TestApp, token: &str, sql: &str) -> Bytes {
     let action = Action { r#type: "CreatePreparedStatement".to_owned(), body: create.as_any().encode_to_vec().into() };
     let mut results = flight(app).await.do_action(signed(action, token)).await.expect("prepared").into_inner();
     let result = results.message().await.expect("an answer").expect("a result");
-    let made: Option<ActionCreatePreparedStatementResult> = Any::decode(&*result.body).expect("a message").unpack().expect("read");
+    let any = Any::decode(&*result.body).expect("a message");
+    let made: Option<ActionCreatePreparedStatementResult> = any.unpack().expect("read");
     made.expect("a prepared statement").prepared_statement_handle
 }
 

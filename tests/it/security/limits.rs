@@ -92,7 +92,8 @@ async fn a_request_at_work_counts_until_it_ends() {
     let app = TestApp::start_with(|c| c.limits.concurrent_requests = 1).await;
     let (_, other) = make_token(&app, "b").await;
     let head = format!(
-        "POST {NAMESPACES} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {other}\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n",
+        "POST {NAMESPACES} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {other}\r\ncontent-length: 100\r\n\
+         expect: 100-continue\r\n\r\n",
         app.server.rest
     );
     let mut at_work = connect(&app, &head).await;

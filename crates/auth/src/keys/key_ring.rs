@@ -107,7 +107,8 @@ impl KeyRing {
     pub async fn sign(&self, purpose: KeyPurpose, parts: &[&[u8]]) -> Result<String, AuthError> {
         let keys = self.inner.current().await?;
         let key = keys.iter().find(|key| key.purpose == purpose && key.ends_ms.is_none());
-        let key = key.ok_or_else(|| AuthError::Keys(format!("there is no key for {purpose}; run `esker keys rotate {purpose}`")))?;
+        let missing = || AuthError::Keys(format!("there is no key for {purpose}; run `esker keys rotate {purpose}`"));
+        let key = key.ok_or_else(missing)?;
         let tag = hmac::sign(&key.hmac, &key.message(parts));
         Ok(format!("{}.{}", key.id, URL_SAFE_NO_PAD.encode(tag)))
     }
@@ -128,9 +129,8 @@ impl KeyRing {
         }
         let now = now_ms();
         let mut fitting = keys.iter().filter(|key| key.id == id && key.purpose == purpose);
-        Ok(fitting.any(|key| {
-            key.ends_ms.is_none_or(|end| end > now) && hmac::verify(&key.hmac, &key.message(parts), &tag).is_ok()
-        }))
+        let counts = |key: &SigningKey| key.ends_ms.is_none_or(|end| end > now);
+        Ok(fitting.any(|key| counts(key) && hmac::verify(&key.hmac, &key.message(parts), &tag).is_ok()))
     }
 
     /// Makes a new key, which signs from now on. Every earlier key of the purpose verifies for `overlap` at most.

@@ -77,7 +77,8 @@ async fn rotate(keys: &KeyRing, purpose: KeyPurpose, overlap: Duration) -> Resul
     let made = keys.rotate(purpose, overlap).await?;
     let (id, seconds) = (&made.id, overlap.as_secs());
     print_line(&format!(
-        "key {id} signs {purpose}; running servers use it within {KEYS_SECONDS} seconds, and accept the earlier keys for {seconds} seconds"
+        "key {id} signs {purpose}; running servers use it within {KEYS_SECONDS} seconds, and accept the earlier keys for \
+         {seconds} seconds"
     ));
     if keys.is_plain() {
         eprintln!("the key is stored as it is, because keys.master_key is not set");

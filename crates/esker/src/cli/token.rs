@@ -144,7 +144,7 @@ async fn rotate(auth: &Authenticator, name: &str, overlap: Duration, lifetime: O
     print_line(&made.token.reveal());
     eprintln!("token {} of the client {name}: {}", made.info.id, end_of(&made.info));
     let seconds = overlap.as_secs();
-    eprintln!("the other tokens of {name} end in {seconds} seconds at the latest, with all that were issued in exchange for them");
+    eprintln!("the other tokens of {name} end in {seconds} seconds at the latest, with all that were issued in exchange");
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 //! Each section of the file is a struct in a file of its own here. That file has the section's keys, their defaults in `Default`,
 //! the checks of their values, and what the crate that acts on them gets. Every key can also be set as the environment variable
 //! `ESKER__SECTION__KEY`, which wins over the file. An unknown key is an error that names it. Secrets may come from files and commands
-//! as well (`secret_source.rs`). Start reading at [`Config::load`]; [`Config::check`] has the conditions that involve more than one section, and [`schema()`] describes the file to other programs.
+//! as well (`secret_source.rs`). Start reading at [`Config::load`]; [`Config::check`] has the conditions that involve more than one
+//! section, and [`schema()`] describes the file to other programs.
 
 mod cache;
 mod check;

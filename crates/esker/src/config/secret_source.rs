@@ -118,7 +118,8 @@ fn secret_of(path: &[String], key: &str) -> Option<String> {
 /// Reads the value of a source.
 fn source_of(key: &str, value: &Value) -> Result<SecretSource, String> {
     if key.ends_with(ENDS[0]) {
-        return value.as_str().map(|file| SecretSource::File(file.to_owned())).ok_or_else(|| "write the path of a file".to_owned());
+        let file = value.as_str().map(|file| SecretSource::File(file.to_owned()));
+        return file.ok_or_else(|| "write the path of a file".to_owned());
     }
     let words: Option<Vec<String>> =
         value.as_array().map(|words| words.iter().map(|word| word.as_str().map(str::to_owned)).collect()).unwrap_or_default();
@@ -275,7 +276,8 @@ mod tests {
             read(&SecretSource::File(path.clone()))
         };
         assert_eq!(from(b" a secret\r\n").as_deref(), Ok("a secret"));
-        for (content, words) in [(b"\n".to_vec(), "empty"), (vec![0xff], "UTF-8"), (vec![b'x'; 70_000], "more than 65536 bytes")] {
+        let large = vec![b'x'; 70_000];
+        for (content, words) in [(b"\n".to_vec(), "empty"), (vec![0xff], "UTF-8"), (large, "more than 65536 bytes")] {
             let error = from(&content).expect_err(words);
             assert!(error.contains(words) && !error.contains("xxx"), "{error}");
         }

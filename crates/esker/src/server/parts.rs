@@ -165,7 +165,7 @@ impl Parts {
 async fn open_keys(config: &Config, state: &State) -> Result<KeyRing> {
     let keys = KeyRing::open(state.clone(), config.keys.masters()?).await?;
     if keys.is_plain() {
-        tracing::warn!("the database has its keys as they are, because keys.master_key is not set; who reads it can forge handles");
+        tracing::warn!("keys.master_key is not set, so whoever reads the database can read the keys that authenticate tickets");
     }
     Ok(keys)
 }

@@ -11,12 +11,23 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 use super::connections::too_slow;
 
 /// A body that ends with an error once its client has asked for nothing for too long.
-struct WatchedBody(Arc<Mutex<Watched>>);
+struct WatchedBody {
+    watched: Arc<Mutex<Watched>>,
+    /// The task that looks after it, which ends with it.
+    watch: AbortHandle,
+}
+
+impl Drop for WatchedBody {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
 
 /// What is watched.
 struct Watched {
@@ -35,8 +46,8 @@ pub(super) fn watched(body: Body, time: Duration) -> Body {
     }
     let watched = Watched { body: Some(body), unasked_since: Some(Instant::now()), dropped: false };
     let shared = Arc::new(Mutex::new(watched));
-    tokio::spawn(watch(Arc::downgrade(&shared), time));
-    Body::new(WatchedBody(shared))
+    let watch = tokio::spawn(watch(Arc::downgrade(&shared), time)).abort_handle();
+    Body::new(WatchedBody { watched: shared, watch })
 }
 
 /// Drops a body whose client has asked for nothing for `time`, at the latest after twice that.
@@ -66,7 +77,7 @@ impl HttpBody for WatchedBody {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let mut watched = lock(&self.0);
+        let mut watched = lock(&self.watched);
         watched.unasked_since = None;
         if watched.dropped {
             watched.dropped = false;
@@ -84,12 +95,12 @@ impl HttpBody for WatchedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let watched = lock(&self.0);
+        let watched = lock(&self.watched);
         !watched.dropped && watched.body.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        lock(&self.0).body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+        lock(&self.watched).body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
     }
 }
 
