@@ -88,7 +88,7 @@ async fn rotate(keys: &KeyRing, purpose: KeyPurpose, overlap: Duration) -> Resul
 
 async fn rewrap(keys: &KeyRing) -> Result<()> {
     let count = keys.rewrap().await?;
-    let keys = if count == 1 { "1 key was" } else { &format!("{count} keys were") };
-    print_line(&format!("{keys} encrypted with keys.master_key"));
+    let keys = if count == 1 { "key was" } else { "keys were" };
+    print_line(&format!("{count} {keys} encrypted with keys.master_key"));
     Ok(())
 }
