@@ -91,8 +91,10 @@ pub(crate) struct FlightSqlHandler {
 }
 
 impl FlightSqlHandler {
-    /// Makes the service of an engine. The handler forgets the rules of `access` after a statement that changed them. `keys`
-    /// authenticate handles, and `limits` bound the statements of each principal.
+    /// Makes the service of an engine.
+    ///
+    /// The handler forgets the rules of `access` after a statement that changed them. `keys` authenticate handles, and `limits` bound
+    /// the statements of each principal.
     pub(crate) fn new(engine: Engine, access: AccessControl, keys: KeyRing, limits: PrincipalLimits) -> Self {
         let plans = Cache::builder().max_capacity(MAX_CACHED_PLANS).time_to_live(Duration::from_secs(PLAN_TTL_SECONDS)).build();
         Self { engine, access, keys: HandleKeys(keys), limits, plans }
