@@ -9,7 +9,7 @@ use esker_types::Millis;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use crate::{Result, State};
+use crate::{Result, State, StateError};
 
 /// The handle for the keys.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ impl SigningKeys<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     pub async fn list(self) -> Result<Vec<SigningKeyRow>> {
         let query = sqlx::query(
             "SELECT id, purpose, material, master_key, created_ms, retiring_ms, ends_ms FROM signing_key
@@ -80,8 +80,8 @@ impl SigningKeys<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](crate::StateError::Fenced), [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the
-    /// key is not stored.
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the key is not stored.
     pub async fn insert_first(self, key: &SigningKeyRow) -> Result<bool> {
         let mut tx = self.state.begin().await?;
         let active = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM signing_key WHERE purpose = $1 AND retiring_ms IS NULL");
@@ -89,7 +89,7 @@ impl SigningKeys<'_> {
             return Ok(false);
         }
         insert(&mut tx, key).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -99,8 +99,8 @@ impl SigningKeys<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](crate::StateError::Fenced), [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if
-    /// nothing is changed.
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing is changed.
     pub async fn rotate(self, key: &SigningKeyRow, ends_ms: Millis, forget_before: Millis) -> Result<()> {
         let mut tx = self.state.begin().await?;
         sqlx::query("DELETE FROM signing_key WHERE ends_ms < $1").bind(forget_before).execute(&mut *tx).await?;
@@ -116,7 +116,7 @@ impl SigningKeys<'_> {
             .execute(&mut *tx)
             .await?;
         insert(&mut tx, key).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -124,8 +124,8 @@ impl SigningKeys<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](crate::StateError::Fenced), [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if
-    /// nothing is changed.
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing is changed.
     pub async fn replace_material(self, keys: &[SigningKeyRow]) -> Result<()> {
         let mut tx = self.state.begin().await?;
         for key in keys {
@@ -136,7 +136,7 @@ impl SigningKeys<'_> {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use sqlx::{Any, Executor, Row};
 use uuid::Uuid;
 
 use crate::batch::delete_in_batches;
-use crate::{Result, State};
+use crate::{Result, State, StateError};
 
 /// The beginning of the id of a token in the table `principal`. The principal's name follows.
 const OF_PRINCIPAL: &str = "principal:";
@@ -225,8 +225,8 @@ impl Tokens<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](crate::StateError::Fenced), [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if nothing
-    /// is changed.
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing is changed.
     pub async fn rotate(self, token: &NewToken<'_>, ends_ms: Millis) -> Result<()> {
         let mut tx = self.state.begin().await?;
         let of_table = sqlx::query_as::<_, (String, i64)>("SELECT token_sha256, created_ms FROM principal WHERE name = $1");
@@ -256,7 +256,7 @@ impl Tokens<'_> {
             update.execute(&mut *tx).await?;
         }
         insert_by(&mut *tx, token).await?;
-        tx.commit().await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
