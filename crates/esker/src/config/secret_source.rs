@@ -180,7 +180,9 @@ fn run(command: &[String], timeout: Duration) -> Result<Vec<u8>, String> {
     prepared.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     // A group of its own, so that whatever the command started ends with it.
     let mut child = prepared.process_group(0).spawn().map_err(|error| format!("{program}: {error}"))?;
-    let stdout = child.stdout.take().ok_or_else(|| format!("{program}: its output can't be read"))?;
+    let Some(stdout) = child.stdout.take() else {
+        return Err(ended(&mut child, format!("{program}: its output can't be read")));
+    };
     let (sender, output) = mpsc::channel();
     // The thread ends when the output does: the command is killed if it takes too long.
     std::thread::spawn(move || sender.send(limited(stdout)));
