@@ -174,15 +174,13 @@ impl Coded for RightsError {
                 SecurableKind::View => ErrorCode::NoSuchView,
                 SecurableKind::Function => ErrorCode::NotFound,
             },
-            Self::NoSuchRole { .. }
-            | Self::NoSuchMember { .. }
-            | Self::NoSuchGrant { .. }
-            | Self::NoSuchRestriction { .. } => ErrorCode::NotFound,
+            Self::NoSuchRole { .. } | Self::NoSuchMember { .. } | Self::NoSuchGrant { .. } | Self::NoSuchRestriction { .. } => {
+                ErrorCode::NotFound
+            }
             Self::RoleExists { .. } => ErrorCode::AlreadyExists,
-            Self::RoleCycle { .. }
-            | Self::FixedMembers { .. }
-            | Self::ReservedRole { .. }
-            | Self::RoleInRestrictions { .. } => ErrorCode::Unprocessable,
+            Self::RoleCycle { .. } | Self::FixedMembers { .. } | Self::ReservedRole { .. } | Self::RoleInRestrictions { .. } => {
+                ErrorCode::Unprocessable
+            }
             Self::BadRoleName { .. }
             | Self::BadMember { .. }
             | Self::UnknownPrivilege { .. }

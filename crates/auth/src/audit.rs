@@ -332,14 +332,7 @@ impl Audit {
         self.inner.lost.fetch_add(1, Ordering::Relaxed);
         let AuditRecord { principal, operation, request_id: request, object, status, .. } = &record;
         let (object, status) = (object.as_deref(), status.map(u64::from));
-        tracing::error!(
-            principal,
-            operation,
-            request,
-            object,
-            status,
-            "a record of the audit trail is lost: its queue is full"
-        );
+        tracing::error!(principal, operation, request, object, status, "a record of the audit trail is lost: its queue is full");
     }
 }
 

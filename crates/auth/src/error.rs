@@ -70,6 +70,9 @@ pub enum AuthError {
     /// The audit trail can't be written, and changes need a record.
     #[error("nothing was changed, because the audit trail can't be written (audit.required): {0}")]
     Unrecorded(#[source] StateError),
+    /// A key that authenticates what clients carry is missing, or can't be encrypted or decrypted.
+    #[error("{0}")]
+    Keys(String),
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
     Random(getrandom::Error),
@@ -101,7 +104,7 @@ impl Coded for AuthError {
             Self::NoSuchToken(_) => ErrorCode::NotFound,
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,
-            Self::Random(_) => ErrorCode::Internal,
+            Self::Random(_) | Self::Keys(_) => ErrorCode::Internal,
             Self::LocksOut => ErrorCode::Refused,
             Self::Rules { code, .. } => *code,
             Self::Rights(e) => e.code(),

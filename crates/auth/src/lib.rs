@@ -10,6 +10,8 @@
 //!
 //! A client without a token may show a certificate instead, whose names the configuration maps to clients.
 //!
+//! [`KeyRing`] authenticates what clients carry for the servers, and [`PrincipalLimits`] counts what each principal does at a time.
+//!
 //! [`AccessControl`] holds the rules of the database for the protocols, and changes them. [`Audit`] records what they are asked for.
 //!
 //! Start reading at [`Authenticator::authenticate_by`], then at `tokens.rs` for how tokens are made, exchanged and revoked, and at
@@ -21,6 +23,8 @@ mod certificate;
 mod decisions;
 mod error;
 mod grants;
+mod keys;
+mod limits;
 mod log_in;
 mod oidc;
 mod scram;
@@ -43,6 +47,8 @@ pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connec
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
 pub use grants::GrantOrder;
+pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys};
+pub use limits::{LimitExceeded, LimitRefusals, PrincipalLimitOptions, PrincipalLimits, PrincipalPermit};
 pub use log_in::{FinishedLogIn, LogInProvider};
 use oidc::VerifiedUser;
 pub use oidc::{

@@ -1,4 +1,4 @@
-//! Tokens: made by people, issued in exchange, listed and revoked.
+//! Tokens: made by people, rotated, issued in exchange, listed and revoked.
 //!
 //! A person makes a token, which is the root of a chain. `POST /v1/oauth/tokens` issues the next token of the chain in exchange for
 //! one that counts. Each issued token ends after `auth.tokens.access_seconds`, and the chain after
@@ -32,6 +32,9 @@ const EXCHANGED: &str = "in exchange for a token of the identity provider";
 
 /// The label of a token on which a log-in to the page rests.
 const PAGE: &str = "log-in to the page with a token of the identity provider";
+
+/// The label of a token that replaced the others of its client.
+const ROTATED: &str = "rotated";
 
 /// The time after its end in which a token can be exchanged by a client that proves who it is, in milliseconds.
 const ENDED_EXCHANGE_MS: DurationMillis = DAY_MS;
@@ -112,6 +115,18 @@ impl Authenticator {
         created_ms: Millis,
         expires_ms: Option<Millis>,
     ) -> Result<MadeToken, AuthError> {
+        self.store(principal, label, created_ms, expires_ms, None).await
+    }
+
+    /// Makes a token and stores it. The other tokens of the client end at `others_end_ms` at the latest, if it is given.
+    async fn store(
+        &self,
+        principal: &str,
+        label: &str,
+        created_ms: Millis,
+        expires_ms: Option<Millis>,
+        others_end_ms: Option<Millis>,
+    ) -> Result<MadeToken, AuthError> {
         check_name(principal)?;
         check_label(label)?;
         if expires_ms.is_some_and(|end| end <= created_ms) {
@@ -132,10 +147,48 @@ impl Authenticator {
             claims: NO_CLAIMS,
         };
         let verifier = ScramVerifier::of(principal, token.text()).to_string();
-        self.state.tokens().insert(&row, Some(&verifier)).await?;
+        match others_end_ms {
+            None => self.state.tokens().insert(&row, Some(&verifier)).await?,
+            Some(end) => {
+                self.state.tokens().rotate(&row, Some(&verifier), end).await?;
+                self.known.invalidate_all();
+            }
+        }
         let (principal, label) = (principal.to_owned(), label.to_owned());
         let info = TokenInfo { id, principal, label, created_ms, expires_ms, revoked_ms: None, last_used_ms: None, issued: 0 };
         Ok(MadeToken { token, info })
+    }
+
+    /// Makes a token of a client. The client's other tokens end after `overlap` at the latest, with all that were issued in exchange.
+    ///
+    /// The end holds on this server at once, and on the others within [`REVOCATION_SECONDS`](crate::REVOCATION_SECONDS).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::make`].
+    pub async fn rotate(&self, client: &str, overlap: Duration, lifetime: Option<Duration>) -> Result<MadeToken, AuthError> {
+        let now = now_ms();
+        let end = lifetime.map(|life| now.saturating_add(to_millis(life)));
+        self.store(client, ROTATED, now, end, Some(now.saturating_add(to_millis(overlap)))).await
+    }
+
+    /// Rotates the tokens of a client for a caller: of the client `principal`, or of the caller if `principal` is `None`.
+    ///
+    /// The new token ends no later than the chain of the caller's token, as that of [`Self::make_for`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::make_for`].
+    pub async fn rotate_for(
+        &self,
+        caller: &Authenticated,
+        principal: Option<&str>,
+        overlap: Duration,
+        lifetime: Option<Duration>,
+    ) -> Result<MadeToken, AuthError> {
+        let now = now_ms();
+        let (client, end) = new_token_for(caller, principal, now, lifetime)?;
+        self.store(client, ROTATED, now, end, Some(now.saturating_add(to_millis(overlap)))).await
     }
 
     /// Makes a token for a caller: one of the client `principal`, or of the caller if `principal` is `None`.
@@ -159,31 +212,8 @@ impl Authenticator {
         label: &str,
         lifetime: Option<Duration>,
     ) -> Result<MadeToken, AuthError> {
-        let (chain_end, now) = (caller.chain_end()?, now_ms());
-        let is_own = |name: &str| caller.principal == Principal::Token(name.to_owned());
-        if principal.is_some_and(|name| name.starts_with(BREAK_GLASS_PREFIX) && !is_own(name)) {
-            return Err(AuthError::Invalid(format!(
-                "names that begin with {BREAK_GLASS_PREFIX} are those of emergencies; run `esker access break-glass` on the \
-                 server's machine"
-            )));
-        }
-        let wanted = lifetime.map(|life| now.saturating_add(to_millis(life)));
-        let end = match (wanted, chain_end) {
-            (Some(wanted), Some(end)) if wanted > end => {
-                return Err(AuthError::OutlivesCaller(end.saturating_sub(now).max(0).unsigned_abs() / 1000));
-            }
-            (None, end) => end,
-            (wanted, _) => wanted,
-        };
-        let client = match (principal, &caller.principal) {
-            (Some(client), _) => client,
-            (None, Principal::Token(client)) => client.as_str(),
-            (None, Principal::User { .. }) => {
-                let why = "a user's tokens come from the identity provider; name the client that the token is for";
-                return Err(AuthError::Invalid(why.to_owned()));
-            }
-            (None, Principal::Anonymous) => return Err(AuthError::AnonymousCaller),
-        };
+        let now = now_ms();
+        let (client, end) = new_token_for(caller, principal, now, lifetime)?;
         self.make_until(client, label, now, end).await
     }
 
@@ -263,7 +293,12 @@ impl Authenticator {
     }
 
     /// Issues the first token of a chain that ends with a user's token of the identity provider. Returns its end as well.
-    pub(crate) async fn begin_chain(&self, user: &VerifiedUser, label: &str, life: Duration) -> Result<(SecretToken, Millis), AuthError> {
+    pub(crate) async fn begin_chain(
+        &self,
+        user: &VerifiedUser,
+        label: &str,
+        life: Duration,
+    ) -> Result<(SecretToken, Millis), AuthError> {
         let now = now_ms();
         let chain_end = now.saturating_add(to_millis(self.options.max_session)).min(user.ends_ms);
         let expires_ms = now.saturating_add(to_millis(life)).min(chain_end);
@@ -373,6 +408,45 @@ impl Authenticator {
         let now = now_ms();
         Ok(self.state.tokens().forget(now - ENDED_EXCHANGE_MS, now - LISTED_AFTER_END_MS).await?)
     }
+}
+
+/// Returns the client and the end of a token that a caller may make at the time `now`: for the client `principal`, or for the caller.
+///
+/// # Errors
+///
+/// Returns the errors of [`Authenticator::make_for`], but for those of [`Authenticator::make`].
+fn new_token_for<'a>(
+    caller: &'a Authenticated,
+    principal: Option<&'a str>,
+    now: Millis,
+    lifetime: Option<Duration>,
+) -> Result<(&'a str, Option<Millis>), AuthError> {
+    let chain_end = caller.chain_end()?;
+    let is_own = |name: &str| caller.principal == Principal::Token(name.to_owned());
+    if principal.is_some_and(|name| name.starts_with(BREAK_GLASS_PREFIX) && !is_own(name)) {
+        return Err(AuthError::Invalid(format!(
+            "names that begin with {BREAK_GLASS_PREFIX} are those of emergencies; run `esker access break-glass` on the \
+             server's machine"
+        )));
+    }
+    let wanted = lifetime.map(|life| now.saturating_add(to_millis(life)));
+    let end = match (wanted, chain_end) {
+        (Some(wanted), Some(end)) if wanted > end => {
+            return Err(AuthError::OutlivesCaller(end.saturating_sub(now).max(0).unsigned_abs() / 1000));
+        }
+        (None, end) => end,
+        (wanted, _) => wanted,
+    };
+    let client = match (principal, &caller.principal) {
+        (Some(client), _) => client,
+        (None, Principal::Token(client)) => client.as_str(),
+        (None, Principal::User { .. }) => {
+            let why = "a user's tokens come from the identity provider; name the client that the token is for";
+            return Err(AuthError::Invalid(why.to_owned()));
+        }
+        (None, Principal::Anonymous) => return Err(AuthError::AnonymousCaller),
+    };
+    Ok((client, end))
 }
 
 /// Returns the end of the next token of a chain, and the end of the chain, in milliseconds since the Unix epoch.
@@ -548,6 +622,34 @@ mod tests {
         }
         assert!(!auth.list().await.expect("listed")[0].is_valid(now_ms()));
         assert!(matches!(auth.revoke("nobody").await, Err(AuthError::NoSuchToken(id)) if id == "nobody"));
+        state.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_rotation_ends_the_other_tokens_of_the_client_after_the_overlap() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (state, auth) = open(&dir, AuthOptions::default()).await;
+        state.principals().put("p", &token_hash("from-the-first-start")).await.expect("stored");
+        let other = auth.make("q", "", None).await.expect("made").token.reveal();
+        let made = auth.make("p", "", None).await.expect("made").token.reveal();
+        let issued = auth.issue(None, "from-the-first-start").await.expect("issued").token.reveal();
+        let counts = async |token: &str| auth.authenticate_token(token).await.is_ok();
+        let hour = Duration::from_secs(3600);
+        let second = auth.rotate("p", hour, None).await.expect("rotated").token.reveal();
+        for token in [&made, &issued, &second, &other, &"from-the-first-start".to_owned()] {
+            assert!(counts(token).await, "the earlier ones count for a while");
+        }
+        let ends: Vec<bool> = auth.list().await.expect("listed").iter().map(|info| info.expires_ms.is_some()).collect();
+        assert_eq!(ends, [true, true, false, false], "two of p end, by age; the new one and that of q do not");
+        let chained = auth.exchange(&issued, None).await.expect("issued");
+        assert!(chained.expires_seconds <= 3600, "no exchange outlives the end");
+
+        let caller = auth.authenticate_token(&second).await.expect("known");
+        let third = auth.rotate_for(&caller, None, Duration::ZERO, None).await.expect("rotated").token.reveal();
+        for token in [&made, &issued, &second, &"from-the-first-start".to_owned(), &chained.token.reveal()] {
+            assert!(!counts(token).await, "all but the newest have ended");
+        }
+        assert!(counts(&third).await && counts(&other).await, "those of other clients stay");
         state.close().await;
     }
 

@@ -38,9 +38,8 @@ fn around(schema: &Schema, id: i32) -> impl Iterator<Item = i32> {
 
 /// Returns the list or map around a field, if there is one.
 fn collection_around(schema: &Schema, id: i32) -> Option<i32> {
-    let is_collection = |id: &i32| {
-        schema.field_by_id(*id).is_some_and(|field| matches!(field.field_type.as_ref(), Type::List(_) | Type::Map(_)))
-    };
+    let is_collection =
+        |id: &i32| schema.field_by_id(*id).is_some_and(|field| matches!(field.field_type.as_ref(), Type::List(_) | Type::Map(_)));
     around(schema, id).find(is_collection)
 }
 

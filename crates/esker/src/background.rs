@@ -15,12 +15,9 @@
 //! A task that panics or returns is logged with its name at once, counted by `esker_background_task_restarts_total`,
 //! named by `/readyz`, and started again. Start reading at [`spawn`].
 
-use std::future::IntoFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
-use axum::serve::ListenerExt;
-use esker_auth::Connection;
 use esker_autopilot::Autopilot;
 use esker_maintenance::{Maintenance, Worker};
 use esker_report::deliver;
@@ -33,7 +30,7 @@ use crate::askers::RuleAuthorities;
 use crate::config::{AuditConfig, HealthConfig, MaintenanceConfig};
 use crate::events::Receivers;
 use crate::housekeeping::HousekeepingOptions;
-use crate::server::{Listener, Listeners, Parts, PortListener, Reloader};
+use crate::server::{ClientTimes, Listener, Listeners, Parts, PortListener, Reloader, serve_port};
 use crate::supervise::Supervisor;
 use crate::{Config, housekeeping};
 
@@ -51,9 +48,11 @@ pub(crate) fn spawn(
 ) -> (Vec<JoinHandle<()>>, watch::Receiver<bool>) {
     let (fenced, lost) = watch::channel(false);
     let mut set = Supervisor::new(tasks, config.debug.failpoint(), stopped.clone());
-    let flight = esker_flight::router(parts.engine.clone(), parts.auth.clone(), parts.access.clone());
-    spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), &stopped);
-    spawn_listener(&mut set, "flight", listeners.flight, flight, &stopped);
+    let (engine, auth, access) = (parts.engine.clone(), parts.auth.clone(), parts.access.clone());
+    let flight = esker_flight::router(engine, auth, access, parts.keys.clone(), parts.limits.clone());
+    let times = config.limits.client_times();
+    spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), times, &stopped);
+    spawn_listener(&mut set, "flight", listeners.flight, flight, times, &stopped);
     spawn_reloaders(&mut set, listeners.reloaders);
     spawn_upkeep_tasks(&mut set, config, parts, fenced, &stopped);
     spawn_job_tasks(&mut set, &config.maintenance, parts, &stopped);
@@ -66,7 +65,14 @@ pub(crate) fn spawn(
 /// Starts the task that serves `router` on a listener.
 ///
 /// The first run takes the given listener. A restarted task binds the same address again.
-fn spawn_listener(set: &mut Supervisor, name: &str, listener: Listener, router: Router, stopped: &watch::Receiver<bool>) {
+fn spawn_listener(
+    set: &mut Supervisor,
+    name: &str,
+    listener: Listener,
+    router: Router,
+    times: ClientTimes,
+    stopped: &watch::Receiver<bool>,
+) {
     let Listener { socket, address, tls } = listener;
     let (first, stopped) = (Mutex::new(Some(socket)), stopped.clone());
     set.run(name, move || {
@@ -78,7 +84,7 @@ fn spawn_listener(set: &mut Supervisor, name: &str, listener: Listener, router: 
                 None => TcpListener::bind(address).await,
             };
             match bound {
-                Ok(socket) => serve(PortListener::new(socket, tls), router, stopped).await,
+                Ok(socket) => serve_port(PortListener::new(socket, tls), router, times, stopped).await,
                 Err(error) => tracing::error!(%address, %error, "can't listen on the address again"),
             }
         }
@@ -172,23 +178,5 @@ fn spawn_receiver_tasks(set: &mut Supervisor, receivers: Receivers, parts: &Part
         let name = format!("sink-{}", sink.name());
         let (state, stopped) = (parts.state.clone(), stopped.clone());
         set.run(&name, move || deliver(state.clone(), sink.clone(), stopped.clone()));
-    }
-}
-
-/// Serves connections until the server stops; then waits for the requests at work.
-async fn serve(listener: PortListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let until = async move {
-        // An error means that the sender was dropped, which counts as a stop.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    // Without it, small answers in several packets wait for the client's delayed acknowledgement: about 40 ms a query.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.socket().set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<Connection>();
-    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(until).into_future().await {
-        tracing::error!(%error, "the listener failed");
     }
 }

@@ -1,8 +1,8 @@
 //! The Arrow Flight SQL server: statements, prepared statements with parameters, and the metadata commands that clients need.
 //!
 //! Any replica can answer any call. A ticket holds its statement, and the handle of a prepared statement holds the statement and
-//! its parameters. The server keeps only plans, for a few seconds between the calls for one answer; without its plan, a statement
-//! is planned again. Start reading with `service.rs`.
+//! its parameters, with a tag by a key that all replicas share. The server keeps only plans, for a few seconds between the calls for
+//! one answer; without its plan, a statement is planned again. Start reading with `service.rs`.
 
 mod basic;
 mod error;
@@ -24,7 +24,7 @@ use axum::response::Response;
 use esker_access::{Caller, RequestFacts};
 use esker_auth::{
     AccessControl, AuditedKind, AuditedObject, AuditedRequest, AuthError, Authenticated, Authenticator, Connection, Evidence,
-    OutcomeGuard, RequestTrail,
+    KeyRing, OutcomeGuard, PrincipalLimits, RequestTrail,
 };
 use esker_query::Engine;
 use esker_types::{Principal, is_from_loopback, is_passed_on};
@@ -41,9 +41,10 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Returns the service as a router, to be served over HTTP/2.
 ///
 /// Each call is authenticated before it reaches the service. A call without a valid principal is answered with the gRPC status of
-/// the refusal. What the principal may see and do is decided by the rules of `access` at the time of the call.
-pub fn router(engine: Engine, auth: Authenticator, access: AccessControl) -> Router {
-    let handler = FlightSqlHandler::new(engine, access.clone());
+/// the refusal. What the principal may see and do is decided by the rules of `access` at the time of the call. `keys` authenticate
+/// tickets and handles, and `limits` bound the statements that a principal has at work.
+pub fn router(engine: Engine, auth: Authenticator, access: AccessControl, keys: KeyRing, limits: PrincipalLimits) -> Router {
+    let handler = FlightSqlHandler::new(engine, access.clone(), keys, limits);
     let service = FlightServiceServer::new(handler).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let entry = Entry { auth, access };
     tonic::service::Routes::new(service).prepare().into_axum_router().layer(from_fn_with_state(entry, authenticate))

@@ -3,8 +3,8 @@
 //! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
 //! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`MAX_CACHED_PLANS`],
 //! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for
-//! a slow client. A plan is its principal's: for others it is not there. The engine runs no plan that was made under other rules
-//! than those of the call. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
+//! a slow client. A ticket is its principal's, and nobody else can use it or make one. The engine runs no plan that was made under
+//! other rules than those of the call. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
 //!
 //! Spec: Arrow Flight SQL, "RPC Methods".
 
@@ -32,10 +32,10 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use esker_access::Caller;
-use esker_auth::{AccessControl, AuditedKind, OutcomeGuard, RequestTrail};
+use esker_auth::{AccessControl, AuditedKind, KeyRing, OutcomeGuard, PrincipalLimits, PrincipalPermit, RequestTrail};
 use esker_catalog::Authority;
 use esker_query::{Engine, PreparedStatement, QueryError, RunningQuery};
-use esker_types::{Coded, Principal};
+use esker_types::{Coded, ErrorCode, Principal};
 use futures::{Stream, StreamExt, TryStreamExt};
 use moka::future::Cache;
 use prost::Message;
@@ -43,7 +43,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::error::{internal, invalid, status};
-use crate::handle::{StatementHandle, parameter_rows};
+use crate::handle::{HandleKeys, StatementHandle, parameter_rows};
 use crate::{basic, info, metadata};
 
 /// The stream that `DoGet` answers with.
@@ -78,6 +78,8 @@ struct Requester {
     principal: Principal,
     /// What the principal may see and do, by the rules at the time of the call.
     authority: Authority,
+    /// The version of these rules.
+    rules: i64,
     /// The trail of the call; `None` if nothing is recorded.
     trail: Option<Arc<RequestTrail>>,
 }
@@ -87,14 +89,19 @@ struct Requester {
 pub(crate) struct FlightSqlHandler {
     engine: Engine,
     access: AccessControl,
+    keys: HandleKeys,
+    limits: PrincipalLimits,
     plans: PlanCache,
 }
 
 impl FlightSqlHandler {
-    /// Makes the service of an engine. The handler forgets the rules of `access` after a statement that changed them.
-    pub(crate) fn new(engine: Engine, access: AccessControl) -> Self {
+    /// Makes the service of an engine.
+    ///
+    /// The handler forgets the rules of `access` after a statement that changed them. `keys` authenticate handles, and `limits` bound
+    /// the statements of each principal.
+    pub(crate) fn new(engine: Engine, access: AccessControl, keys: KeyRing, limits: PrincipalLimits) -> Self {
         let plans = Cache::builder().max_capacity(MAX_CACHED_PLANS).time_to_live(Duration::from_secs(PLAN_TTL_SECONDS)).build();
-        Self { engine, access, plans }
+        Self { engine, access, keys: HandleKeys(keys), limits, plans }
     }
 
     /// Keeps a plan for the next call of its principal. Returns the key for the client's handle.
@@ -119,8 +126,8 @@ impl FlightSqlHandler {
 
     /// Returns the plan of a handle, for a caller.
     ///
-    /// The kept plan is used if its principal asked for it, and if its schema was sent with the ticket or nothing has changed since
-    /// it was made. Else the statement is planned again.
+    /// The kept plan is used if its principal asked for it under the present rules, and if its schema was sent with the ticket or
+    /// nothing has changed since it was made. Else the statement is planned again.
     ///
     /// # Errors
     ///
@@ -128,7 +135,11 @@ impl FlightSqlHandler {
     /// handle's parameters are damaged, or if one has a type without scalar values.
     async fn prepared(&self, handle: &StatementHandle, caller: &Requester) -> Result<PreparedStatement, Status> {
         let by = &caller.authority;
-        match self.take_cached_plan(handle, caller).await {
+        let kept = match handle.rules == caller.rules {
+            true => self.take_cached_plan(handle, caller).await,
+            false => None,
+        };
+        match kept {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared, by).await => Ok(prepared),
             _ => self.engine.prepare(&handle.sql, handle.bound_values()?, by).await.map_err(|e| status(&e)),
         }
@@ -136,12 +147,18 @@ impl FlightSqlHandler {
 
     /// Starts a plan for a caller. The engine plans the statement again if the rules have changed since it was planned.
     ///
+    /// The permit is to be kept for as long as the statement runs.
+    ///
     /// # Errors
     ///
-    /// Returns the status of the engine's error, and the status `UNAVAILABLE` if the statement changes something and can't be
-    /// recorded.
-    async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<RunningQuery, Status> {
+    /// Returns the status `RESOURCE_EXHAUSTED` if the caller has too many statements at work, the status of the engine's error, and
+    /// the status `UNAVAILABLE` if the statement changes something and can't be recorded.
+    async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<(RunningQuery, PrincipalPermit), Status> {
         let mut outcome = OutcomeGuard::new(caller.trail.clone());
+        let permit = self.limits.admit_statement(&caller.principal).map_err(|refused| {
+            outcome.answered(ErrorCode::TooBusy.http());
+            Status::resource_exhausted(refused.to_string())
+        })?;
         if let Some(trail) = &caller.trail {
             let kind = if prepared.is_change() { AuditedKind::Change } else { AuditedKind::Read };
             trail.set_operation(prepared.operation(), kind);
@@ -159,19 +176,25 @@ impl FlightSqlHandler {
             self.access.refresh_after(caller);
         }
         outcome.answered(started.as_ref().map_or_else(|e| e.code().http(), |_| 200));
-        started.map_err(|e| status(&e))
+        Ok((started.map_err(|e| status(&e))?, permit))
     }
 
     /// Runs a statement and streams its rows. Only `DoGet` and `DoPut` run statements, so that each runs once.
     ///
     /// # Errors
     ///
-    /// Returns what [`requester_of`], [`Self::prepared`] and [`Self::start`] return. Later errors end the stream.
-    async fn run<T>(&self, handle: &StatementHandle, request: &Request<T>) -> FlightResult<DoGet> {
+    /// Returns what [`requester_of`], [`HandleKeys::open`], [`Self::prepared`] and [`Self::start`] return. Later errors end the
+    /// stream.
+    async fn run<T>(&self, handle: &[u8], request: &Request<T>) -> FlightResult<DoGet> {
         let caller = requester_of(request)?;
-        let running = self.start(self.prepared(handle, &caller).await?, &caller).await?;
+        let handle = self.keys.open(handle, &caller.principal).await?;
+        let (running, permit) = self.start(self.prepared(&handle, &caller).await?, &caller).await?;
         let schema = running.stream.schema();
-        let batches = running.stream.map_err(|e| FlightError::Tonic(Box::new(status(&QueryError::from(e)))));
+        let batches = running.stream.map_err(move |e| {
+            // The stream has the permit until it is dropped.
+            let _running = &permit;
+            FlightError::Tonic(Box::new(status(&QueryError::from(e))))
+        });
         let encoded = FlightDataEncoderBuilder::new()
             .with_schema(schema)
             .with_dictionary_handling(DictionaryHandling::Resend)
@@ -192,7 +215,7 @@ impl FlightSqlHandler {
         if !prepared.is_change() {
             return Err(invalid("the statement is a query and changes no rows; run it as a query, not as an update"));
         }
-        let mut running = self.start(prepared, caller).await?;
+        let (mut running, _permit) = self.start(prepared, caller).await?;
         let mut count = 0;
         while let Some(batch) = running.stream.try_next().await.map_err(|e| status(&QueryError::from(e)))? {
             if let Some(column) = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>()) {
@@ -217,19 +240,20 @@ impl FlightSqlHandler {
     ///
     /// # Errors
     ///
-    /// Returns what [`requester_of`] and [`Self::prepared`] return, and the status `INTERNAL` if the schema or the ticket can't be
-    /// encoded.
+    /// Returns what [`Self::prepared`] and [`HandleKeys::seal`] return, and the status `INTERNAL` if the schema can't be encoded.
     async fn query_info<T: ProstMessageExt>(
         &self,
         mut handle: StatementHandle,
         ticket_of: impl FnOnce(Bytes) -> T,
+        caller: Requester,
         request: Request<FlightDescriptor>,
     ) -> FlightResult<FlightInfo> {
-        let caller = requester_of(&request)?;
         let prepared = self.prepared(&handle, &caller).await?;
         let schema = prepared.schema();
         (handle.plan, handle.schema_sent) = (self.cache_plan(prepared, &caller).await, true);
-        Self::flight_info(&schema, ticket(&ticket_of(handle.encode()?)), request)
+        handle.rules = caller.rules;
+        let sealed = self.keys.seal(&handle, &caller.principal).await?;
+        Self::flight_info(&schema, ticket(&ticket_of(sealed)), request)
     }
 
     /// Returns the properties of the server.
@@ -248,7 +272,8 @@ fn requester_of<T>(request: &Request<T>) -> Result<Requester, Status> {
     let trail = request.extensions().get::<Arc<RequestTrail>>().cloned();
     match (principal, caller) {
         (Some(principal), Some(caller)) => {
-            Ok(Requester { principal: principal.clone(), authority: Authority::Caller(caller.clone()), trail })
+            let (authority, rules) = (Authority::Caller(caller.clone()), caller.subject().rules().version());
+            Ok(Requester { principal: principal.clone(), authority, rules, trail })
         }
         _ => Err(Status::unauthenticated("the call has no principal")),
     }
@@ -317,11 +342,12 @@ impl FlightSqlService for FlightSqlHandler {
         request: Request<FlightDescriptor>,
     ) -> FlightResult<FlightInfo> {
         let ticket_of = |statement_handle| TicketStatementQuery { statement_handle };
-        self.query_info(StatementHandle::new(query.query), ticket_of, request).await
+        let caller = requester_of(&request)?;
+        self.query_info(StatementHandle::new(query.query, caller.rules), ticket_of, caller, request).await
     }
 
     async fn do_get_statement(&self, query: TicketStatementQuery, request: Request<Ticket>) -> FlightResult<DoGet> {
-        self.run(&StatementHandle::decode(&query.statement_handle)?, &request).await
+        self.run(&query.statement_handle, &request).await
     }
 
     async fn do_put_statement_update(
@@ -330,7 +356,7 @@ impl FlightSqlService for FlightSqlHandler {
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
         let caller = requester_of(&request)?;
-        let prepared = self.prepared(&StatementHandle::new(query.query), &caller).await?;
+        let prepared = self.prepared(&StatementHandle::new(query.query, caller.rules), &caller).await?;
         self.update(prepared, &caller).await
     }
 
@@ -339,8 +365,8 @@ impl FlightSqlService for FlightSqlHandler {
         query: CommandPreparedStatementUpdate,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
-        let handle = StatementHandle::decode(&query.prepared_statement_handle)?;
         let caller = requester_of(&request)?;
+        let handle = self.keys.open(&query.prepared_statement_handle, &caller.principal).await?;
         let batches = parameters(request.into_inner()).await?;
         let bound = parameter_rows(&batches)?;
         let prepared = match batches.is_empty() {
@@ -360,9 +386,10 @@ impl FlightSqlService for FlightSqlHandler {
         let caller = requester_of(&request)?;
         let prepared = self.engine.prepare(&query.query, Vec::new(), &caller.authority).await.map_err(|e| status(&e))?;
         let (dataset_schema, parameter_schema) = (encode_schema(&prepared.schema())?, encode_schema(&prepared.parameters())?);
-        let mut handle = StatementHandle::new(query.query);
+        let mut handle = StatementHandle::new(query.query, caller.rules);
         handle.plan = self.cache_plan(prepared, &caller).await;
-        Ok(ActionCreatePreparedStatementResult { prepared_statement_handle: handle.encode()?, dataset_schema, parameter_schema })
+        let prepared_statement_handle = self.keys.seal(&handle, &caller.principal).await?;
+        Ok(ActionCreatePreparedStatementResult { prepared_statement_handle, dataset_schema, parameter_schema })
     }
 
     async fn do_action_close_prepared_statement(
@@ -378,9 +405,11 @@ impl FlightSqlService for FlightSqlHandler {
         query: CommandPreparedStatementQuery,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<DoPutPreparedStatementResult, Status> {
-        let mut handle = StatementHandle::decode(&query.prepared_statement_handle)?;
+        let caller = requester_of(&request)?;
+        let mut handle = self.keys.open(&query.prepared_statement_handle, &caller.principal).await?;
         handle.bind(&parameters(request.into_inner()).await?)?;
-        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.encode()?) })
+        let prepared_statement_handle = Some(self.keys.seal(&handle, &caller.principal).await?);
+        Ok(DoPutPreparedStatementResult { prepared_statement_handle })
     }
 
     async fn get_flight_info_prepared_statement(
@@ -389,7 +418,9 @@ impl FlightSqlService for FlightSqlHandler {
         request: Request<FlightDescriptor>,
     ) -> FlightResult<FlightInfo> {
         let ticket_of = |prepared_statement_handle| CommandPreparedStatementQuery { prepared_statement_handle };
-        self.query_info(StatementHandle::decode(&query.prepared_statement_handle)?, ticket_of, request).await
+        let caller = requester_of(&request)?;
+        let handle = self.keys.open(&query.prepared_statement_handle, &caller.principal).await?;
+        self.query_info(handle, ticket_of, caller, request).await
     }
 
     async fn do_get_prepared_statement(
@@ -397,7 +428,7 @@ impl FlightSqlService for FlightSqlHandler {
         query: CommandPreparedStatementQuery,
         request: Request<Ticket>,
     ) -> FlightResult<DoGet> {
-        self.run(&StatementHandle::decode(&query.prepared_statement_handle)?, &request).await
+        self.run(&query.prepared_statement_handle, &request).await
     }
 
     async fn get_flight_info_catalogs(

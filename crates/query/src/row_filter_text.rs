@@ -200,7 +200,11 @@ impl FilterReader<'_> {
                 not(*negated, like(self.field(field)?.0, pattern, escape)?)
             }
             Expr::Value(ValueWithSpan { value: Value::Boolean(value), .. }) => {
-                if *value { FilterExpr::True } else { FilterExpr::False }
+                if *value {
+                    FilterExpr::True
+                } else {
+                    FilterExpr::False
+                }
             }
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => self.equal(expr, json!(true))?,
             Expr::Function(function) => {

@@ -100,9 +100,8 @@ async fn health(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvid
             (assessed.facts.is_ok().then_some(assessment.score), assessed.facts.as_ref().err().map(ToString::to_string));
         if by.restrictions(row.id).is_some() {
             // Scores and evidence count files and rows.
-            let finding = |code: Option<&str>, severity: Option<&str>| {
-                with(json!({"finding": code, "severity": severity, "error": error}))
-            };
+            let finding =
+                |code: Option<&str>, severity: Option<&str>| with(json!({"finding": code, "severity": severity, "error": error}));
             if assessment.findings.is_empty() {
                 rows.push(finding(None, None));
             }

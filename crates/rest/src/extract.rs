@@ -16,7 +16,7 @@ use esker_access::{Caller, Member};
 use esker_catalog::{Actor, Catalog, CatalogError};
 use esker_maintenance::Maintenance;
 use esker_state::ReceiptKey;
-use esker_types::{ErrorCode, JobId, NamespaceName, Principal, TableId, TableName};
+use esker_types::{ErrorCode, JobId, NamespaceName, Principal, TableId, TableName, with_causes};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use utoipa::PartialSchema;
@@ -55,7 +55,7 @@ pub(crate) async fn read_json<T>(
 ) -> Result<T, ApiError> {
     let bytes = Bytes::from_request(request, app).await.map_err(|e| match e.status().as_u16() {
         413 => ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes"),
-        _ => ApiError::new(ErrorCode::BadRequest, format!("request body: {e}")),
+        _ => ApiError::new(ErrorCode::BadRequest, format!("request body: {}", with_causes(&e))),
     })?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     let mut json = serde_json::Deserializer::from_slice(text);

@@ -41,7 +41,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Evidence};
+use esker_auth::{AccessControl, AuthError, Authenticated, Authenticator, Evidence, KeyRing, PrincipalLimits};
 use esker_autopilot::{Layers, Policy, policy_of};
 use esker_catalog::{Catalog, Overview};
 use esker_maintenance::{JobQueue, Maintenance};
@@ -125,6 +125,10 @@ pub struct AppOptions {
     pub unauthenticated_per_second: u32,
     /// The settings of the decisions that Trino asks for.
     pub opa: OpaOptions,
+    /// The limits of each principal.
+    pub principal_limits: PrincipalLimits,
+    /// The keys that authenticate what clients carry.
+    pub keys: KeyRing,
 }
 
 /// The maximum size of a request for a token, in bytes: nobody is known yet who could be charged for more.
@@ -279,6 +283,11 @@ async fn wrong_method(request: Request) -> ApiError {
 async fn authenticate(State(app): State<App>, Extension(peer): Extension<Peer>, mut request: Request, next: Next) -> Response {
     match authenticate_request(&app, request.headers(), &peer).await {
         Ok(caller) => {
+            // Nothing has been done yet, so a client may send a refused request again.
+            let _at_work = match rate::admit_principal(&app, &caller.principal, &request) {
+                Ok(permit) => permit,
+                Err(refused) => return ApiError::from(refused).into_response(),
+            };
             request.extensions_mut().insert(caller.principal.clone());
             request.extensions_mut().insert(caller.clone());
             access::enforce(&app, &caller, &peer, request, next).await

@@ -345,6 +345,11 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         Check::Handler("nothing for a token of the caller, else `MANAGE_ACCESS` on the server"),
     ),
     needs(
+        "rotateTokens",
+        "POST /api/v1/tokens/rotate",
+        Check::Handler("nothing for the tokens of the caller, else `MANAGE_ACCESS` on the server"),
+    ),
+    needs(
         "revokeToken",
         "DELETE /api/v1/tokens/{token-id}",
         Check::Handler("nothing for a token of the caller, else `MANAGE_ACCESS` on the server"),

@@ -39,7 +39,11 @@ const ERRORS: [(u16, &str, &str); 12] = [
     (409, "Conflict", "The name is taken, or a concurrent change won. Nothing was changed."),
     (413, "TooLarge", "The body is larger than `server.max_body_bytes`."),
     (422, "Refused", "The request does not apply to this table or job as it is. Nothing was changed."),
-    (429, "TooBusy", "A service is overloaded, and nothing was changed. `Retry-After` has the seconds to wait."),
+    (
+        429,
+        "TooBusy",
+        "A service is overloaded or the caller has reached a limit, and nothing was changed. `Retry-After` has the seconds to wait.",
+    ),
     (500, "Internal", "Esker has a bug, the machine needs attention, or the outcome of a change is unknown."),
     (503, "Unavailable", "A service is unreachable. `Retry-After` has the seconds to wait."),
     (507, "StorageFull", "The storage has no room left. Nothing was changed."),
@@ -65,13 +69,13 @@ pub(crate) enum ChangeErrors {}
 
 impl IntoResponses for ServerErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&[400, 401, 500, 503])
+        errors(&[400, 401, 429, 500, 503])
     }
 }
 
 impl IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        errors(&[400, 401, 403, 404, 406, 500, 503])
+        errors(&[400, 401, 403, 404, 406, 429, 500, 503])
     }
 }
 

@@ -1,8 +1,9 @@
-//! The limit on requests that show a secret to be checked: tokens and log-ins, by the address of the client.
+//! The limits on requests: on those that show a secret to be checked by the address of the client, on all others by the principal.
 //!
 //! A log-in at an identity provider makes this server send requests there, so its requests count too.
 //!
-//! Each address may send as many requests a second, and as many at once. Start reading at [`RateLimiter::admit`].
+//! Each address may send as many requests a second, and as many at once. Start reading at [`RateLimiter::admit`]. What each principal
+//! may send is counted by [`PrincipalLimits`](esker_auth::PrincipalLimits).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,7 +15,8 @@ use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use esker_types::ErrorCode;
+use esker_auth::{LimitExceeded, PrincipalPermit};
+use esker_types::{ErrorCode, Principal};
 
 use crate::guard::Peer;
 use crate::iceberg::oauth_error;
@@ -78,6 +80,22 @@ pub(crate) async fn limit_unauthenticated(
         return ApiError::new(ErrorCode::TooBusy, what).into_response();
     }
     oauth_error(429, "temporarily_unavailable", what)
+}
+
+/// Admits a request of a principal. Metrics are always answered, so that a server that refuses much can be watched.
+///
+/// # Errors
+///
+/// Returns the errors of [`PrincipalLimits::admit_request`](esker_auth::PrincipalLimits::admit_request).
+pub(crate) fn admit_principal(
+    app: &App,
+    principal: &Principal,
+    request: &Request,
+) -> Result<Option<PrincipalPermit>, LimitExceeded> {
+    if ["/metrics", "/metrics/tables"].contains(&request.uri().path()) {
+        return Ok(None);
+    }
+    app.inner.options.principal_limits.admit_request(principal, Instant::now()).map(Some)
 }
 
 /// Returns the address that is counted: of IPv6 its network of 64 bits, because one host has all addresses of it.

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::conformance_access::{
-    clients_of_a_time_had_no_token_before, filters_and_masks_come_back_and_end_with_their_table, grants_end_with_what_they_are_on,
-    new_entry, new_things_copy_grants_on_future_ones, of_two_changes_of_one_version_one_wins,
+    clients_of_a_time_had_no_token_before, filters_and_masks_come_back_and_end_with_their_table,
+    grants_end_with_what_they_are_on, new_entry, new_things_copy_grants_on_future_ones, of_two_changes_of_one_version_one_wins,
     rules_come_back_as_they_were_written,
 };
 use crate::conformance_identities::{
@@ -26,8 +26,8 @@ use crate::conformance_identities::{
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobAsker, JobEnd, JobLogLine, JobState, NamespaceRow,
-    NewEvent, NewJob, NewQuarantine, NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop,
-    State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
+    NewEvent, NewJob, NewQuarantine, NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
+    SoftDrop, State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);

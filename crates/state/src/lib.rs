@@ -25,6 +25,7 @@ mod database;
 mod error;
 mod fleet;
 mod jobs;
+mod keys;
 mod migrations;
 mod namespaces;
 mod outbox;
@@ -51,6 +52,7 @@ use database::PoolUse;
 pub use error::StateError;
 pub use fleet::{AssessmentFailure, DamagedFile, Fleet, HealthPoint, HealthRow, TableUsage, USAGE_DAYS};
 pub use jobs::{Job, JobAsker, JobEnd, JobFilter, JobLogLine, JobNotifications, JobState, Jobs, NewJob, UNDO};
+pub use keys::{SigningKeyRow, SigningKeys};
 pub use namespaces::{NamespaceRow, Namespaces};
 pub use outbox::{
     AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData,
@@ -172,6 +174,11 @@ impl State {
     /// Returns the handle for the tokens of principals.
     pub const fn tokens(&self) -> Tokens<'_> {
         Tokens { state: self }
+    }
+
+    /// Returns the handle for the keys that authenticate what clients carry for the servers.
+    pub const fn keys(&self) -> SigningKeys<'_> {
+        SigningKeys { state: self }
     }
 
     /// Returns the handle for the sessions of the web page.

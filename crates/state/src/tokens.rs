@@ -7,10 +7,11 @@
 
 use esker_types::{Millis, Principal, now_ms};
 use sqlx::any::AnyRow;
-use sqlx::{AnyPool, Row};
+use sqlx::{Any, Executor, Row};
+use uuid::Uuid;
 
 use crate::batch::delete_in_batches;
-use crate::{Result, State};
+use crate::{Result, State, StateError};
 
 /// The beginning of the id of a token in the table `principal`. The principal's name follows.
 const OF_PRINCIPAL: &str = "principal:";
@@ -121,7 +122,7 @@ impl Tokens<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn insert(self, token: &NewToken<'_>, scram: Option<&str>) -> Result<()> {
-        self.insert_by(&self.state.writer, token, scram).await
+        insert_by(&self.state.writer, token, scram).await
     }
 
     /// Stores a token that was issued in exchange for another one. A power cut may lose it: its client asks again.
@@ -130,19 +131,7 @@ impl Tokens<'_> {
     ///
     /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn insert_issued(self, token: &NewToken<'_>) -> Result<()> {
-        self.insert_by(&self.state.relaxed_writer, token, None).await
-    }
-
-    async fn insert_by(self, pool: &AnyPool, token: &NewToken<'_>, scram: Option<&str>) -> Result<()> {
-        let insert = sqlx::query(
-            "INSERT INTO api_token (id, token_sha256, principal_kind, principal, label, root_id, created_ms, expires_ms,
-                 root_expires_ms, issuer, claims, scram_sha_256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        );
-        let insert = insert.bind(token.id).bind(token.token_sha256).bind(token.principal_kind).bind(token.principal);
-        let insert = insert.bind(token.label).bind(token.root_id).bind(token.created_ms);
-        let insert = insert.bind(token.expires_ms).bind(token.root_expires_ms).bind(token.issuer).bind(token.claims);
-        insert.bind(scram).execute(pool).await?;
-        Ok(())
+        insert_by(&self.state.relaxed_writer, token, None).await
     }
 
     /// Returns the ids and the verifiers of SCRAM-SHA-256 of a client's tokens that count at the time `now`, by age.
@@ -243,6 +232,48 @@ impl Tokens<'_> {
         Ok(known.fetch_one(&self.state.readers).await? > 0)
     }
 
+    /// Stores a token that a person made for a client, with its verifier of SCRAM-SHA-256, and lets the client's other tokens end at `ends_ms` at the latest.
+    ///
+    /// The others are those that people made, with all that were issued in exchange. The token of the table `principal` becomes one
+    /// that ends. What an earlier release issued in exchange for that one ends at once.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing is changed.
+    pub async fn rotate(self, token: &NewToken<'_>, scram: Option<&str>, ends_ms: Millis) -> Result<()> {
+        let mut tx = self.state.begin().await?;
+        let of_table = sqlx::query_as::<_, (String, i64)>("SELECT token_sha256, created_ms FROM principal WHERE name = $1");
+        if let Some((token_sha256, created_ms)) = of_table.bind(token.principal).fetch_optional(&mut *tx).await? {
+            let id = Uuid::now_v7().to_string();
+            let moved = NewToken {
+                id: &id,
+                token_sha256: &token_sha256,
+                label: "",
+                root_id: &id,
+                created_ms,
+                expires_ms: Some(ends_ms),
+                root_expires_ms: Some(ends_ms),
+                ..token.clone()
+            };
+            insert_by(&mut *tx, &moved, None).await?;
+            let chained = sqlx::query("UPDATE api_token SET root_id = $2 WHERE root_id = $1").bind(&token_sha256).bind(&id);
+            chained.execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM principal WHERE name = $1").bind(token.principal).execute(&mut *tx).await?;
+        }
+        for column in ["expires_ms", "root_expires_ms"] {
+            let sql = format!(
+                "UPDATE api_token SET {column} = $3
+                 WHERE principal_kind = $1 AND principal = $2 AND revoked_ms IS NULL AND ({column} IS NULL OR {column} > $3)"
+            );
+            let update = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(token.principal_kind).bind(token.principal).bind(ends_ms);
+            update.execute(&mut *tx).await?;
+        }
+        insert_by(&mut *tx, token, scram).await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
+        Ok(())
+    }
+
     /// Returns the names of the clients that have a token which counts at the time `now`, and had none before the time `since`.
     ///
     /// Both times are in milliseconds since the Unix epoch.
@@ -303,4 +334,17 @@ impl Tokens<'_> {
         );
         delete_in_batches(self.state, &made, made_before).await
     }
+}
+
+/// Stores a token, with its verifier of SCRAM-SHA-256 if it has one.
+async fn insert_by<'e>(executor: impl Executor<'e, Database = Any>, token: &NewToken<'_>, scram: Option<&str>) -> Result<()> {
+    let insert = sqlx::query(
+        "INSERT INTO api_token (id, token_sha256, principal_kind, principal, label, root_id, created_ms, expires_ms,
+             root_expires_ms, issuer, claims, scram_sha_256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    );
+    let insert = insert.bind(token.id).bind(token.token_sha256).bind(token.principal_kind).bind(token.principal);
+    let insert = insert.bind(token.label).bind(token.root_id).bind(token.created_ms);
+    let insert = insert.bind(token.expires_ms).bind(token.root_expires_ms).bind(token.issuer).bind(token.claims);
+    insert.bind(scram).execute(executor).await?;
+    Ok(())
 }

@@ -65,7 +65,10 @@ fn user(claims: &[&str]) -> Option<JobAsker> {
 
 /// Checks that a job was refused with words that name the reason.
 fn assert_refused((state, error): (String, String), words: &str) {
-    assert!(state == "failed" && error.starts_with("who-asked asked for this job and") && error.contains(words), "{state}: {error}");
+    assert!(
+        state == "failed" && error.starts_with("who-asked asked for this job and") && error.contains(words),
+        "{state}: {error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -234,6 +234,7 @@ impl Fresh {
             (_, "masks") => {
                 json!({"on": format!("table default.n.{}", self.table), "field": "id", "action": "mask-to-fixed-value"})
             }
+            (_, "rotate") => json!({"principal": "another", "overlap-seconds": 0}),
             (_, "tokens") if route.starts_with("/api/") => json!({"principal": "another"}),
             _ => json!({}),
         };

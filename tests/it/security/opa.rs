@@ -105,12 +105,8 @@ async fn each_operation_needs_what_the_same_statement_needs_here() {
     procedure["function"] = json!({"functionName": "OPTIMIZE"});
     let mut unknown = table("t");
     unknown["function"] = json!({"functionName": "EXPLODE"});
-    let function = |catalog: &str, schema: &str, name: &str| {
-        json!({"function": {"catalogName": catalog, "schemaName": schema, "functionName": name}})
-    };
-    let foreign = |catalog: &str, schema: &str, name: &str| {
-        json!({"table": {"catalogName": catalog, "schemaName": schema, "tableName": name, "columns": ["table_name"]}})
-    };
+    let function = |catalog: &str, schema: &str, name: &str| json!({"function": {"catalogName": catalog, "schemaName": schema, "functionName": name}});
+    let foreign = |catalog: &str, schema: &str, name: &str| json!({"table": {"catalogName": catalog, "schemaName": schema, "tableName": name, "columns": ["table_name"]}});
     let (all, nobody): (&[&str], &[&str]) = (&["reader", "inserter", "writer", "owner"], &[]);
     let cases: &[(&str, Value, &[&str])] = &[
         ("ExecuteQuery", json!({}), all),

@@ -423,7 +423,7 @@ async fn answers_are_those_of_a_filtered_and_masked_copy() {
     reader.run(&format!("CREATE TABLE n.t AS {}", query_of(&rows[..12]))).await;
     reader.run(&format!("INSERT INTO n.t {}", query_of(&rows[12..20]))).await;
     reader.run(&format!("INSERT INTO n.t {}", query_of(&rows[20..]))).await;
-    let fields = Fields::of(&reader.schema("n.t").await);
+    let fields = Fields::of(reader.schema("n.t").await.as_ref());
     let mut failed = 0;
     for seed in first..first + rounds {
         failed += round(&reader, &fields, &rows, seed).await;

@@ -128,9 +128,12 @@ impl Process {
     }
 }
 
-/// Returns a command of the binary, whose environment has a secret for every key that takes one, and debug logs.
+/// Returns a command of the binary, whose environment has a secret, or a command that prints one, for every key that takes one, and
+/// debug logs.
 fn command(dir: &Path, port: u16) -> Command {
     let mut command = Command::new(binary());
+    let master = "d5".repeat(32);
+    watch_for(&master);
     for (key, value) in [
         ("LOG__LEVEL", "debug".to_owned()),
         ("DATA_DIR", dir.display().to_string()),
@@ -142,7 +145,8 @@ fn command(dir: &Path, port: u16) -> Command {
         ("EVENTS__OPENLINEAGE__LINEAGE__URL", CLOSED.to_owned()),
         ("EVENTS__OPENLINEAGE__LINEAGE__TOKEN", secret("lineage")),
         ("DATAHUB__URL", CLOSED.to_owned()),
-        ("DATAHUB__TOKEN", secret("datahub")),
+        ("DATAHUB__TOKEN_COMMAND", format!("[\"echo\", \"{}\"]", secret("datahub"))),
+        ("KEYS__MASTER_KEY", master),
         ("TRACES__URL", CLOSED.to_owned()),
         ("TRACES__HEADERS__KEY", secret("collector")),
         ("WAREHOUSES__DEFAULT__LOCATION", format!("file://{}/warehouse", dir.display())),

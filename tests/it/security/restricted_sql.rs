@@ -77,12 +77,7 @@ impl RestrictedReader {
     }
 
     /// Sets the row filters and the column masks of a table, in place of earlier ones.
-    pub(super) async fn restrict(
-        &self,
-        table: &str,
-        filters: &[(Member, FilterExpr)],
-        masks: &[(i32, MaskAction, Vec<Member>)],
-    ) {
+    pub(super) async fn restrict(&self, table: &str, filters: &[(Member, FilterExpr)], masks: &[(i32, MaskAction, Vec<Member>)]) {
         let table = self.test.table_id(table).await;
         let rows = self.test.app.catalog().state().access().rows().await.expect("rules");
         let mut changes = Vec::new();
@@ -242,9 +237,7 @@ async fn a_rename_unmasks_nothing_and_time_travel_neither() {
     let email = fields.iter_mut().find(|field| field["name"] == "email").expect("a field");
     email["name"] = json!("mail");
     fields.push(json!({"id": 50, "name": "later", "required": false, "type": "string"}));
-    people
-        .update(json!([{"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}]))
-        .await;
+    people.update(json!([{"action": "add-schema", "schema": schema}, {"action": "set-current-schema", "schema-id": -1}])).await;
 
     reader.restrict_people(&[("mail", MaskAction::ShowLast4)]).await;
     assert_eq!(reader.rows("SELECT mail FROM n.people WHERE id = 1").await, ["xxxx@x.eu"]);

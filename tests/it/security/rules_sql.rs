@@ -22,14 +22,8 @@ use crate::histories::Random;
 const TABLES: [&str; 4] = ["red.orders", "red.eu.items", "red.eu.people", "blue.notes"];
 
 /// The privileges that random grants have.
-const PRIVILEGES: [Privilege; 6] = [
-    Privilege::Use,
-    Privilege::List,
-    Privilege::ReadMetadata,
-    Privilege::ReadData,
-    Privilege::Modify,
-    Privilege::ManageGrants,
-];
+const PRIVILEGES: [Privilege; 6] =
+    [Privilege::Use, Privilege::List, Privilege::ReadMetadata, Privilege::ReadData, Privilege::Modify, Privilege::ManageGrants];
 
 /// Statements on a table, with what each needs there. `<n>` and `<t>` stand for the namespace and the table.
 const STATEMENTS: [(&str, &[Privilege]); 6] = [

@@ -134,8 +134,7 @@ async fn a_service_account_is_a_user_whose_keys_the_api_server_shows_to_a_caller
     let cluster = Cluster::start().await;
     let app = start(cluster.config()).await;
     let token = cluster.token("prod", "etl", "esker");
-    let (status, _) =
-        send_as(&app, &token, Method::POST, "/v1/default/namespaces", &[], Some(json!({"namespace": ["n"]}))).await;
+    let (status, _) = send_as(&app, &token, Method::POST, "/v1/default/namespaces", &[], Some(json!({"namespace": ["n"]}))).await;
     assert_eq!(status, 200);
     let events = app.ok(Method::GET, "/api/v1/events", None).await;
     assert!(events.to_string().contains(&format!("{}/system:serviceaccount:prod:etl", cluster.issuer)), "{events}");
@@ -143,9 +142,7 @@ async fn a_service_account_is_a_user_whose_keys_the_api_server_shows_to_a_caller
     assert_eq!(status_as(&app, &of_api_server).await, 401, "a token for another service");
 
     // Without the authority or the token of the pod, there are no keys.
-    for section in
-        [OidcConfig { ca_file: None, ..cluster.config() }, OidcConfig { bearer_file: None, ..cluster.config() }]
-    {
+    for section in [OidcConfig { ca_file: None, ..cluster.config() }, OidcConfig { bearer_file: None, ..cluster.config() }] {
         assert_eq!(status_as(&start(section).await, &token).await, 503);
     }
     // An address that is not in the document, for a server outside of the cluster.
@@ -159,10 +156,8 @@ async fn grants_name_a_service_account_or_the_namespace_of_all_of_its_accounts()
     let cluster = Cluster::start().await;
     let test = AccessTest { app: start(cluster.config()).await };
     test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
-    let holders = [
-        format!("user:system:serviceaccount:prod:etl@{}", cluster.issuer),
-        format!("claim:reports@{}", cluster.issuer),
-    ];
+    let holders =
+        [format!("user:system:serviceaccount:prod:etl@{}", cluster.issuer), format!("claim:reports@{}", cluster.issuer)];
     for (n, holder) in holders.iter().enumerate() {
         let to: Member = holder.parse().expect("a member");
         let (id, on, privileges) = (format!("grant-{n}"), test.warehouse(), Privilege::Use.into());

@@ -259,7 +259,7 @@ async fn a_scan_plan_is_there_for_its_own_principal_only() {
     assert_eq!(app.ok(Method::GET, &path, None).await["status"], "completed", "nobody cancelled it");
 }
 
-/// A plan has the rows of the moment at which it was made. Who takes another's ticket gets a plan of its own.
+/// A plan has the rows of the moment at which it was made. Who takes another's ticket gets nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_plan_runs_for_its_own_principal_only() {
     let app = TestApp::start().await;
@@ -268,9 +268,33 @@ async fn a_kept_plan_runs_for_its_own_principal_only() {
     let info = app.flight().await.execute("SELECT id FROM n.t".to_owned(), None).await.expect("planned");
     let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
     app.sql("INSERT INTO n.t (id) VALUES (1)").await.expect("inserted");
-    let stream = app.flight_as(&other).await.do_get(ticket).await.expect("run");
+    let refused = app.flight_as(&other).await.do_get(ticket.clone()).await.expect_err("another principal's").to_string();
+    assert!(refused.contains("another caller"), "{refused}");
+    let stream = app.flight().await.do_get(ticket).await.expect("run");
     let batches: Vec<arrow::array::RecordBatch> = stream.try_collect().await.expect("rows");
-    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1, "the row that came after the other's plan");
-    let queries = app.ok(Method::GET, "/api/v1/queries?limit=1", None).await;
-    assert_eq!(queries[0]["principal"], "b", "{queries}");
+    assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 0, "the plan is from before the row");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_ends_the_other_tokens_of_a_client() {
+    let app = TestApp::start().await;
+    let (_, first) = make_token(&app, "b").await;
+    let (_, other) = make_token(&app, "c").await;
+    let (second, said) = esker_token(&app, &["rotate", "b", "--overlap", "1h"]).await;
+    assert!(said.contains("end in 3600 seconds"), "{said}");
+    for token in [first.as_str(), second.trim()] {
+        assert_eq!(status_as(&app, token).await, 200, "both count for a while");
+    }
+    // The client rotates by itself, with its own token. The answer has the new one alone.
+    let rotate = json!({"overlap-seconds": 0, "expires-seconds": 3600});
+    let path = format!("{TOKENS}/rotate");
+    let (status, made) = send_as(&app, second.trim(), Method::POST, &path, &[], Some(rotate)).await;
+    assert_eq!((status, &made["principal"]), (201, &json!("b")), "{made}");
+    let third = made["token"].as_str().expect("a token");
+    assert_eq!((status_as(&app, third).await, status_as(&app, &other).await), (200, 200));
+    for ended in [first.as_str(), second.trim()] {
+        wait_until_refused(&app, ended, REVOCATION).await;
+    }
+    let (code, _, message) = app.refused(Method::POST, &path, Some(json!({"principal": "b"}))).await;
+    assert!(code == 400 && message.contains("overlap-seconds"), "{code} {message}");
 }

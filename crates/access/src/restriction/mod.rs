@@ -235,10 +235,8 @@ mod tests {
             filter("f2", Member::client("etl"), equals(3, "US")),
             filter("f3", Member::client("auditor"), FilterExpr::True),
         ];
-        rows.masks = vec![
-            mask(9, MaskAction::ReplaceWithNull, &[]),
-            mask(4, MaskAction::Sha256Global, &[Member::role("writers")]),
-        ];
+        rows.masks =
+            vec![mask(9, MaskAction::ReplaceWithNull, &[]), mask(4, MaskAction::Sha256Global, &[Member::role("writers")])];
         rows
     }
 

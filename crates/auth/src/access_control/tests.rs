@@ -200,13 +200,8 @@ async fn without_enforcement_only_who_manages_access_changes_the_rules_once_some
     refused_to_change().await;
 
     let on = Securable::Server;
-    let order = |privileges| GrantOrder {
-        to: Member::client("etl"),
-        privileges,
-        on: &on,
-        path: ResourcePath::SERVER,
-        future: None,
-    };
+    let order =
+        |privileges| GrantOrder { to: Member::client("etl"), privileges, on: &on, path: ResourcePath::SERVER, future: None };
     let refused = access.grant(&etl, order("LIST, MANAGE_GRANTS")).await.expect_err("refused").to_string();
     assert!(refused.starts_with("etl lacks LIST, MANAGE_GRANTS on the server"), "{refused}");
     let root = client(&access, "root").await;
@@ -232,10 +227,9 @@ async fn the_answer_about_a_hidden_thing_does_not_depend_on_the_privileges() {
     for privileges in ["ALL", "LIST", "no-privilege", "MANAGE_ACCESS"] {
         let path = ResourcePath::warehouse(1, "lake");
         let order = || GrantOrder { to: Member::client("bi"), privileges, on: &on, path, future: None };
-        for refused in [
-            access.grant(&bi, order()).await.expect_err("refused"),
-            access.revoke(&bi, order()).await.expect_err("refused"),
-        ] {
+        for refused in
+            [access.grant(&bi, order()).await.expect_err("refused"), access.revoke(&bi, order()).await.expect_err("refused")]
+        {
             assert_eq!(refused.to_string(), "warehouse lake does not exist", "{privileges}");
         }
     }

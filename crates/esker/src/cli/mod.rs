@@ -1,7 +1,7 @@
 //! The command line: [`Cli`] is what clap parses, [`run`] carries it out.
 //!
 //! Most commands are clients of a running server's management API, through `client::Client`; `sql` uses Flight SQL. The commands
-//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `access bootstrap` and `access break-glass` need no server: they
+//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `keys`, `access bootstrap` and `access break-glass` need no server: they
 //! read the configuration and open the database themselves. Comments of arguments are the help texts that users see. Start
 //! reading at [`run`].
 
@@ -12,6 +12,7 @@ mod events;
 mod explain;
 mod health;
 mod jobs;
+mod keys;
 mod maintain;
 mod output;
 mod policy;
@@ -60,11 +61,15 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Replace the state database with a backup; stop the server first.
     Restore(backup::RestoreArgs),
-    /// Make, list and revoke tokens. Without a command: make a token for a principal.
+    /// Make, rotate, list and revoke tokens. Without a command: make a token for a principal.
     ///
     /// The commands work on the database itself and need no server. The tokens that a principal has stay valid when another is
     /// made.
     Token(token::TokenArgs),
+    /// List, rotate and encrypt the keys that authenticate what clients carry: tickets of Flight SQL and tasks of scan plans.
+    ///
+    /// The commands work on the database itself and need no server.
+    Keys(keys::KeysArgs),
     /// Check that a server can serve requests, for health checks of containers. Needs no token.
     Ready {
         #[command(flatten)]
@@ -205,6 +210,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Token(token) => token.run().await,
+            Command::Keys(keys) => keys.run().await,
             Command::Warehouses { remote } => warehouses(&Client::new(remote)?).await,
             Command::Events { remote, events } => events.run(&Client::new(remote)?).await,
             Command::Table { remote, command } => command.run(&Client::new(remote)?).await,

@@ -1,4 +1,4 @@
-//! `esker token`: makes, lists and revokes tokens, in the database itself.
+//! `esker token`: makes, rotates, lists and revokes tokens, in the database itself.
 //!
 //! It needs no token, so a lost one can be replaced. A running server accepts a new token at once, and refuses a revoked one within
 //! seconds.
@@ -58,6 +58,17 @@ enum TokenCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make a token of a client, print it once, and end the client's other tokens after a while.
+    Rotate {
+        /// The name of the client.
+        name: String,
+        /// The time for which the earlier tokens still count, e.g. 1h. 0s ends them at once.
+        #[arg(long, default_value = "1h", value_parser = parse_age)]
+        overlap: Duration,
+        /// The age at which the new token ends, e.g. 90d. Default: it does not end.
+        #[arg(long, value_parser = parse_age)]
+        expires: Option<Duration>,
+    },
     /// Revoke a token, with all that were issued in exchange for it.
     Revoke {
         /// The token's id, as `esker token list` shows it.
@@ -76,6 +87,7 @@ impl TokenArgs {
         let done = match command {
             None => create(&auth, name.as_deref().unwrap_or("admin"), "", None).await,
             Some(TokenCommand::Create { name, expires, label }) => create(&auth, &name, &label, expires).await,
+            Some(TokenCommand::Rotate { name, overlap, expires }) => rotate(&auth, &name, overlap, expires).await,
             Some(TokenCommand::List { json }) => list(&auth, json).await,
             Some(TokenCommand::Revoke { id }) => revoke(&auth, &id).await,
         };
@@ -87,6 +99,11 @@ impl TokenArgs {
 impl DatabaseArgs {
     /// Opens the state database of a server.
     pub(super) async fn open(self) -> Result<State> {
+        Ok(self.open_with_config().await?.1)
+    }
+
+    /// Reads the configuration of a server, and opens its state database.
+    pub(super) async fn open_with_config(self) -> Result<(Config, State)> {
         let config = Config::load(self.config.as_deref())?;
         let dir = self.data_dir.or_else(|| config.data_dir.clone());
         if config.state.url.is_none() && dir.is_none() {
@@ -101,7 +118,7 @@ impl DatabaseArgs {
                 path.display()
             )));
         }
-        Ok(State::open(database).await?)
+        Ok((config, State::open(database).await?))
     }
 }
 
@@ -118,6 +135,16 @@ async fn create(auth: &Authenticator, name: &str, label: &str, lifetime: Option<
         let ids: Vec<&str> = others.iter().map(|other| other.id.as_str()).collect();
         eprintln!("also valid for {name}: {}; `esker token revoke ID` revokes one", ids.join(", "));
     }
+    Ok(())
+}
+
+/// Makes a token of a client in place of its others, and prints it as [`create`] does.
+async fn rotate(auth: &Authenticator, name: &str, overlap: Duration, lifetime: Option<Duration>) -> Result<()> {
+    let made = auth.rotate(name, overlap, lifetime).await?;
+    print_line(&made.token.reveal());
+    eprintln!("token {} of the client {name}: {}", made.info.id, end_of(&made.info));
+    let seconds = overlap.as_secs();
+    eprintln!("the other tokens of {name} end in {seconds} seconds at the latest, with all that were issued in exchange");
     Ok(())
 }
 

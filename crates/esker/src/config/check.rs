@@ -16,6 +16,7 @@ impl Config {
         self.auth.check(&self.server)?;
         self.auth.opa.check(&self.all_warehouses())?;
         self.audit.check(&self.all_warehouses())?;
+        self.keys.check()?;
         self.limits.check()?;
         self.layers()?;
         self.warehouses.iter().try_for_each(|(name, warehouse)| warehouse.check(name))?;

@@ -9,6 +9,7 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use serde_json::{Map, Value, json};
 
+use super::secret_source::{SecretSource, SecretSources, is_secret};
 use super::{Config, schema};
 
 fn repository() -> PathBuf {
@@ -56,6 +57,7 @@ fn instance(root: &Value, schema: &Value, leaf: &impl Fn(&Value) -> Option<Value
     let mut made = Map::new();
     for (name, property) in of["properties"].as_object().into_iter().flatten() {
         if property["deprecated"] != true
+            && property["x-secret-of"].is_null()
             && let Some(value) = instance(root, property, leaf)
         {
             made.insert(name.clone(), value);
@@ -136,16 +138,43 @@ fn every_secret_of_the_schema_is_hidden_and_no_key_that_sounds_like_one_is_shown
     config["server"] = json!({});
     let config: Config = serde_json::from_value(config).expect("read");
     let plain = serde_json::to_string(&config).expect("JSON");
-    assert_eq!(plain.matches("hunter2").count(), 7, "{plain}");
+    assert_eq!(plain.matches("hunter2").count(), 9, "{plain}");
     let shown = serde_json::to_string(&config.without_secrets()).expect("JSON");
     assert!(!shown.contains("hunter2"), "{shown}");
     for (name, section) in root["$defs"].as_object().expect("sections") {
         for (key, property) in section["properties"].as_object().into_iter().flatten() {
             // A section about tokens holds none.
             let section = property["$ref"].is_string();
-            let sounds = !section && ["token", "password", "secret"].iter().any(|word| key.contains(word));
+            let source = property["x-secret-of"].is_string();
+            let sounds = !section && !source && ["token", "password", "secret"].iter().any(|word| key.contains(word));
             assert!(!sounds || property["writeOnly"] == true, "{name}.{key} is not marked `write_only`");
         }
+    }
+}
+
+#[test]
+fn every_secret_of_the_schema_may_come_from_a_file_or_a_command() {
+    fn secrets(root: &Value, schema: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+        let of = target(root, schema);
+        let properties = of["properties"].as_object().into_iter().flatten().map(|(name, property)| (name.as_str(), property));
+        let named = of["additionalProperties"].is_object().then(|| ("name", &of["additionalProperties"]));
+        for (name, property) in properties.chain(named) {
+            path.push(name.to_owned());
+            match (property["writeOnly"] == true, property["type"] == "object") {
+                (true, true) => found.push([path.as_slice(), &["name".to_owned()]].concat()),
+                (true, false) => found.push(path.clone()),
+                (false, _) => secrets(root, property, path, found),
+            }
+            path.pop();
+        }
+    }
+    let root = schema().expect("a schema");
+    let mut found = Vec::new();
+    secrets(&root, &root, &mut Vec::new(), &mut found);
+    assert!(found.len() >= 8, "{found:?}");
+    for path in found {
+        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+        assert!(is_secret(&parts), "{} is missing in `is_secret`", path.join("."));
     }
 }
 
@@ -182,7 +211,9 @@ fn examples_in_pages_and_in_deploy_are_read_by_the_server_and_known_to_the_schem
         for block in blocks {
             let value: Value = Figment::from(Toml::string(block)).extract().unwrap_or_else(|e| panic!("{path}: {e}"));
             assert_eq!(unknown_key(&root, &mut Vec::new(), &value), None, "{path}");
-            let config = Figment::from(Serialized::defaults(Config::default())).merge(Toml::string(block));
+            let named = |_: &SecretSource| -> Result<String, String> { Ok("a-secret-from-elsewhere".to_owned()) };
+            let toml = SecretSources::of(Toml::string(block), &named);
+            let config = Figment::from(Serialized::defaults(Config::default())).merge(toml);
             config.extract::<Config>().unwrap_or_else(|e| panic!("{path}: {e}"));
             seen += 1;
         }
@@ -244,6 +275,11 @@ programs. An editor that knows JSON Schema completes and checks the file with it
 The file is TOML. Every key can also be set as the environment variable `ESKER__SECTION__KEY`, which wins over the file.
 An unknown key is an error that names it. `esker config check --config FILE` checks a file and prints all values, without secrets.
 
+Each secret `KEY` may also come from a file, with `KEY_file`, or from a command, with `KEY_command = [\"PROGRAM\", \"ARGUMENT\"]`:
+`auth.token`, `state.url`, `datahub.token`, the master keys of `[keys]`, tokens of receivers, headers of traces, and every option of a
+storage. A command runs without a shell, for at most 30 seconds. White space around the secret is dropped. See
+[secrets](security/network.md#secrets).
+
 Names end in their unit. A key without a default is not set. [policies.md](policies.md) has the keys of policies.
 ";
 
@@ -267,7 +303,8 @@ fn section(root: &Value, name: &str, property: &Value, page: &mut String) {
     let about = property["description"].as_str().unwrap_or_default();
     *page += &format!("\n## `[{name}]`\n\n{about}\n\n| key | default | meaning |\n|---|---|---|\n");
     let keys: Vec<_> = schema["properties"].as_object().into_iter().flatten().collect();
-    for (key, property) in keys.iter().filter(|(_, property)| !has_keys(root, property)) {
+    let is_listed = |property: &Value| !has_keys(root, property) && property["x-secret-of"].is_null();
+    for (key, property) in keys.iter().filter(|(_, property)| is_listed(property)) {
         *page += &line(&format!("{name}.{key}"), property);
     }
     for (key, property) in keys.iter().filter(|(_, property)| has_keys(root, property)) {

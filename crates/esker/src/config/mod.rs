@@ -2,8 +2,9 @@
 //!
 //! Each section of the file is a struct in a file of its own here. That file has the section's keys, their defaults in `Default`,
 //! the checks of their values, and what the crate that acts on them gets. Every key can also be set as the environment variable
-//! `ESKER__SECTION__KEY`, which wins over the file. An unknown key is an error that names it. Start reading at [`Config::load`];
-//! [`Config::check`] has the conditions that involve more than one section, and [`schema()`] describes the file to other programs.
+//! `ESKER__SECTION__KEY`, which wins over the file. An unknown key is an error that names it. Secrets may come from files and commands
+//! as well (`secret_source.rs`). Start reading at [`Config::load`]; [`Config::check`] has the conditions that involve more than one
+//! section, and [`schema()`] describes the file to other programs.
 
 mod audit;
 mod cache;
@@ -14,6 +15,7 @@ mod debug;
 mod endpoint;
 mod events;
 mod key_error;
+mod keys;
 mod limits;
 mod maintenance;
 mod new_names;
@@ -22,6 +24,7 @@ mod opa;
 mod policy;
 mod query;
 mod schema;
+mod secret_source;
 mod secrets;
 mod server;
 mod state;
@@ -43,6 +46,7 @@ pub use audit::AuditConfig;
 pub use cache::CacheConfig;
 pub use debug::DebugConfig;
 pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
+pub use keys::KeysConfig;
 pub use limits::LimitsConfig;
 pub use maintenance::{HealthConfig, MaintenanceConfig};
 pub use oidc::{LoginConfig, OidcConfig};
@@ -52,6 +56,7 @@ pub use schema::schema;
 pub use server::{AuthConfig, PageConfig, ServerConfig, TokensConfig};
 pub use state::StateConfig;
 pub use telemetry::{LogConfig, LogFormat, TracesConfig};
+pub(crate) use tls::TlsKeySource;
 pub use tls::{ClientCertificates, MtlsConfig, TlsConfig, TlsVersion};
 pub use vending::{VendingConfig, VendingLevel, VendingMode};
 pub use warehouse::{DEFAULT_WAREHOUSE, TablesConfig, WarehouseConfig};
@@ -59,6 +64,8 @@ pub use warehouse::{DEFAULT_WAREHOUSE, TablesConfig, WarehouseConfig};
 use crate::{Error, Result};
 use new_names::NewNames;
 use policy::policy;
+use secret_source::SecretSources;
+pub(crate) use secret_source::run_for_secret;
 
 /// The whole configuration, with a default for every key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -75,7 +82,9 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The audit trail.
     pub audit: AuditConfig,
-    /// Limits on requests before their callers are known.
+    /// Keys that encrypt the keys in the database: see `docs/security/keys.md`.
+    pub keys: KeysConfig,
+    /// Limits on requests: before their callers are known, by principal, and in time.
     pub limits: LimitsConfig,
     /// The policy of every table, as policy keys with their values: see `docs/policies.md`.
     #[serde(deserialize_with = "policy")]
@@ -108,12 +117,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file, if one is given, then the environment, which wins; then checks the result.
+    /// Reads the file, if one is given, then the environment, which wins; then checks the result. Runs the commands that print
+    /// secrets.
     ///
     /// # Errors
     ///
-    /// Returns [`Config`](Error::Config) if the file can't be read, if a key is unknown or has a value of the wrong type, or if
-    /// [`Config::check`] finds something wrong. Returns [`State`](Error::State) if `state.url` names no supported database.
+    /// Returns [`Config`](Error::Config) if the file or the source of a secret can't be read, if a key is unknown or has a value of the
+    /// wrong type, or if [`Config::check`] finds something wrong. Returns [`State`](Error::State) if `state.url` names no supported database.
     pub fn load(file: Option<&Path>) -> Result<Self> {
         let warnings = RefCell::default();
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
@@ -121,9 +131,10 @@ impl Config {
             if !file.is_file() {
                 return Err(Error::Config(format!("{} is not a file", file.display())));
             }
-            figment = figment.merge(NewNames::of(Toml::file_exact(file), &warnings));
+            figment = figment.merge(SecretSources::of(NewNames::of(Toml::file_exact(file), &warnings), &secret_source::read));
         }
-        let figment = figment.merge(NewNames::of(Env::prefixed(key_error::ENVIRONMENT).split("__"), &warnings));
+        let environment = NewNames::of(Env::prefixed(key_error::ENVIRONMENT).split("__"), &warnings);
+        let figment = figment.merge(SecretSources::of(environment, &secret_source::read));
         let config: Self = figment.extract().map_err(|e| Error::Config(key_error::describe(e)))?;
         config.check()?;
         Ok(Self { warnings: warnings.into_inner(), ..config })
@@ -186,6 +197,9 @@ mod tests {
             ("[server]\nallowed_hosts = [\"esker.example:8181\"]", "server.allowed_hosts"),
             ("[server]\ntrusted_proxies = [\"proxy\"]", "server.trusted_proxies"),
             ("[limits]\nheader_bytes = 100", "limits.header_bytes"),
+            ("[limits]\nbody_seconds = 0", "limits.body_seconds"),
+            ("[limits]\nrequest_burst = 5", "limits.request_burst"),
+            ("[keys]\nmaster_key = \"short\"", "keys.master_key"),
             ("[query]\nconcurrency = 0", "query.concurrency"),
             ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),
@@ -227,6 +241,24 @@ mod tests {
             let error = load(toml).expect_err(toml).to_string();
             assert!(error.contains(words) && !error.contains("default.") && error.contains("(in /"), "{toml:?}: {error}");
         }
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_commands_too() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "from-the-file-of-16\n").expect("written");
+        let toml = format!(
+            "[auth]\ntoken_file = {:?}\n[warehouses.x]\nlocation = \"s3://b\"\n\
+             [warehouses.x.storage]\nsecret_access_key_command = [\"echo\", \"printed\"]",
+            file.path()
+        );
+        let config = load(&toml).expect("valid");
+        assert_eq!(config.auth.token.as_deref(), Some("from-the-file-of-16"));
+        assert_eq!(config.warehouses["x"].storage["secret_access_key"], "printed");
+        let error = load("[auth]\ntoken_command = [\"false\"]").expect_err("no secret").to_string();
+        assert!(error.contains("auth.token_command: false failed"), "{error}");
+        let error = load("[server]\nlisten_file = \"/x\"").expect_err("no secret").to_string();
+        assert!(error.contains("unknown key server.listen_file"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Config;
+use super::secret_source::ENDS;
 use crate::Result;
 
 /// The units of keys, by the end of the key's name.
@@ -17,7 +18,8 @@ const UNITS: [(&str, &str); 4] = [("seconds", "seconds"), ("_ms", "milliseconds"
 /// Returns the JSON Schema (draft 2020-12) of the configuration file.
 ///
 /// It refers to nothing outside. A key that [`Config::load`] refuses as unknown is refused here as well. Beyond the draft's own
-/// words, `x-unit` is the unit of a number. `writeOnly` marks a secret, and `deprecated` an old name.
+/// words, `x-unit` is the unit of a number, and `x-secret-of` marks the file or command of a secret. `writeOnly` marks a secret, and
+/// `deprecated` an old name.
 ///
 /// # Errors
 ///
@@ -33,6 +35,7 @@ pub fn schema() -> Result<Value> {
     defs.insert("Policy".to_owned(), policy());
     let mut root = tidy(serde_json::to_value(Config::schema())?);
     accept_more(&mut root, &mut defs);
+    add_secret_sources(&mut defs);
     add_old_names(&root, &mut defs);
     root["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     root["title"] = "Configuration of Esker".into();
@@ -136,6 +139,34 @@ fn accept_more(root: &mut Value, defs: &mut Map<String, Value>) {
         properties["namespaces"]["additionalProperties"] = json!({"$ref": "#/$defs/Policy"});
         for map in ["storage", "client"] {
             properties[map]["additionalProperties"] = json!({"$ref": "#/$defs/Text"});
+        }
+    }
+}
+
+/// Adds the keys that say where a secret comes from: a file, or a command. `x-secret-of` marks them, with the key of the secret.
+fn add_secret_sources(defs: &mut Map<String, Value>) {
+    let commands = json!({"_command$": {"type": "array", "items": {"type": "string"}, "minItems": 1}});
+    for section in defs.values_mut() {
+        let Some(properties) = section.get_mut("properties").and_then(Value::as_object_mut) else { continue };
+        let secrets: Vec<String> =
+            properties.iter().filter(|(_, property)| property["writeOnly"] == true).map(|(key, _)| key.clone()).collect();
+        for key in secrets {
+            if properties[&key]["type"] == "object" {
+                properties[&key]["patternProperties"] = commands.clone();
+                continue;
+            }
+            let [file, command] = ENDS.map(|end| format!("{key}{end}"));
+            let about = format!("The file with `{key}`.");
+            properties.insert(file, json!({"type": "string", "description": about, "x-secret-of": key.as_str()}));
+            let about = format!("The command that prints `{key}`, with its arguments; it runs without a shell.");
+            let mut property = commands["_command$"].clone();
+            (property["description"], property["x-secret-of"]) = (about.into(), key.as_str().into());
+            properties.insert(command, property);
+        }
+    }
+    if let Some(warehouse) = defs.get_mut("WarehouseConfig") {
+        for map in ["storage", "client"] {
+            warehouse["properties"][map]["patternProperties"] = commands.clone();
         }
     }
 }

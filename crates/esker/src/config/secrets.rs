@@ -21,6 +21,8 @@ impl Config {
         hide(&mut self.state.url);
         self.auth.oidc.values_mut().for_each(|provider| hide(&mut provider.login.client_secret));
         hide(&mut self.datahub.token);
+        hide(&mut self.keys.master_key);
+        hide(&mut self.keys.previous_master_key);
         self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
         self.events.openlineage.values_mut().for_each(|l| hide(&mut l.token));
         self.traces.headers.values_mut().for_each(|value| HIDDEN.clone_into(value));

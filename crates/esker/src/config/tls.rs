@@ -21,6 +21,9 @@ pub struct TlsConfig {
     /// The PEM file with the private key of the certificate, not encrypted.
     #[schema(value_type = Option<String>)]
     pub key: Option<PathBuf>,
+    /// The command that prints the private key, with its arguments, instead of a file. It runs without a shell, at each look at the
+    /// files.
+    pub key_command: Vec<String>,
     /// The PEM file with the certificates of the authorities that sign those of clients. Without it, no client is asked for one.
     #[schema(value_type = Option<String>)]
     pub client_ca: Option<PathBuf>,
@@ -37,6 +40,15 @@ pub struct TlsConfig {
     pub max_handshakes: usize,
     /// Seconds between two looks at the files, which are loaded again if they changed. 0: only at the start.
     pub reload_seconds: u64,
+}
+
+/// The place of a private key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TlsKeySource<'a> {
+    /// A PEM file.
+    File(&'a Path),
+    /// A command that prints PEM, with its arguments.
+    Command(&'a [String]),
 }
 
 /// The demand for client certificates.
@@ -86,6 +98,7 @@ impl Default for TlsConfig {
         Self {
             certificate: None,
             key: None,
+            key_command: Vec::new(),
             client_ca: None,
             client_certificates: ClientCertificates::Optional,
             min_version: TlsVersion::Tls12,
@@ -101,8 +114,10 @@ impl TlsConfig {
     pub(super) fn check(&self, section: &str) -> Result<()> {
         let unset = || format!("{section}.certificate must be set where another key of the section is");
         require(self.certificate.is_some() || *self == Self::default(), unset)?;
-        let no_key = || format!("{section}.key must be set where {section}.certificate is");
-        require(self.certificate.is_none() || self.key.is_some(), no_key)?;
+        let no_key = || format!("{section}.key must be set where {section}.certificate is, or {section}.key_command");
+        require(self.certificate.is_none() || self.key.is_some() || !self.key_command.is_empty(), no_key)?;
+        let both = || format!("{section}.key and {section}.key_command are both set; the key comes from one place");
+        require(self.key.is_none() || self.key_command.is_empty(), both)?;
         let no_ca = || format!("{section}.client_certificates is required, which needs {section}.client_ca");
         require(self.client_certificates == ClientCertificates::Optional || self.client_ca.is_some(), no_ca)?;
         require(self.handshake_seconds != 0, || format!("{section}.handshake_seconds must not be 0"))?;
@@ -114,9 +129,14 @@ impl TlsConfig {
         self.certificate.is_some()
     }
 
-    /// Returns the files with certificate and key, if TLS is on.
-    pub(crate) fn pair(&self) -> Option<(&Path, &Path)> {
-        Some((self.certificate.as_deref()?, self.key.as_deref()?))
+    /// Returns the file with the certificate and the place of the key, if TLS is on.
+    pub(crate) fn pair(&self) -> Option<(&Path, TlsKeySource<'_>)> {
+        let key = match &self.key {
+            Some(file) => TlsKeySource::File(file),
+            None if self.key_command.is_empty() => return None,
+            None => TlsKeySource::Command(&self.key_command),
+        };
+        Some((self.certificate.as_deref()?, key))
     }
 
     /// Returns the time that a handshake gets.

@@ -5,19 +5,21 @@
 //! and at last the tasks, which `background.rs` lists. [`Server::stop`] takes no new work, waits `server.drain_seconds`, and closes
 //! the database.
 
+mod connections;
 mod data_dir;
 mod listeners;
 mod machine;
 mod parts;
 mod tls;
 mod token;
+mod unread;
 
 use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_auth::AccessControl;
+use esker_auth::{AccessControl, KeyRing};
 use esker_catalog::Catalog;
 use esker_rest::{App, Tasks};
 use esker_state::State;
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::{Config, Result, background, events, warehouses};
+pub(crate) use connections::{ClientTimes, serve_port};
 pub(crate) use data_dir::{data_dir, existing_data_dir, lock_data_dir};
 pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use machine::{STACK_BYTES, memory_bytes};
@@ -75,7 +78,7 @@ impl Server {
     /// - Returns [`Io`](crate::Error::Io) if the data directory, the cache directory, the directory for spills or the job threads
     ///   can't be made.
     /// - Returns [`Auth`](crate::Error::Auth) if the system gives no random numbers for a token, or the rules of access control
-    ///   can't be loaded.
+    ///   or the keys can't be loaded.
     /// - Returns [`Listen`](crate::Error::Listen) if a port is taken or the address is not one of this machine.
     /// - Returns [`State`](crate::Error::State) if `state.url` names no supported database, or if the database can't be opened or
     ///   does not answer.
@@ -115,6 +118,11 @@ impl Server {
     /// Returns access control, which knows the rules and changes them.
     pub fn access(&self) -> &AccessControl {
         self.app.access()
+    }
+
+    /// Returns the keys that authenticate what clients carry.
+    pub fn keys(&self) -> &KeyRing {
+        &self.parts.keys
     }
 
     /// Waits until the other servers on the database count this one as dead. Waits for ever if they never do.

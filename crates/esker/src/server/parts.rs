@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use esker_auth::{AccessControl, Audit, Authenticator, LoggedDecisions};
+use esker_auth::{AccessControl, Audit, Authenticator, KeyRing, LoggedDecisions, PrincipalLimits};
 use esker_autopilot::Layers;
 use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
@@ -30,6 +30,10 @@ pub(crate) struct Parts {
     pub(crate) auth: Authenticator,
     /// The rules of access control.
     pub(crate) access: AccessControl,
+    /// The keys that authenticate what clients carry.
+    pub(crate) keys: KeyRing,
+    /// The limits of each principal.
+    pub(crate) limits: PrincipalLimits,
     /// The catalogs of the warehouses, in the order of their names.
     pub(crate) catalogs: Vec<Catalog>,
     /// The maintenance of each warehouse, in the same order.
@@ -53,8 +57,8 @@ impl Parts {
     /// - Returns [`Io`](Error::Io) if the cache directory, the directory for spills or the job threads can't be made, or if a file
     ///   of certificates can't be read.
     /// - Returns [`Query`](Error::Query) if the query engine can't be built.
-    /// - Returns [`Auth`](Error::Auth) if the rules of access control can't be loaded.
-    /// - Returns [`Config`](Error::Config) if a policy, an entry of `auth.mtls` or an identity provider in the configuration is wrong.
+    /// - Returns [`Auth`](Error::Auth) if the rules of access control or the keys can't be loaded.
+    /// - Returns [`Config`](Error::Config) if a policy, a master key, an entry of `auth.mtls` or an identity provider in the configuration is wrong.
     pub(super) async fn open(
         config: &Config,
         dir: &Path,
@@ -83,7 +87,9 @@ impl Parts {
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?.with_access(access.clone());
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(config.auth.providers()?);
-        Ok(Self { auth, access, catalogs, maintenance, engine, policy_layers: config.layers()?, wake, _jobs: jobs, state })
+        let keys = open_keys(config, &state).await?;
+        let (limits, policy_layers) = (PrincipalLimits::new(config.limits.principal_options()), config.layers()?);
+        Ok(Self { auth, access, keys, limits, catalogs, maintenance, engine, policy_layers, wake, _jobs: jobs, state })
     }
 
     /// Makes the shared state of the REST handlers. `sinks` names the event sinks, `certificates` has the states of the ports'.
@@ -105,6 +111,8 @@ impl Parts {
             sessions: config.auth.page.session_options(),
             unauthenticated_per_second: config.limits.unauthenticated_per_second,
             opa: config.auth.opa.options(),
+            principal_limits: self.limits.clone(),
+            keys: self.keys.clone(),
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
         let (engine, auth, access) = (self.engine.clone(), self.auth.clone(), self.access.clone());
@@ -153,6 +161,15 @@ impl Parts {
     fn agreeing_catalogs(&self) -> impl Iterator<Item = &Catalog> {
         self.catalogs.iter().filter(|catalog| catalog.check_epoch().is_ok())
     }
+}
+
+/// Opens the keys that authenticate what clients carry.
+async fn open_keys(config: &Config, state: &State) -> Result<KeyRing> {
+    let keys = KeyRing::open(state.clone(), config.keys.masters()?).await?;
+    if keys.is_plain() {
+        tracing::warn!("keys.master_key is not set, so whoever reads the database can read the keys that authenticate tickets");
+    }
+    Ok(keys)
 }
 
 /// Opens the cache of column chunks that all warehouses share.

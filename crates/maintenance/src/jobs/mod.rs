@@ -4,9 +4,9 @@
 //! `external` hands them to workers of other engines, and `kinds` lists the kinds of jobs. [`JobQueue`] changes jobs of any
 //! warehouse. Start reading at [`Maintenance::start`].
 
+mod askers;
 #[cfg(test)]
 mod compatibility;
-mod askers;
 mod external;
 mod kinds;
 mod queue;

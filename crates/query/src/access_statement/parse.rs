@@ -121,7 +121,9 @@ impl Words {
     /// Builds the error about the next token.
     fn wrong(&self, expected: &str) -> QueryError {
         let found = self.peek(0).map_or_else(|| "the end".to_owned(), |token| format!("{:?}", token.to_string()));
-        refused(format!("expected {expected}, found {found}; a name with other characters than letters, digits and _ needs quotes"))
+        refused(format!(
+            "expected {expected}, found {found}; a name with other characters than letters, digits and _ needs quotes"
+        ))
     }
 
     /// Takes a word, or fails.
@@ -327,7 +329,9 @@ mod tests {
 
     #[test]
     fn other_statements_are_left_to_their_parser() {
-        for sql in ["SELECT 1", "SHOW TABLES", "CREATE TABLE role AS SELECT 1", "DROP TABLE t", "", "-- GRANT", "granted", "'GRANT"] {
+        for sql in
+            ["SELECT 1", "SHOW TABLES", "CREATE TABLE role AS SELECT 1", "DROP TABLE t", "", "-- GRANT", "granted", "'GRANT"]
+        {
             assert_eq!(parse(sql).expect(sql), None, "{sql}");
         }
     }

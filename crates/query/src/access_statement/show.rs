@@ -91,9 +91,7 @@ pub(super) fn members(all: &[StoredMember]) -> Result<RecordBatch> {
 /// Builds the result of `SHOW ROLES`: the roles that always exist, then the others.
 pub(super) fn roles(created: &[StoredRole]) -> Result<RecordBatch> {
     let reserved = RESERVED_ROLES.iter().map(|name| json!({"role": name, "reserved": true}));
-    let row = |role: &StoredRole| {
-        json!({"role": role.name, "created_by": role.created_by, "created_at": role.created_ms, "reserved": false})
-    };
+    let row = |role: &StoredRole| json!({"role": role.name, "created_by": role.created_by, "created_at": role.created_ms, "reserved": false});
     built(role_columns(), &reserved.chain(created.iter().map(row)).collect::<Vec<_>>())
 }
 

@@ -10,9 +10,7 @@ use arrow::array::{
     new_empty_array, new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{
-    DataType, Date32Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
-};
+use arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::scalar::ScalarValue;
 use esker_access::MaskAction;
@@ -94,9 +92,7 @@ const fn redacted(c: char) -> char {
 /// Replaces each string.
 fn texts(array: &ArrayRef, shown: impl Fn(&str) -> String) -> Result<ArrayRef> {
     Ok(match array.data_type() {
-        DataType::Utf8View => {
-            Arc::new(array.as_string_view().iter().map(|text| text.map(&shown)).collect::<StringViewArray>())
-        }
+        DataType::Utf8View => Arc::new(array.as_string_view().iter().map(|text| text.map(&shown)).collect::<StringViewArray>()),
         DataType::Utf8 => Arc::new(array.as_string::<i32>().iter().map(|text| text.map(&shown)).collect::<StringArray>()),
         _ => return Err(unexpected(array)),
     })
@@ -118,9 +114,9 @@ fn truncated(array: &ArrayRef, first: impl Fn(i64) -> i64) -> Result<ArrayRef> {
     let of_day = |value: i64, per_day: i64| first(value.div_euclid(per_day)).checked_mul(per_day);
     let ty = array.data_type().clone();
     Ok(match ty {
-        DataType::Date32 => Arc::new(
-            array.as_primitive::<Date32Type>().unary_opt::<_, Date32Type>(|day| i32::try_from(first(day.into())).ok()),
-        ),
+        DataType::Date32 => {
+            Arc::new(array.as_primitive::<Date32Type>().unary_opt::<_, Date32Type>(|day| i32::try_from(first(day.into())).ok()))
+        }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let micros = array.as_primitive::<TimestampMicrosecondType>();
             Arc::new(micros.unary_opt::<_, TimestampMicrosecondType>(|v| of_day(v, DAY_MICROS)).with_data_type(ty))
@@ -299,10 +295,7 @@ mod tests {
     fn hashes_are_sha_256_of_the_specified_bytes() {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(shown(MaskAction::Sha256Global, "abc"), abc);
-        assert_eq!(
-            shown(MaskAction::Sha256Global, ""),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(shown(MaskAction::Sha256Global, ""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         let binary: ArrayRef = Arc::new(BinaryViewArray::from_iter([Some(b"abc".as_slice()), None]));
         let made = of(MaskAction::Sha256Global, PrimitiveType::Binary, &binary);
         assert_eq!((hex(made.as_binary_view().value(0)).as_str(), made.is_null(1)), (abc, true));
@@ -345,10 +338,7 @@ mod tests {
         assert_eq!(one(PrimitiveType::Date, &DataType::Date32), ScalarValue::Date32(Some(0)));
         let decimal = PrimitiveType::Decimal { precision: 9, scale: 2 };
         assert_eq!(one(decimal, &DataType::Decimal128(9, 2)), ScalarValue::Decimal128(Some(0), 9, 2));
-        assert_eq!(
-            one(PrimitiveType::Uuid, &DataType::FixedSizeBinary(16)),
-            ScalarValue::FixedSizeBinary(16, Some(vec![0; 16]))
-        );
+        assert_eq!(one(PrimitiveType::Uuid, &DataType::FixedSizeBinary(16)), ScalarValue::FixedSizeBinary(16, Some(vec![0; 16])));
         assert_eq!(one(PrimitiveType::Binary, &DataType::BinaryView), ScalarValue::BinaryView(Some(Vec::new())));
         let point = one(PrimitiveType::Geometry { crs: None }, &DataType::BinaryView);
         assert_eq!(point, ScalarValue::BinaryView(Some(EMPTY_POINT.to_vec())));

@@ -187,21 +187,17 @@ mod tests {
     fn elements_of_lists_and_values_of_maps_are_masked() {
         let (ty, array) = pair();
         let item = Arc::new(Field::new_list_field(array.data_type().clone(), true));
-        let list: ArrayRef =
-            Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([2, 0]), Arc::new(array.clone()), None));
+        let list: ArrayRef = Arc::new(ListArray::new(item, OffsetBuffer::from_lengths([2, 0]), Arc::new(array.clone()), None));
         let field = optional(1, "l", ListType::new(9, ty.clone(), false));
         let made = masked(&[(3, MaskAction::ShowFirst4)], &field, &list);
         assert_eq!(made.as_list::<i32>().values().as_struct().column(1).as_string::<i32>().value(0), "Anna-n");
 
-        let entries = Fields::from(vec![
-            Field::new("key", DataType::Utf8, false),
-            Field::new("value", array.data_type().clone(), true),
-        ]);
+        let entries =
+            Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", array.data_type().clone(), true)]);
         let keys: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
         let entries = StructArray::new(entries, vec![keys.clone(), Arc::new(array)], None);
         let field_of_entries = Arc::new(Field::new("entries", entries.data_type().clone(), false));
-        let map: ArrayRef =
-            Arc::new(MapArray::new(field_of_entries, OffsetBuffer::from_lengths([1, 1]), entries, None, false));
+        let map: ArrayRef = Arc::new(MapArray::new(field_of_entries, OffsetBuffer::from_lengths([1, 1]), entries, None, false));
         let field = optional(1, "m", MapType::new((8, PrimitiveType::String.into()), (9, ty.into()), false));
         let made = masked(&[(2, MaskAction::ReplaceWithNull)], &field, &map);
         assert_eq!(made.as_map().keys().as_ref(), keys.as_ref());

@@ -1,4 +1,7 @@
 //! Paging of lists: the token of a page is the name of the last item on the page before.
+//!
+//! Nobody gains anything with a token of their own: it only says where a list begins, and each list has what its caller sees. So
+//! tokens have no tag, unlike tasks of plans and handles of statements.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,6 +39,8 @@ impl Paging {
     pub(crate) fn after(&self) -> Result<String, ApiError> {
         let token = self.page_token.as_deref().unwrap_or_default();
         let decoded = URL_SAFE_NO_PAD.decode(token).ok().and_then(|b| String::from_utf8(b).ok());
+        // No name has this character, and PostgreSQL takes no text with it.
+        let decoded = decoded.filter(|name| !name.contains('\0'));
         decoded.ok_or_else(|| {
             ApiError::new(
                 ErrorCode::BadRequest,

@@ -3,7 +3,8 @@
 //! A plan is computed in a task of its own. Most are ready before the answer goes out; a longer one is answered `submitted`, and
 //! the client polls. Tasks beyond the first page are fetched page by page. Plans are in the memory of this process, for ten
 //! minutes after their last use and within a bound. A client whose plan has expired gets 404 and plans again. A plan is its
-//! principal's: others get the answer for a plan that does not exist.
+//! principal's: others get the answer for a plan that does not exist. The name of a task ends with a tag, over the plan, the page, the
+//! principal and the table. So only a server of this database makes one, and nobody uses that of another principal or table.
 //!
 //! Spec: REST `planTableScan`, `fetchPlanningResult`, `cancelPlanning`, `fetchScanTasks`. Start reading at [`plan`], then
 //! `CheckedScan`.
@@ -15,6 +16,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use esker_auth::KeyPurpose;
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
 use esker_format::{Schema, SchemaRef, SnapshotRef};
 use esker_storage::Level;
@@ -154,7 +156,7 @@ pub(crate) async fn plan(
         PlanState::Completed(planned) => {
             entry.weight = u32::try_from(planned.plan.tasks.len() * TASK_BYTES).unwrap_or(u32::MAX);
             app.inner.plans.0.insert(id, entry).await;
-            let mut answer = first_page(id, planned)?;
+            let mut answer = first_page(&app, access.principal(), id, planned).await?;
             answer["plan-id"] = json!(id);
             add_credentials(&mut answer, warehouse.catalog(), &planned.table, &asked).await;
             Ok(Json(answer))
@@ -175,13 +177,14 @@ pub(crate) async fn fetch(
     Path((.., id)): Path<(String, String, String, String)>,
     asked: LoadOptions,
 ) -> Result<Json<Value>, ApiError> {
-    let (id, entry) = find(&app, (&caller, &access), warehouse.catalog(), &name, &id).await?;
+    let table = planned_table(&access, warehouse.catalog(), &name).await?;
+    let (id, entry) = find(&app, &caller, table, &id).await?;
     let progress = entry.progress.borrow().clone();
     Ok(Json(match &progress {
         PlanState::Submitted => json!({"status": "submitted"}),
         PlanState::Cancelled => json!({"status": "cancelled"}),
         PlanState::Completed(planned) => {
-            let mut answer = first_page(id, planned)?;
+            let mut answer = first_page(&app, &caller, id, planned).await?;
             add_credentials(&mut answer, warehouse.catalog(), &planned.table, &asked).await;
             answer
         }
@@ -204,7 +207,8 @@ pub(crate) async fn cancel(
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let (id, entry) = find(&app, (&caller, &access), warehouse.catalog(), &name, &id).await?;
+    let table = planned_table(&access, warehouse.catalog(), &name).await?;
+    let (id, entry) = find(&app, &caller, table, &id).await?;
     entry.task.abort();
     let (_, progress) = watch::channel(PlanState::Cancelled);
     app.inner.plans.0.insert(id, PlanEntry { progress, weight: 1, ..entry }).await;
@@ -217,7 +221,7 @@ pub(crate) async fn cancel(
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct TasksRequest {
-    /// The name of the page: the id of the plan, a dot, and the number of the page.
+    /// The name of the page: the id of the plan, the number of the page, and the tag, separated by dots.
     plan_task: String,
 }
 
@@ -232,16 +236,20 @@ pub(crate) async fn tasks(
     InTable(name): InTable,
     JsonBody(request): JsonBody<TasksRequest>,
 ) -> Result<Json<Value>, ApiError> {
+    let table = planned_table(&access, warehouse.catalog(), &name).await?;
     let missing = || {
         let what = format!("plan task {:?} does not exist, or its plan has expired; plan the scan again", request.plan_task);
         ApiError::new(ErrorCode::NoSuchPlanTask, what)
     };
-    let (id, page) = request.plan_task.rsplit_once('.').ok_or_else(missing)?;
+    let mut parts = request.plan_task.splitn(3, '.');
+    let (Some(id), Some(page), Some(tag)) = (parts.next(), parts.next(), parts.next()) else { return Err(missing()) };
+    let (identity, table_id) = (caller.identity(), table.to_string());
+    let signed = signed_parts(id, page, &identity, &table_id);
+    if !app.inner.options.keys.verify(KeyPurpose::Plans, &signed, tag).await? {
+        return Err(missing());
+    }
     let page: usize = page.parse().map_err(|_| missing())?;
-    let (_, entry) = find(&app, (&caller, &access), warehouse.catalog(), &name, id).await.map_err(|e| match e.code() {
-        ErrorCode::NoSuchPlan => missing(),
-        _ => e,
-    })?;
+    let (_, entry) = find(&app, &caller, table, id).await.map_err(|_| missing())?;
     let progress = entry.progress.borrow().clone();
     let PlanState::Completed(planned) = &progress else { return Err(missing()) };
     if page.saturating_mul(PAGE) >= planned.plan.tasks.len() {
@@ -250,34 +258,44 @@ pub(crate) async fn tasks(
     Ok(Json(print(planned, page)?))
 }
 
-/// Finds the plan that a principal made of a table, by the id in a path.
-async fn find(
-    app: &App,
-    (caller, access): (&Principal, &RequestAccess),
-    catalog: &Catalog,
-    name: &TableName,
-    id: &str,
-) -> Result<(Uuid, PlanEntry), ApiError> {
+/// Looks up the table of a plan, if the caller may read its files: a plan may be older than the restrictions.
+async fn planned_table(access: &RequestAccess, catalog: &Catalog, name: &TableName) -> Result<TableId, ApiError> {
     let table = access.table(catalog, name).await?;
-    // A plan may be older than the restrictions.
     require_files(&table, &access.quiet_authority())?;
+    Ok(table.id)
+}
+
+/// Finds the plan that a principal made of a table, by the id in a path.
+async fn find(app: &App, caller: &Principal, table: TableId, id: &str) -> Result<(Uuid, PlanEntry), ApiError> {
     let missing =
         || ApiError::new(ErrorCode::NoSuchPlan, format!("plan {id} does not exist, or has expired; plan the scan again"));
     let id = id.parse::<Uuid>().map_err(|_| missing())?;
     let entry = app.inner.plans.0.get(&id).await;
-    let entry = entry.filter(|entry| entry.table == table.id && entry.principal == *caller);
+    let entry = entry.filter(|entry| entry.table == table && entry.principal == *caller);
     entry.map(|entry| (id, entry)).ok_or_else(missing)
 }
 
 /// Prints the first page of a completed plan, with the names of the other pages.
-fn first_page(id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
+async fn first_page(app: &App, caller: &Principal, id: Uuid, planned: &Planned) -> Result<Value, ApiError> {
     let mut answer = print(planned, 0)?;
     answer["status"] = json!("completed");
     let pages = planned.plan.tasks.len().div_ceil(PAGE);
     if pages > 1 {
-        answer["plan-tasks"] = (1..pages).map(|page| format!("{id}.{page}")).collect();
+        let (id, identity, table) = (id.to_string(), caller.identity(), planned.table.row.id.to_string());
+        let mut names = Vec::with_capacity(pages - 1);
+        for page in 1..pages {
+            let page = page.to_string();
+            let tag = app.inner.options.keys.sign(KeyPurpose::Plans, &signed_parts(&id, &page, &identity, &table)).await?;
+            names.push(format!("{id}.{page}.{tag}"));
+        }
+        answer["plan-tasks"] = json!(names);
     }
     Ok(answer)
+}
+
+/// Returns what the tag of a task is over.
+fn signed_parts<'a>(plan: &'a str, page: &'a str, identity: &'a str, table: &'a str) -> [&'a [u8]; 4] {
+    [plan, page, identity, table].map(str::as_bytes)
 }
 
 /// Adds credentials for reading the files of a plan, if the client asks for some and may get them.

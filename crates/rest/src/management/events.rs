@@ -63,7 +63,8 @@ pub(crate) async fn list(
             caller.require(Needs::AnyOf(&[read, monitor]))?;
         }
     }
-    let mut events = app.overview().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
+    let mut events =
+        app.overview().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
     let next = events.last().map_or(query.after, |e| e.id);
     // Who may watch the server may not read the audit trail for that.
     if !caller.has_on_server(Privilege::ReadAudit) {

@@ -24,8 +24,8 @@ use utoipa_axum::routes;
 
 use crate::{App, openapi};
 
-pub use access::opa::OpaOptions;
 pub(crate) use access::explain::explain_to;
+pub use access::opa::OpaOptions;
 pub(crate) use access::{find_securable, thing_of_grant};
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
@@ -75,6 +75,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(queries::list))
         .routes(routes!(queries::cancel))
         .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::rotate))
         .routes(routes!(tokens::revoke))
         .routes(routes!(access::show))
         .routes(routes!(access::set_mode))

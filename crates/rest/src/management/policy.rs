@@ -73,9 +73,8 @@ pub(crate) async fn recommended(
     if authority.is_limited() {
         let rows = warehouse.catalog().tables().await?;
         // A recommendation counts files, and names partitions.
-        let is_shown = |row: &&TabularRow| {
-            may_read(&authority, warehouse.catalog(), row) && authority.restrictions(row.id).is_none()
-        };
+        let is_shown =
+            |row: &&TabularRow| may_read(&authority, warehouse.catalog(), row) && authority.restrictions(row.id).is_none();
         let readable = rows.iter().filter(is_shown);
         let readable: HashSet<&TableName> = readable.map(|row| &row.name).collect();
         found.retain(|job| readable.contains(&job.name));

@@ -1,4 +1,4 @@
-//! The tokens of principals: made, listed and revoked.
+//! The tokens of principals: made, rotated, listed and revoked.
 //!
 //! A client does this for itself. `MANAGE_ACCESS` on the server lets a caller do it for every principal.
 
@@ -10,7 +10,7 @@ use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use esker_access::{Need, Privilege, ResourcePath};
-use esker_auth::{AuthError, Authenticated, TokenInfo};
+use esker_auth::{AuthError, Authenticated, MadeToken, TokenInfo};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -84,17 +84,68 @@ pub(crate) async fn create(
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Response, ApiError> {
     let TokenRequest { principal, label, expires_seconds } = request;
-    let is_own = principal.as_deref().is_none_or(|principal| access.is_client(principal));
+    check_may_make(&access, &caller, principal.as_deref())?;
+    let lifetime = expires_seconds.map(Duration::from_secs);
+    let made = app.auth().make_for(&caller, principal.as_deref(), &label, lifetime).await?;
+    Ok(answer(made))
+}
+
+/// The request to replace the tokens of a client.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct RotationRequest {
+    /// The name of the client; without it, that of the caller.
+    principal: Option<String>,
+    /// The time in seconds for which the client's other tokens still count; 0 ends them at once.
+    overlap_seconds: u64,
+    /// The life of the new token in seconds, greater than 0. Without it, it ends with the chain of the caller's, if that ends.
+    #[schema(minimum = 1)]
+    expires_seconds: Option<u64>,
+}
+
+/// Makes a token, and ends the client's other tokens after a while, with all that were issued in exchange for them.
+///
+/// The token is shown once. Its end is limited as that of a token that is created.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tokens/rotate",
+    operation_id = "rotateTokens",
+    tag = "tokens",
+    request_body = RotationRequest,
+    responses((status = 201, description = "The token.", body = NewTokenAnswer), ChangeErrors)
+)]
+pub(crate) async fn rotate(
+    State(app): State<App>,
+    access: RequestAccess,
+    Extension(caller): Extension<Authenticated>,
+    JsonBody(request): JsonBody<RotationRequest>,
+) -> Result<Response, ApiError> {
+    let RotationRequest { principal, overlap_seconds, expires_seconds } = request;
+    check_may_make(&access, &caller, principal.as_deref())?;
+    let (overlap, lifetime) = (Duration::from_secs(overlap_seconds), expires_seconds.map(Duration::from_secs));
+    let made = app.auth().rotate_for(&caller, principal.as_deref(), overlap, lifetime).await?;
+    Ok(answer(made))
+}
+
+/// Checks that a caller may make a token of a client. A client needs no privilege for one of its own.
+///
+/// # Errors
+///
+/// Returns [`Forbidden`](esker_types::ErrorCode::Forbidden) if the caller lacks `MANAGE_ACCESS`.
+fn check_may_make(access: &RequestAccess, caller: &Authenticated, principal: Option<&str>) -> Result<(), ApiError> {
+    let is_own = principal.is_none_or(|principal| access.is_client(principal));
     let authority = access.authority();
-    // A client needs no privilege for a token of its own.
     if !is_own || !access.is_client(&caller.principal.to_string()) {
         authority.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess))?;
     }
-    let lifetime = expires_seconds.map(Duration::from_secs);
-    let made = app.auth().make_for(&caller, principal.as_deref(), &label, lifetime).await?;
+    Ok(())
+}
+
+/// Answers with a new token.
+fn answer(made: MadeToken) -> Response {
     let TokenInfo { id, principal, expires_ms, .. } = made.info;
     let answer = NewTokenAnswer { token: made.token.reveal(), id, principal, expires_ms };
-    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+    (StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
 /// Revokes a token, with all that were issued in exchange for it.

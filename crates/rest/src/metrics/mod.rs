@@ -65,6 +65,7 @@ pub(crate) struct ServiceMetrics {
     access_decisions: IntCounterVec,
     audit_records: IntCounterVec,
     audit_queued: IntGauge,
+    limit_refusals: IntCounterVec,
 }
 
 /// Registers a metric. Its name and labels are constants, so only a mistake in this file could make it panic.
@@ -321,6 +322,16 @@ impl ServiceMetrics {
                 r,
                 IntGauge::new("esker_audit_queued_records", "Number of records of the audit trail that wait to be written.")
             ),
+            limit_refusals: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_limit_refusals_total",
+                        "Number of requests and statements that were refused because their caller had reached a limit."
+                    ),
+                    &["limit"]
+                )
+            ),
             registry,
         }
     }
@@ -442,6 +453,15 @@ fn set_access_metrics(app: &App) {
     metrics.audit_queued.set(i64::try_from(counts.queued).unwrap_or(i64::MAX));
 }
 
+/// Sets the metrics about the limits of callers.
+fn set_limit_metrics(app: &App) {
+    let (metrics, refused) = (&app.inner.metrics, app.inner.options.principal_limits.refusals());
+    metrics.limit_refusals.reset();
+    for (limit, n) in [("rate", refused.rate), ("requests", refused.requests), ("statements", refused.statements)] {
+        metrics.limit_refusals.with_label_values(&[limit]).inc_by(n);
+    }
+}
+
 /// Returns the routes of the metrics.
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(service)).routes(routes!(tables::tables))
@@ -491,6 +511,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
     set_task_metrics(&app);
     set_certificate_metrics(&app);
     set_access_metrics(&app);
+    set_limit_metrics(&app);
     metrics.jobs.set(gauge(app.warehouses().map(Maintenance::running).sum::<usize>()));
     metrics.servers.set(app.overview().live_servers().await?);
     metrics.storage.reset();

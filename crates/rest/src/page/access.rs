@@ -22,8 +22,7 @@ use crate::management::{explain_to, find_securable, thing_of_grant};
 use crate::{ApiError, App};
 
 /// The kinds of future things that a grant can be on.
-const FUTURE: [SecurableKind; 4] =
-    [SecurableKind::Namespace, SecurableKind::Table, SecurableKind::View, SecurableKind::Function];
+const FUTURE: [SecurableKind; 4] = [SecurableKind::Namespace, SecurableKind::Table, SecurableKind::View, SecurableKind::Function];
 
 /// The parameters of the page. An empty one counts as missing.
 #[derive(Debug, Default, Deserialize)]

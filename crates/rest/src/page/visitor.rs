@@ -27,6 +27,7 @@ use sha2::{Digest, Sha256};
 use super::{STYLE, encode};
 use crate::access::enforce;
 use crate::guard::{Peer, Transport, needs_strict_transport};
+use crate::rate::admit_principal;
 use crate::session::{Cookies, cookie, is_same_secret};
 use crate::{ApiError, App, authenticate_request};
 
@@ -96,6 +97,10 @@ pub(super) async fn authenticate(
 ) -> Response {
     match identify(&app, request.headers(), &peer, transport).await {
         Ok((caller, visitor)) => {
+            let _at_work = match admit_principal(&app, &caller.principal, &request) {
+                Ok(permit) => permit,
+                Err(refused) => return ApiError::from(refused).into_response(),
+            };
             request.extensions_mut().insert(caller.principal.clone());
             request.extensions_mut().insert(visitor);
             enforce(&app, &caller, &peer, request, next).await

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use crate::config::{ClientCertificates, TlsConfig, TlsVersion};
+use crate::config::{ClientCertificates, TlsConfig, TlsKeySource, TlsVersion, run_for_secret};
 
 /// The protocols that a client may choose, the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -38,15 +38,18 @@ pub(super) struct ServedTls {
 }
 
 impl PemFiles {
-    /// Reads the files of a section that is on. `section` is its name.
+    /// Reads the files of a section that is on, or runs the command that prints its key. `section` is its name.
     ///
     /// # Errors
     ///
-    /// Returns the key of a file that can't be read, with the reason.
+    /// Returns the key of a file that can't be read, or of a command that fails, with the reason.
     pub(super) async fn read(section: &str, tls: &TlsConfig) -> Result<Self, String> {
         let (certificate, key) = tls.pair().ok_or_else(|| format!("{section}.certificate and {section}.key are not set"))?;
         let certificate = read(section, "certificate", certificate).await?;
-        let key = read(section, "key", key).await?;
+        let key = match key {
+            TlsKeySource::File(path) => read(section, "key", path).await?,
+            TlsKeySource::Command(command) => printed(section, command.to_vec()).await?,
+        };
         let client_ca = match &tls.client_ca {
             Some(path) => Some(read(section, "client_ca", path).await?),
             None => None,
@@ -99,6 +102,12 @@ impl PemFiles {
 /// Reads the file of a key.
 async fn read(section: &str, key: &str, path: &Path) -> Result<Vec<u8>, String> {
     tokio::fs::read(path).await.map_err(|error| format!("{section}.{key}: {}: {error}", path.display()))
+}
+
+/// Runs the command that prints the private key.
+async fn printed(section: &str, command: Vec<String>) -> Result<Vec<u8>, String> {
+    let ran = tokio::task::spawn_blocking(move || run_for_secret(&command)).await;
+    ran.map_err(|error| error.to_string()).flatten().map_err(|why| format!("{section}.key_command: {why}"))
 }
 
 /// Returns the certificates of a PEM file, of which there must be one.

@@ -24,6 +24,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 pub(crate) use listener::PortListener;
 pub(crate) use reload::Reloader;
+pub(crate) use stream::PortStream;
 
 /// The TLS of a port. Clones share the certificate, which a [`Reloader`] replaces.
 #[derive(Debug, Clone)]

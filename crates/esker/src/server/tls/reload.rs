@@ -187,6 +187,14 @@ mod tests {
             assert_eq!(states.all()["rest"].failure.as_deref(), Some(told), "{words}");
             assert!(Arc::ptr_eq(&used, &port.current()) && states.all()["rest"].ends_seconds == ends, "{words}");
         }
+        let command = vec!["cat".to_owned(), dir.path().join("k.pem").display().to_string()];
+        let printed = TlsConfig { key: None, key_command: command, ..tls.clone() };
+        write(dir.path(), &first.0, &first.1);
+        let open = async |tls: &TlsConfig| Reloader::open("server.tls", tls, vec!["rest"], Certificates::default()).await;
+        open(&printed).await.expect("the key that a command prints");
+        let failing = TlsConfig { key_command: vec!["false".to_owned()], ..printed };
+        let refused = open(&failing).await.expect_err("no key");
+        assert!(refused.to_string().contains("server.tls.key_command: false failed"), "{refused}");
         std::fs::remove_file(dir.path().join("k.pem")).expect("removed");
         reloader.look().await;
         assert!(problem().starts_with("server.tls.key: "), "{}", problem());

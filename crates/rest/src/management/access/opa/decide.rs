@@ -82,12 +82,7 @@ impl<'a> Asker<'a> {
     /// # Errors
     ///
     /// Returns the error of the catalog if the database does not answer.
-    pub(super) async fn may(
-        &self,
-        rule: OpaRule,
-        thing: &OpaResource,
-        target: Option<&OpaResource>,
-    ) -> Result<bool, ApiError> {
+    pub(super) async fn may(&self, rule: OpaRule, thing: &OpaResource, target: Option<&OpaResource>) -> Result<bool, ApiError> {
         match rule {
             OpaRule::Everybody => return Ok(true),
             OpaRule::Nobody => {}
@@ -198,12 +193,7 @@ impl<'a> Asker<'a> {
 
     /// Decides on something new in a namespace: with privileges on the innermost namespace around it that exists, or the
     /// warehouse.
-    async fn may_in(
-        &self,
-        catalog: &Catalog,
-        mut around: Option<NamespaceName>,
-        required: Required,
-    ) -> Result<bool, ApiError> {
+    async fn may_in(&self, catalog: &Catalog, mut around: Option<NamespaceName>, required: Required) -> Result<bool, ApiError> {
         while let Some(name) = around {
             if let Some(row) = found(catalog.namespace(&name).await)? {
                 let key = row.name.key();

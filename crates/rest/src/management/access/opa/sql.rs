@@ -125,10 +125,9 @@ pub(super) fn literal(value: &Value, ty: &PrimitiveType) -> Option<String> {
             let is_hex = hex.len() % 2 == 0 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
             is_hex.then(|| format!("X'{hex}'"))?
         }
-        PrimitiveType::Unknown
-        | PrimitiveType::Geometry { .. }
-        | PrimitiveType::Geography { .. }
-        | PrimitiveType::Other(_) => return None,
+        PrimitiveType::Unknown | PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } | PrimitiveType::Other(_) => {
+            return None;
+        }
     })
 }
 
@@ -166,10 +165,9 @@ fn primitive_name(ty: &PrimitiveType) -> Option<String> {
         PrimitiveType::String => "varchar",
         PrimitiveType::Uuid => "uuid",
         PrimitiveType::Fixed(_) | PrimitiveType::Binary => "varbinary",
-        PrimitiveType::Unknown
-        | PrimitiveType::Geometry { .. }
-        | PrimitiveType::Geography { .. }
-        | PrimitiveType::Other(_) => return None,
+        PrimitiveType::Unknown | PrimitiveType::Geometry { .. } | PrimitiveType::Geography { .. } | PrimitiveType::Other(_) => {
+            return None;
+        }
     };
     Some(name.to_owned())
 }
@@ -260,10 +258,7 @@ mod tests {
             (FilterExpr::Not(Box::new(FilterExpr::IsNan(4))), "NOT (is_nan(\"d\"))"),
             (compare(CompareOp::GtEq, 4, json!(1.0)), "\"d\" >= DOUBLE '1.0' OR is_nan(\"d\")"),
             (compare(CompareOp::Lt, 4, json!(1.0)), "\"d\" < DOUBLE '1.0'"),
-            (
-                FilterExpr::StartsWith { field_id: 9, prefix: "a'".into(), negated: true },
-                "NOT starts_with(\"s\", 'a''')",
-            ),
+            (FilterExpr::StartsWith { field_id: 9, prefix: "a'".into(), negated: true }, "NOT starts_with(\"s\", 'a''')"),
             (FilterExpr::In { field_id: 2, values: Vec::new(), negated: false }, "false"),
         ] {
             assert_eq!(sql(&filter), expected);

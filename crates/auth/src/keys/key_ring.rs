@@ -1,0 +1,275 @@
+//! [`KeyRing`]: the keys as one server holds them.
+//!
+//! Keys that are older than [`MAX_AGE`] are read again before they are used, and so are they for a tag by a key that this server does
+//! not know: another server may just have made it. So a rotation on one server holds on all, and no task runs in the background.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use esker_state::{SigningKeyRow, State};
+use esker_types::{Millis, now_ms, to_millis};
+use ring::hmac;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::master::KEY_BYTES;
+use super::{KeyInfo, KeyPurpose, LISTED_AFTER_END_MS, MasterKeys};
+use crate::AuthError;
+
+/// The time in seconds after which a rotation holds on every server.
+pub const KEYS_SECONDS: u64 = 2;
+
+/// The maximum age of keys that sign or verify.
+const MAX_AGE: Duration = Duration::from_secs(KEYS_SECONDS);
+
+/// The keys of a server. Cheap to clone; the clones share the keys.
+#[derive(Debug, Clone)]
+pub struct KeyRing {
+    inner: Arc<RingInner>,
+}
+
+#[derive(Debug)]
+struct RingInner {
+    state: State,
+    masters: MasterKeys,
+    loaded: RwLock<Option<LoadedKeys>>,
+    /// Held by the one request that asks the database.
+    asking: Mutex<()>,
+}
+
+/// Keys that were read from the database.
+#[derive(Debug, Clone)]
+struct LoadedKeys {
+    keys: Arc<[SigningKey]>,
+    /// The time at which the database was asked.
+    asked: Instant,
+}
+
+/// A key that signs or still verifies.
+#[derive(Debug)]
+struct SigningKey {
+    id: String,
+    purpose: KeyPurpose,
+    hmac: hmac::Key,
+    /// The time at which the key verifies nothing any more; `None` for the active key.
+    ends_ms: Option<Millis>,
+}
+
+impl SigningKey {
+    /// Returns the bytes that a tag is over: the purpose, the key and the parts, each behind its length.
+    fn message(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut message = Vec::new();
+        for part in [self.purpose.name().as_bytes(), self.id.as_bytes()].iter().chain(parts) {
+            message.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            message.extend_from_slice(part);
+        }
+        message
+    }
+}
+
+impl KeyRing {
+    /// Makes the handle for the keys of a state database. Reads nothing.
+    pub fn new(state: State, masters: MasterKeys) -> Self {
+        let (loaded, asking) = (RwLock::default(), Mutex::default());
+        Self { inner: Arc::new(RingInner { state, masters, loaded, asking }) }
+    }
+
+    /// Makes the first key of each purpose that has none, and reads the keys. For the start of a server.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Keys`](AuthError::Keys) if an active key can't be decrypted.
+    /// - Returns [`Random`](AuthError::Random) if the system gives no random numbers, and [`State`](AuthError::State) if the
+    ///   database fails.
+    pub async fn open(state: State, masters: MasterKeys) -> Result<Self, AuthError> {
+        let ring = Self::new(state, masters);
+        let rows = ring.inner.state.keys().list().await?;
+        for purpose in KeyPurpose::ALL {
+            if !rows.iter().any(|row| row.purpose == purpose.name() && row.retiring_ms.is_none()) {
+                // Another server may have made one meanwhile, which is as good.
+                ring.inner.state.keys().insert_first(&ring.new_row(purpose, now_ms())?).await?;
+            }
+        }
+        ring.inner.load().await?;
+        Ok(ring)
+    }
+
+    /// Returns a tag over some parts, by the active key of a purpose: the id of the key, a dot, and the tag in base64.
+    ///
+    /// The parts are told apart by their lengths, so no two lists of parts have the same tag.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Keys`](AuthError::Keys) if the purpose has no active key or it can't be decrypted, and
+    /// [`State`](AuthError::State) if the database does not answer.
+    pub async fn sign(&self, purpose: KeyPurpose, parts: &[&[u8]]) -> Result<String, AuthError> {
+        let keys = self.inner.current().await?;
+        let key = keys.iter().find(|key| key.purpose == purpose && key.ends_ms.is_none());
+        let missing = || AuthError::Keys(format!("there is no key for {purpose}; run `esker keys rotate {purpose}`"));
+        let key = key.ok_or_else(missing)?;
+        let tag = hmac::sign(&key.hmac, &key.message(parts));
+        Ok(format!("{}.{}", key.id, URL_SAFE_NO_PAD.encode(tag)))
+    }
+
+    /// Checks a tag over some parts. It is right if a key of the purpose made it that has not ended.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Keys`](AuthError::Keys) if an active key can't be decrypted, and [`State`](AuthError::State) if the database does
+    /// not answer.
+    pub async fn verify(&self, purpose: KeyPurpose, parts: &[&[u8]], tag: &str) -> Result<bool, AuthError> {
+        let Some((id, tag)) = tag.split_once('.') else { return Ok(false) };
+        let (Ok(_), Ok(tag)) = (Uuid::parse_str(id), URL_SAFE_NO_PAD.decode(tag)) else { return Ok(false) };
+        let began = Instant::now();
+        let mut keys = self.inner.current().await?;
+        if !keys.iter().any(|key| key.id == id) {
+            keys = self.inner.read_since(began).await?;
+        }
+        let now = now_ms();
+        let mut fitting = keys.iter().filter(|key| key.id == id && key.purpose == purpose);
+        let counts = |key: &SigningKey| key.ends_ms.is_none_or(|end| end > now);
+        Ok(fitting.any(|key| counts(key) && hmac::verify(&key.hmac, &key.message(parts), &tag).is_ok()))
+    }
+
+    /// Makes a new key, which signs from now on. Every earlier key of the purpose verifies for `overlap` at most.
+    ///
+    /// It holds on this server at once, and on the others within [`KEYS_SECONDS`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Random`](AuthError::Random) if the system gives no random numbers, and [`State`](AuthError::State) if the database
+    /// fails.
+    pub async fn rotate(&self, purpose: KeyPurpose, overlap: Duration) -> Result<KeyInfo, AuthError> {
+        let now = now_ms();
+        let row = self.new_row(purpose, now)?;
+        let (end, forget_before) = (now.saturating_add(to_millis(overlap)), now.saturating_sub(LISTED_AFTER_END_MS));
+        self.inner.state.keys().rotate(&row, end, forget_before).await?;
+        *self.inner.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(KeyInfo::of(row, now))
+    }
+
+    /// Returns all keys, by purpose and age. Keys that ended are among them for 30 days.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn list(&self) -> Result<Vec<KeyInfo>, AuthError> {
+        let now = now_ms();
+        Ok(self.inner.state.keys().list().await?.into_iter().map(|row| KeyInfo::of(row, now)).collect())
+    }
+
+    /// Encrypts every key with the present master key that has another one or none. Returns the number of keys.
+    ///
+    /// Keys that have ended stay as they are if they can't be decrypted.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Invalid`](AuthError::Invalid) if there is no master key.
+    /// - Returns [`Keys`](AuthError::Keys) if a key can't be decrypted that has not ended. Nothing is changed then.
+    /// - Returns [`Random`](AuthError::Random) if the system gives no random numbers, and [`State`](AuthError::State) if the
+    ///   database fails.
+    pub async fn rewrap(&self) -> Result<usize, AuthError> {
+        let masters = &self.inner.masters;
+        if masters.current.is_none() {
+            return Err(AuthError::Invalid(
+                "keys.master_key is not set, so there is nothing to encrypt the keys with".to_owned(),
+            ));
+        }
+        let now = now_ms();
+        let mut changed = Vec::new();
+        for mut row in self.inner.state.keys().list().await? {
+            if row.master_key == masters.current_id() {
+                continue;
+            }
+            match masters.open(&row) {
+                Ok(material) => {
+                    masters.seal(&mut row, &material)?;
+                    changed.push(row);
+                }
+                Err(_) if row.ends_ms.is_some_and(|end| end <= now) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.inner.state.keys().replace_material(&changed).await?;
+        Ok(changed.len())
+    }
+
+    /// Checks that keys are stored as they are, because there is no master key.
+    pub fn is_plain(&self) -> bool {
+        self.inner.masters.current.is_none()
+    }
+
+    /// Makes the row of a new key.
+    fn new_row(&self, purpose: KeyPurpose, now: Millis) -> Result<SigningKeyRow, AuthError> {
+        let mut material = [0_u8; KEY_BYTES];
+        getrandom::fill(&mut material).map_err(AuthError::Random)?;
+        let mut row = SigningKeyRow {
+            id: Uuid::now_v7().to_string(),
+            purpose: purpose.name().to_owned(),
+            material: String::new(),
+            master_key: String::new(),
+            created_ms: now,
+            retiring_ms: None,
+            ends_ms: None,
+        };
+        self.inner.masters.seal(&mut row, &material)?;
+        Ok(row)
+    }
+}
+
+impl RingInner {
+    /// Returns the keys that were read last.
+    fn known(&self) -> Option<LoadedKeys> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns keys that are no older than [`MAX_AGE`].
+    async fn current(&self) -> Result<Arc<[SigningKey]>, AuthError> {
+        let is_fresh = |loaded: &LoadedKeys| loaded.asked.elapsed() < MAX_AGE;
+        if let Some(loaded) = self.known().filter(is_fresh) {
+            return Ok(loaded.keys);
+        }
+        let _one = self.asking.lock().await;
+        match self.known().filter(is_fresh) {
+            Some(loaded) => Ok(loaded.keys),
+            None => self.load().await,
+        }
+    }
+
+    /// Returns keys that were read after a time.
+    async fn read_since(&self, time: Instant) -> Result<Arc<[SigningKey]>, AuthError> {
+        let _one = self.asking.lock().await;
+        match self.known().filter(|loaded| loaded.asked >= time) {
+            Some(loaded) => Ok(loaded.keys),
+            None => self.load().await,
+        }
+    }
+
+    /// Reads the keys that sign or still verify.
+    ///
+    /// A key that only verifies and can't be decrypted is left out, with a warning. Keys of purposes that this release does not know
+    /// are those of a later one.
+    async fn load(&self) -> Result<Arc<[SigningKey]>, AuthError> {
+        let (asked, now) = (Instant::now(), now_ms());
+        let mut keys = Vec::new();
+        for row in self.state.keys().list().await? {
+            let Ok(purpose) = row.purpose.parse::<KeyPurpose>() else { continue };
+            if row.ends_ms.is_some_and(|end| end <= now) {
+                continue;
+            }
+            match self.masters.open(&row) {
+                Ok(material) => {
+                    let hmac = hmac::Key::new(hmac::HMAC_SHA256, &material);
+                    keys.push(SigningKey { id: row.id, purpose, hmac, ends_ms: row.ends_ms });
+                }
+                Err(error) if row.ends_ms.is_some() => tracing::warn!(%error, "a retiring key is left out"),
+                Err(error) => return Err(error),
+            }
+        }
+        let keys: Arc<[SigningKey]> = keys.into();
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Some(LoadedKeys { keys: keys.clone(), asked });
+        Ok(keys)
+    }
+}

@@ -1,0 +1,103 @@
+//! Keys on servers that share a database.
+
+use std::time::Duration;
+
+use esker_state::{Database, State};
+
+use super::*;
+use crate::AuthError;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn state(dir: &tempfile::TempDir) -> State {
+    State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened")
+}
+
+fn masters(current: &str, previous: Option<&str>) -> MasterKeys {
+    let key = |digit: &str| MasterKey::parse(&digit.repeat(64)).expect("a key");
+    MasterKeys { current: Some(key(current)), previous: previous.map(key) }
+}
+
+#[tokio::test]
+async fn every_server_accepts_what_another_one_signed_and_a_rotation_overlaps() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = state(&dir).await;
+    let one = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    let other = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    let parts: [&[u8]; 2] = [b"client:a", b"text"];
+    let verify = async |ring: &KeyRing, tag: &str| ring.verify(KeyPurpose::Handles, &parts, tag).await.expect("checked");
+    let first = one.sign(KeyPurpose::Handles, &parts).await.expect("signed");
+    assert!(verify(&one, &first).await && verify(&other, &first).await);
+
+    one.rotate(KeyPurpose::Handles, HOUR).await.expect("rotated");
+    let second = one.sign(KeyPurpose::Handles, &parts).await.expect("signed");
+    assert_ne!(first.split_once('.').map(|tag| tag.0), second.split_once('.').map(|tag| tag.0), "another key signs");
+    assert!(verify(&other, &second).await, "a server that does not know the key asks for it");
+    assert!(verify(&one, &first).await && verify(&other, &first).await, "the earlier key verifies until its end");
+
+    one.rotate(KeyPurpose::Handles, Duration::ZERO).await.expect("rotated");
+    assert!(!verify(&one, &first).await && !verify(&one, &second).await, "no overlap: all earlier keys have ended");
+    let states: Vec<(String, KeyState)> =
+        one.list().await.expect("listed").into_iter().map(|key| (key.purpose, key.state)).collect();
+    let of = |purpose: &str, state| (purpose.to_owned(), state);
+    let handles = [KeyState::Retired, KeyState::Retired, KeyState::Active].map(|state| of("handles", state));
+    assert_eq!(states, [&handles[..], &[of("plans", KeyState::Active)]].concat(), "the other purpose has its key still");
+    state.close().await;
+}
+
+#[tokio::test]
+async fn a_tag_counts_for_its_purpose_and_its_parts_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = state(&dir).await;
+    let ring = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    let tag = ring.sign(KeyPurpose::Handles, &[b"ab", b"c"]).await.expect("signed");
+    let verify = async |purpose, parts: &[&[u8]], tag: &str| ring.verify(purpose, parts, tag).await.expect("checked");
+    assert!(verify(KeyPurpose::Handles, &[b"ab", b"c"], &tag).await);
+    assert!(!verify(KeyPurpose::Plans, &[b"ab", b"c"], &tag).await);
+    let others: [&[&[u8]]; 5] = [&[b"a", b"bc"], &[b"abc"], &[b"ab", b"c", b""], &[b"c", b"ab"], &[]];
+    for parts in others {
+        assert!(!verify(KeyPurpose::Handles, parts, &tag).await, "{parts:?}");
+    }
+    for at in 0..tag.len() {
+        let mut changed = tag.clone().into_bytes();
+        changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+        let changed = String::from_utf8(changed).expect("text");
+        assert!(!verify(KeyPurpose::Handles, &[b"ab", b"c"], &changed).await, "{changed}");
+        assert!(!verify(KeyPurpose::Handles, &[b"ab", b"c"], &tag[..at]).await, "{at}");
+    }
+    for wrong in ["", ".", "x.y", "00000000-0000-0000-0000-000000000000.AAAA", &tag.to_uppercase()] {
+        assert!(!verify(KeyPurpose::Handles, &[b"ab", b"c"], wrong).await, "{wrong}");
+    }
+    state.close().await;
+}
+
+#[tokio::test]
+async fn the_master_key_rotates_while_servers_have_both() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = state(&dir).await;
+    let parts: [&[u8]; 1] = [b"x"];
+    let plain = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    assert!(plain.is_plain() && matches!(plain.rewrap().await, Err(AuthError::Invalid(_))));
+    let tag = plain.sign(KeyPurpose::Plans, &parts).await.expect("signed");
+
+    let first = KeyRing::open(state.clone(), masters("a", None)).await.expect("keys that are not encrypted open too");
+    assert_eq!(first.rewrap().await.expect("encrypted"), 2);
+    assert_eq!(first.rewrap().await.expect("nothing to do"), 0);
+    let refused = KeyRing::open(state.clone(), MasterKeys::default()).await.expect_err("no master key");
+    assert!(refused.to_string().contains("esker keys rotate"), "{refused}");
+
+    let second = KeyRing::open(state.clone(), masters("b", Some("a"))).await.expect("both");
+    assert_eq!(second.rewrap().await.expect("encrypted"), 2);
+    let last = KeyRing::open(state.clone(), masters("b", None)).await.expect("the new one alone");
+    assert!(last.verify(KeyPurpose::Plans, &parts, &tag).await.expect("checked"), "the keys are the same");
+    KeyRing::open(state.clone(), masters("a", None)).await.expect_err("the old one opens nothing any more");
+
+    // A lost master key is no dead end: new keys replace those that can't be opened.
+    let lost = KeyRing::new(state.clone(), masters("c", None));
+    for purpose in KeyPurpose::ALL {
+        lost.rotate(purpose, HOUR).await.expect("rotated");
+    }
+    let after = KeyRing::open(state.clone(), masters("c", None)).await.expect("opened");
+    assert!(!after.verify(KeyPurpose::Plans, &parts, &tag).await.expect("checked"));
+    state.close().await;
+}

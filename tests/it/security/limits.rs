@@ -1,0 +1,180 @@
+//! Limits by principal, and clients that are too slow.
+
+use std::time::{Duration, Instant};
+
+use esker_tests::{TOKEN, TestApp};
+use futures::TryStreamExt;
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{make_token, send_as, status_as};
+
+const NAMESPACES: &str = "/v1/default/namespaces";
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns the lines of `/metrics` about refusals that have a number.
+async fn refusals(app: &TestApp) -> Vec<String> {
+    let metrics = app.ok(Method::GET, "/metrics", None).await;
+    let lines = metrics.as_str().expect("text").lines();
+    lines.filter(|line| line.starts_with("esker_limit_refusals_total{") && !line.ends_with(" 0")).map(str::to_owned).collect()
+}
+
+/// Sends the bytes on a new connection to the REST port.
+async fn connect(app: &TestApp, bytes: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(app.server.rest).await.expect("connected");
+    stream.write_all(bytes.as_bytes()).await.expect("sent");
+    stream
+}
+
+/// Reads until a text has arrived or the connection ends. Returns what was read.
+async fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut read = Vec::new();
+    let done = async {
+        let mut buffer = [0; 1000];
+        while !String::from_utf8_lossy(&read).contains(text) {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => read.extend_from_slice(&buffer[..n]),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.expect("the server answers or closes");
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_principal_beyond_its_rate_waits_and_nothing_is_begun() {
+    let app = TestApp::start_with(|c| (c.limits.requests_per_second, c.limits.request_burst) = (1, 3)).await;
+    // Another principal's requests are its own affair.
+    let (_, other) = make_token(&app, "b").await;
+    let (mut made, mut refused) = (Vec::new(), 0);
+    for n in 0..200 {
+        let name = format!("n{n}");
+        let (status, headers, body) =
+            app.send_as(&other, Method::POST, NAMESPACES, &[], Some(json!({"namespace": [name.as_str()]}))).await;
+        match status.as_u16() {
+            200 => made.push(name),
+            429 => {
+                assert!(headers.contains_key("retry-after") && body.contains("limits.requests_per_second"), "{body}");
+                refused += 1;
+            }
+            status => panic!("{status}: {body}"),
+        }
+        if refused > 3 {
+            break;
+        }
+    }
+    assert!(refused > 3 && made.len() >= 3, "{made:?}");
+    let began = Instant::now();
+    let listed = loop {
+        let (status, listed) = send_as(&app, TOKEN, Method::GET, NAMESPACES, &[], None).await;
+        if status == 200 {
+            break listed;
+        }
+        assert!(status == 429 && began.elapsed() < PATIENCE, "{status}");
+    };
+    assert_eq!(listed["namespaces"].as_array().map(Vec::len), Some(made.len()), "what was refused was not begun");
+    for path in ["/metrics", "/metrics/tables", "/healthz"] {
+        for _ in 0..5 {
+            assert_eq!(send_as(&app, &other, Method::GET, path, &[], None).await.0, 200, "{path} is not limited");
+        }
+    }
+    let refusals = refusals(&app).await;
+    assert!(refusals.iter().any(|line| line.contains("limit=\"rate\"")), "{refusals:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_at_work_counts_until_it_ends() {
+    let app = TestApp::start_with(|c| c.limits.concurrent_requests = 1).await;
+    let (_, other) = make_token(&app, "b").await;
+    let head = format!(
+        "POST {NAMESPACES} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {other}\r\ncontent-length: 100\r\n\
+         expect: 100-continue\r\n\r\n",
+        app.server.rest
+    );
+    let mut at_work = connect(&app, &head).await;
+    // The server asks for the body once the request is admitted.
+    assert!(read_until(&mut at_work, "100 Continue").await.contains("100 Continue"));
+    assert_eq!((status_as(&app, &other).await, status_as(&app, TOKEN).await), (429, 200), "of one principal alone");
+    drop(at_work);
+    let began = Instant::now();
+    while status_as(&app, &other).await != 200 {
+        assert!(began.elapsed() < PATIENCE, "the request still counts");
+    }
+    let refusals = refusals(&app).await;
+    assert!(refusals.iter().any(|line| line.contains("limit=\"requests\"")), "{refusals:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_at_work_counts_until_its_rows_are_read_or_dropped() {
+    let app = TestApp::start_with(|c| c.limits.concurrent_statements = 1).await;
+    let (_, other) = make_token(&app, "b").await;
+    let mut client = app.flight().await;
+    // More rows than fit into what the client has not read yet.
+    let many = "SELECT repeat('x', 200) AS s FROM generate_series(0, 2000000)";
+    let info = client.execute(many.to_owned(), None).await.expect("planning is not running");
+    let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
+    let running = client.do_get(ticket).await.expect("it runs");
+    let refused = app.sql("SELECT 1").await.expect_err("a second one");
+    assert!(refused.contains("limits.concurrent_statements"), "{refused}");
+    let mut others = app.flight_as(&other).await;
+    let info = others.execute("SELECT 1".to_owned(), None).await.expect("planned");
+    let rows = others.do_get(info.endpoint[0].ticket.clone().expect("a ticket")).await.expect("another principal's");
+    let rows: Vec<arrow::array::RecordBatch> = rows.try_collect().await.expect("rows");
+    assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1);
+    drop((running, client));
+    let began = Instant::now();
+    while app.sql("SELECT 1").await.is_err() {
+        assert!(began.elapsed() < PATIENCE, "the statement still counts");
+    }
+    let refusals = refusals(&app).await;
+    assert!(refusals.iter().any(|line| line.contains("limit=\"statements\"")), "{refusals:?}");
+}
+
+/// Over HTTP/2, the connection of such a client goes on: it only asks for no more rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_whose_client_reads_no_rows_ends() {
+    let app = TestApp::start_with(|c| (c.limits.concurrent_statements, c.limits.body_seconds) = (1, 1)).await;
+    let mut client = app.flight().await;
+    let many = "SELECT repeat('x', 200) AS s FROM generate_series(0, 2000000)";
+    let info = client.execute(many.to_owned(), None).await.expect("planned");
+    let unread = client.do_get(info.endpoint[0].ticket.clone().expect("a ticket")).await.expect("it runs");
+    let began = Instant::now();
+    while app.sql("SELECT 1").await.is_err() {
+        assert!(began.elapsed() < PATIENCE, "the statement still counts");
+    }
+    let rows: Result<Vec<arrow::array::RecordBatch>, _> = unread.try_collect().await;
+    assert!(rows.is_err(), "a part of the rows is no answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is_not() {
+    let app = TestApp::start_with(|c| (c.limits.header_seconds, c.limits.body_seconds) = (1, 1)).await;
+    let probe = format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", app.server.rest);
+    let mut waiting = connect(&app, &probe).await;
+    assert!(read_until(&mut waiting, "200 OK").await.contains("200 OK"));
+
+    let (silent, partial) = (connect(&app, "").await, connect(&app, &probe[..20]).await);
+    for mut slow in [silent, partial] {
+        assert_eq!(read_until(&mut slow, "never").await, "", "the connection is closed without an answer");
+    }
+    let head = format!(
+        "POST {NAMESPACES} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 100\r\n\r\n{{",
+        app.server.rest
+    );
+    let mut slow = connect(&app, &head).await;
+    let answer = read_until(&mut slow, "limits.body_seconds").await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("limits.body_seconds"), "{answer}");
+
+    // The first one has waited for longer than that, for its next request.
+    waiting.write_all(probe.as_bytes()).await.expect("sent");
+    assert!(read_until(&mut waiting, "200 OK").await.contains("200 OK"), "a connection that is kept");
+    // Headers that begin later are timed too.
+    waiting.write_all(&probe.as_bytes()[..20]).await.expect("sent");
+    let rest = read_until(&mut waiting, "never").await;
+    assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
+}
