@@ -42,7 +42,9 @@ class Guarded:
 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
-def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(
+    no_bundles: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guarded]:
     directory = tmp_path_factory.mktemp("jdbc")
     files = certificates(directory / "tls") if request.param == "tls" else None
     with running(directory, tls=files) as admin:

@@ -48,7 +48,7 @@ class Encrypted:
 
 
 @pytest.fixture(scope="module")
-def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
+def encrypted(no_bundles: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
     directory = tmp_path_factory.mktemp("tls")
     files, stranger = certificates(directory / "own"), certificates(directory / "stranger")
     with running(directory, tls=files) as server:
