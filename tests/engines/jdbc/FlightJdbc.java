@@ -10,9 +10,12 @@ import java.util.List;
 import java.util.Properties;
 
 /**
- * Runs commands over the Flight SQL JDBC driver. Arguments: the URL; commands. The user and the password are the variables JDBC_USER and
- * JDBC_PASSWORD. A command is `catalogs`, `schemas`, `tables`, `prepared:` with a statement of one number as parameter, which is 1, or a statement. Prints for each
- * a line `DONE` after its rows, each a line `ROW` with columns separated by bars, or a line `ERROR`.
+ * Runs commands over the Flight SQL JDBC driver. Arguments: the URL; commands. The user and the password are the variables
+ * JDBC_USER and JDBC_PASSWORD.
+ *
+ * A command is `catalogs`, `schemas`, `tables`, or a statement; after `prepared:` it has one parameter, which is 1. Prints a line
+ * `ROW` for each row, with columns separated by bars, and then `DONE`; or a line `ERROR`. It is the only line if the connection
+ * is refused.
  */
 public class FlightJdbc {
   public static void main(String[] args) {
