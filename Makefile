@@ -153,9 +153,12 @@ bench-build:  ## Measure a cold build of the program and of the tests.
 	trap 'rm -rf "$$cold"' EXIT
 	CI=true CARGO_TARGET_DIR="$$cold/target" scripts/build.sh tests
 
-# Decisions on one thread, cold and warm, at 1,000 roles and 10,000 grants, and lists of 10,000 tables filtered by them.
-bench-security: build-release  ## Measure decisions of access control.
+# Decisions on one thread, cold and warm, at 1,000 roles and 10,000 grants; then servers without and with them: the CPU time of loads in
+# ROUNDS=12 turns, the first use of a token, and lists of 10,000 tables.
+bench-security: build-release  ## Measure decisions of access control, and what they cost a server.
 	"$(RELEASE)/security"
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/security.py "$(RELEASE)/esker" $(ROUNDS)
 
 # cargo-deny is compiled once, into the cache. The database of advisories comes from the network.
 audit:  ## Check dependencies against RustSec's advisories, licences and sources.

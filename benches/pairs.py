@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from math import comb
 from pathlib import Path
 
 from maintenance import BIG, lineitem
+from measure import interval, processor_seconds
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "engines"))
 
@@ -32,7 +32,6 @@ from stack.minio import running_minio  # noqa: E402
 
 SCALE = float(os.environ.get("SCALE", "0.3"))
 PAIRS = int(os.environ.get("PAIRS", "10"))
-TICKS = os.sysconf("SC_CLK_TCK")
 WAREHOUSE, NAMESPACE = "minio", "tpch"
 Work = Callable[[], object]
 
@@ -51,28 +50,16 @@ class Side:
         return self.engine.ask(tpch.qualified(sql, self.engine.prefix))
 
     def processor(self) -> float:
-        """Returns the server's CPU time in seconds, user and system."""
-        fields = Path(f"/proc/{self.server.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """Returns the server's CPU time in seconds."""
+        return processor_seconds(self.server.process)
 
 
 def measured(side: Side, work: Work, times: int) -> tuple[float, float]:
-    """Returns the seconds and the CPU seconds of a run, as the mean of several. The CPU clock has ticks of 10 ms."""
+    """Returns the seconds and the CPU seconds of a run, as the mean of several."""
     processor, started = side.processor(), time.monotonic()
     for _ in range(times):
         work()
     return (time.monotonic() - started) / times, (side.processor() - processor) / times
-
-
-def interval(ratios: list[float]) -> tuple[float, float]:
-    """Returns the order statistics between which the median lies in 97 % of all cases."""
-    n, ordered = len(ratios), sorted(ratios)
-    outside, k = 0.0, 0
-    while k < n // 2 and 2 * (outside + comb(n, k) / 2**n) <= 0.03:
-        outside += comb(n, k) / 2**n
-        k += 1
-    k = max(k - 1, 0)
-    return ordered[k], ordered[n - 1 - k]
 
 
 def compare(name: str, before: Side, after: Side, works: tuple[Work, Work]) -> dict:

@@ -79,6 +79,15 @@ def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+@pytest.fixture(scope="module")
+def no_bundles() -> Iterator[None]:
+    """Keeps `requests` from authorities of the environment, which count before those that PyIceberg configures."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slice: run by `make test`, not only by `make test-engines`")
     config.addinivalue_line("markers", "engine(name, **versions): what the compatibility page calls it")

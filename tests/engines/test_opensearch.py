@@ -68,7 +68,12 @@ def test_logs_are_shipped_and_found_by_their_fields(tmp_path: Path) -> None:
                     "a request's line": {"term": {"request_id": request}},
                     "slow queries": {"bool": {"must": [{"term": {"level": "WARN"}}, {"exists": {"field": "sql"}}]}},
                     "a record of the audit trail": {
-                        "bool": {"must": [{"term": {"target": "esker::audit"}}, {"term": {"operation": "startJob compact"}}]}
+                        "bool": {
+                            "must": [
+                                {"term": {"target": "esker::audit"}},
+                                {"term": {"operation": "startJob compact"}},
+                            ]
+                        }
                     },
                     "what is no JSON": {"bool": {"must": [stderr, overflow]}},
                 }

@@ -21,6 +21,9 @@ def attached(server: Server, warehouse: str, endpoint: str, home: Path) -> duckd
     connection = duckdb.connect(config={"home_directory": str(home)})
     for name in ("avro", "httpfs", "iceberg"):
         connection.load_extension(extension(name))
+    if server.ca:
+        connection.execute(f"SET ca_cert_file = '{server.ca}'")
+        connection.execute("SET enable_server_cert_verification = true")
     connection.execute(
         f"CREATE SECRET lake (TYPE s3, KEY_ID '{minio.KEY}', SECRET '{minio.SECRET}', REGION 'us-east-1', "
         f"ENDPOINT '{endpoint.removeprefix('http://')}', URL_STYLE 'path', USE_SSL false)"

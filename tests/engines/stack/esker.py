@@ -21,6 +21,7 @@ from pyiceberg.catalog import Catalog, load_catalog
 
 from . import minio
 from .base import free_port, wait_until
+from .certificates import Certificates
 
 
 @dataclass
@@ -29,10 +30,17 @@ class Server:
     rest: str
     flight: str
     token: str
+    # The authority of a server with TLS, which clients trust.
+    ca: Path | None = None
+
+    @property
+    def verify(self) -> str | bool:
+        """What `requests` trusts."""
+        return str(self.ca) if self.ca else True
 
     def api(self, method: str, path: str, body: dict | None = None):
         headers = {"authorization": f"Bearer {self.token}"}
-        answer = requests.request(method, self.rest + path, headers=headers, json=body, timeout=60)
+        answer = requests.request(method, self.rest + path, headers=headers, json=body, timeout=60, verify=self.verify)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
@@ -62,9 +70,10 @@ class Server:
 
     def catalog(self, warehouse: str = "default", **properties: str) -> Catalog:
         """Returns a PyIceberg catalog of a warehouse."""
+        trust = {"ssl": {"cabundle": str(self.ca)}} if self.ca else {}
         return load_catalog(
             f"esker-{warehouse}", type="rest", uri=self.rest, token=self.token, warehouse=warehouse,
-            **{"s3.access-key-id": minio.KEY, "s3.secret-access-key": minio.SECRET}, **properties,
+            **{"s3.access-key-id": minio.KEY, "s3.secret-access-key": minio.SECRET}, **trust, **properties,
         )  # fmt: skip
 
     def small_files(self, name: str, files: int = 6) -> None:
@@ -75,11 +84,17 @@ class Server:
         for i in range(files):
             table.append(pa.table({"id": [i]}))
 
+    def flight_options(self) -> dict[str, str]:
+        """Returns the options of ADBC with the token, and with the authority of a server with TLS."""
+        options = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {self.token}"}
+        if self.ca:
+            options[DatabaseOptions.TLS_ROOT_CERTS.value] = self.ca.read_text()
+        return options
+
     def sql(self, statement: str) -> list[tuple]:
         """Runs a statement through Flight SQL. Returns its rows."""
-        options = {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {self.token}"}
         with (
-            flight_sql.connect(self.flight, db_kwargs=options, autocommit=True) as connection,
+            flight_sql.connect(self.flight, db_kwargs=self.flight_options(), autocommit=True) as connection,
             connection.cursor() as cursor,
         ):
             cursor.execute(statement)
@@ -87,10 +102,12 @@ class Server:
 
 
 @contextmanager
-def running(data_dir: Path, binary: str | None = None, **settings: str) -> Iterator[Server]:
+def running(
+    data_dir: Path, binary: str | None = None, tls: Certificates | None = None, **settings: str
+) -> Iterator[Server]:
     """Starts a server process of ESKER_BIN or another binary. `settings` are ESKER__… variables.
 
-    The ports are free ones, but for one of REST that is set.
+    The ports are free ones, but for one of REST that is set. With `tls`, both speak TLS.
     """
     rest = int(settings.get("ESKER__SERVER__REST_PORT") or free_port())
     flight, token = free_port(), secrets.token_hex(16)
@@ -99,15 +116,19 @@ def running(data_dir: Path, binary: str | None = None, **settings: str) -> Itera
         "ESKER__SERVER__FLIGHT_PORT": str(flight),
         "ESKER__AUTH__TOKEN": token,
         "ESKER__WAREHOUSES__DEFAULT__LOCATION": f"file://{data_dir}/warehouse",
+        **(tls.esker() if tls else {}),
         **settings,
     }
+    schemes, ca = (("https", "grpc+tls"), tls.ca) if tls else (("http", "grpc"), None)
     log = data_dir / "esker.log"
     command = [binary or os.environ["ESKER_BIN"], "serve", "--data-dir", str(data_dir)]
     with log.open("a") as out:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
     try:
-        wait_until(lambda: requests.get(f"http://127.0.0.1:{rest}/readyz", timeout=1).ok, 40, process, log)
-        yield Server(process, f"http://127.0.0.1:{rest}", f"grpc://127.0.0.1:{flight}", token)
+        urls = (f"{scheme}://127.0.0.1:{port}" for scheme, port in zip(schemes, (rest, flight), strict=True))
+        server = Server(process, *urls, token, ca)
+        wait_until(lambda: requests.get(f"{server.rest}/readyz", timeout=1, verify=server.verify).ok, 40, process, log)
+        yield server
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, "the server did not drain and stop by itself"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pyspark
 from pyspark.sql import SparkSession
 
 from . import minio
-from .base import artifact, free_port, stop, wait_until
+from .base import ENGINES, artifact, free_port, stop, wait_until
 from .esker import Server
 
 # `import pyspark` finds the version of the virtual environment: 3.5, or 4.0 with ESKER_SPARK=4.
@@ -31,8 +33,9 @@ def iceberg_jars() -> str:
     return ",".join(str(artifact(f"org.apache.iceberg:{name}:{ICEBERG}")) for name in names)
 
 
-def spark_settings(server: Server, endpoint: str) -> dict[str, str]:
-    settings = {
+def common_settings() -> dict[str, str]:
+    """Returns the settings of every session, without catalogs."""
+    return {
         "spark.jars": iceberg_jars(),
         "spark.driver.memory": "1g",
         "spark.driver.host": "127.0.0.1",
@@ -42,6 +45,10 @@ def spark_settings(server: Server, endpoint: str) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
     }
+
+
+def spark_settings(server: Server, endpoint: str) -> dict[str, str]:
+    settings = common_settings()
     for warehouse in ("default", "minio"):
         catalog = {
             "": "org.apache.iceberg.spark.SparkCatalog",
@@ -82,6 +89,24 @@ def running_connect(directory: Path, server: Server, endpoint: str) -> Iterator[
         yield f"sc://127.0.0.1:{port}"
     finally:
         stop(process)
+
+
+def submitted(directory: Path, properties: str, statements: Sequence[str]) -> list[list[tuple] | str]:
+    """Runs statements in a Java process of their own, which begins with a properties file, as a user's program does.
+
+    Returns for each statement its rows, or the text of its error.
+    """
+    file = directory / "spark.properties"
+    more = common_settings() | {"spark.master": "local[2]"}
+    file.write_text("".join(f"{key} {value}\n" for key, value in more.items()) + properties)
+    env = os.environ | {"PYSPARK_SUBMIT_ARGS": f"--properties-file {file} pyspark-shell"}
+    command = [sys.executable, ENGINES / "stack" / "spark_statements.py", *statements]
+    done = subprocess.run(command, env=env, cwd=directory, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-6000:]
+    lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert len(lines) == len(statements), done.stdout[-4000:]
+    found = [json.loads(line) for line in lines]
+    return [one if isinstance(one, str) else [tuple(row) for row in one] for one in found]
 
 
 def spark_session(server: Server, endpoint: str) -> SparkSession:

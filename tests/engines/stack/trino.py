@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +88,12 @@ def running_trino(
     heap_mb: int = 1500,
     catalogs: dict[str, dict[str, str]] | None = None,
     opa: dict[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Trino]:
     """Starts Trino with the catalogs `default` and `minio`, and with others of the given properties.
 
-    With `opa`, which has the properties of its plugin, Trino asks an Open Policy Agent who may do what.
+    With `opa`, which has the properties of its plugin, Trino asks an Open Policy Agent who may do what. `options` are
+    of Java.
     """
     libraries, plugin = installation()
     port = free_port()
@@ -152,7 +154,7 @@ def running_trino(
         "-XX:ReservedCodeCacheSize=256M", "-Djdk.attach.allowAttachSelf=true", "-Dfile.encoding=UTF-8",
         "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
         "-Dconfig=etc/config.properties", "-Dnode.environment=test", "-Dnode.id=n1", f"-Dnode.data-dir={directory}",
-        "-Dlog.levels-file=etc/log.properties", "-Dlog.console-format=TEXT",
+        "-Dlog.levels-file=etc/log.properties", "-Dlog.console-format=TEXT", *options,
         "-cp", f"{libraries}/*", "io.trino.server.TrinoServer",
     ]  # fmt: skip
     log = directory / "trino.log"
