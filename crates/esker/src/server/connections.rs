@@ -32,6 +32,9 @@ use super::PortListener;
 use super::tls::PortStream;
 use super::unread::watched;
 
+/// The number of bytes of a body for which a client gets a second more. So a long body that makes progress is not cut off.
+const BYTES_PER_SECOND: u64 = 64 << 10;
+
 /// The beginning of a connection over HTTP/2.
 const HTTP2: &[u8; 3] = b"PRI";
 
@@ -170,16 +173,19 @@ where
     }
 }
 
-/// Returns a body that ends with an error if it is not complete after a time.
+/// Returns a body that ends with an error if it is not complete after a time, and a second for each [`BYTES_PER_SECOND`] of it.
 fn limited_in_time(body: Body, time: Duration) -> Body {
     if body.is_end_stream() {
         return body;
     }
     let deadline = Instant::now() + time;
-    let chunks = futures::stream::unfold(Some(body.into_data_stream()), move |rest| async move {
-        let mut chunks = rest?;
+    let chunks = futures::stream::unfold(Some((body.into_data_stream(), deadline)), |rest| async move {
+        let (mut chunks, deadline) = rest?;
         match timeout_at(deadline, chunks.next()).await {
-            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
+            Ok(Some(Ok(chunk))) => {
+                let more = Duration::from_millis(chunk.len() as u64 * 1000 / BYTES_PER_SECOND);
+                Some((Ok(chunk), Some((chunks, deadline + more))))
+            }
             Ok(Some(Err(error))) => Some((Err(error), None)),
             Ok(None) => None,
             Err(_) => Some((Err(axum::Error::new(too_slow("the body took longer than limits.body_seconds"))), None)),
@@ -316,5 +322,16 @@ mod tests {
         let endless = Body::from_stream(first.chain(futures::stream::pending()));
         let error = to_bytes(limited_in_time(endless, Duration::from_millis(1)), 100).await.expect_err("too slow");
         assert!(esker_types::with_causes(&error).contains("limits.body_seconds"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_makes_progress_may_take_longer() {
+        let first = futures::stream::iter([Ok::<_, Infallible>(vec![b'x'; 16 << 20])]);
+        let second = futures::stream::once(async {
+            sleep(Duration::from_millis(20)).await;
+            Ok(b"end".to_vec())
+        });
+        let body = limited_in_time(Body::from_stream(first.chain(second)), Duration::from_millis(1));
+        assert_eq!(to_bytes(body, usize::MAX).await.expect("16 MiB are worth 256 seconds").len(), (16 << 20) + 3);
     }
 }
