@@ -59,8 +59,21 @@ fn engine_of(headers: &HeaderMap) -> Option<&str> {
 const READS: [&str; 6] =
     ["loadCredentials", "planTableScan", "fetchPlanningResult", "fetchScanTasks", "signRequest", "listAuditRecords"];
 
-/// The operations by methods that change something, which change nothing that anybody owns: reports, and leases of workers.
-const CHANGES_OF_NOTHING: [&str; 6] = ["getToken", "reportMetrics", "cancelPlanning", "claimJob", "renewLease", "pageLogOut"];
+/// The operations by methods that change something, which change nothing that anybody owns: reports, leases of workers, and the
+/// decisions that Trino asks for.
+const CHANGES_OF_NOTHING: [&str; 11] = [
+    "getToken",
+    "reportMetrics",
+    "cancelPlanning",
+    "claimJob",
+    "renewLease",
+    "pageLogOut",
+    "opaAllow",
+    "opaBatch",
+    "opaRowFilters",
+    "opaColumnMask",
+    "opaBatchColumnMasks",
+];
 
 /// Returns the trail of a request; `None` if nothing is recorded.
 ///
@@ -180,6 +193,7 @@ mod tests {
             (Method::PUT, "setAccessMode", &none, AuditedKind::Change),
             (Method::DELETE, "dropTable", &none, AuditedKind::Change),
             (Method::POST, "reportMetrics", &none, AuditedKind::Other),
+            (Method::POST, "opaBatch", &none, AuditedKind::Other),
         ] {
             assert_eq!(kind_of(&method, operation, headers), expected, "{operation}");
         }

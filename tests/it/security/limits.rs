@@ -159,7 +159,8 @@ async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is
     assert!(read_until(&mut waiting, "200 OK").await.contains("200 OK"));
 
     let (silent, partial) = (connect(&app, "").await, connect(&app, &probe[..20]).await);
-    for mut slow in [silent, partial] {
+    let (third, most) = (connect(&app, "PRI").await, connect(&app, "PRI * HTTP/2.0\r\n\r\nSM\r\n").await);
+    for mut slow in [silent, partial, third, most] {
         assert_eq!(read_until(&mut slow, "never").await, "", "the connection is closed without an answer");
     }
     let head = format!(

@@ -35,8 +35,10 @@ use super::unread::watched;
 /// The number of bytes of a body for which a client gets a second more. So a long body that makes progress is not cut off.
 const BYTES_PER_SECOND: u64 = 64 << 10;
 
-/// The beginning of a connection over HTTP/2.
-const HTTP2: &[u8; 3] = b"PRI";
+/// The beginning of a connection over HTTP/2. Before it is complete, nothing asks whether the client is still there.
+///
+/// Spec: RFC 9113, section 3.4.
+const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The times that a client gets.
 #[derive(Debug, Clone, Copy)]
@@ -204,7 +206,7 @@ struct TimedStream {
     stream: PortStream,
     times: ClientTimes,
     activity: Arc<Activity>,
-    /// The first bytes that were read, up to three.
+    /// The first bytes that were read, as many as [`HTTP2`] has.
     first: Vec<u8>,
     /// The time at which the headers that have begun must be complete, and the number of requests when they began.
     headers: Option<(Pin<Box<Sleep>>, u64)>,
