@@ -246,7 +246,7 @@ impl Audit {
         Some(Arc::new(RequestTrail { audit: self.clone(), notes, noted: Mutex::new(noted) }))
     }
 
-    /// Records a log-in or a request for a token: each one that succeeded, and up to [`MAX_REFUSED_ENTRIES`] refused ones in a second.
+    /// Records a log-in or a request for a token: each one that succeeded, and at most ten refused ones in a second.
     ///
     /// One that failed for another reason is not recorded.
     pub fn record_entry(&self, entry: AuditedEntry<'_>) {
@@ -323,14 +323,15 @@ impl Audit {
     pub async fn flush(&self) -> bool {
         let _alone = self.inner.writing.lock().await;
         loop {
-            let records = self.take_batch();
-            if records.is_empty() {
+            let mut taken = Taken { audit: self, records: self.take_batch() };
+            if taken.records.is_empty() {
                 return true;
             }
             let events = if self.inner.options.events { AuditEvents::Sent } else { AuditEvents::Off };
-            match self.inner.state.audit().append_all(&records, events).await {
+            match self.inner.state.audit().append_all(&taken.records, events).await {
                 Ok(()) => {
-                    self.inner.written.fetch_add(records.len() as u64, Ordering::Relaxed);
+                    let written = std::mem::take(&mut taken.records);
+                    self.inner.written.fetch_add(written.len() as u64, Ordering::Relaxed);
                     if self.inner.fails.swap(false, Ordering::Relaxed) {
                         tracing::info!("the audit trail is written again");
                     }
@@ -340,7 +341,6 @@ impl Audit {
                     if !self.inner.fails.swap(true, Ordering::Relaxed) {
                         tracing::error!(%error, "the audit trail can't be written; it is tried again each second");
                     }
-                    self.put_back(records);
                     return false;
                 }
             }
@@ -388,6 +388,18 @@ impl Audit {
         let AuditRecord { principal, operation, request_id: request, object, status, .. } = &record;
         let (object, status) = (object.as_deref(), status.map(u64::from));
         tracing::error!(principal, operation, request, object, status, "a record of the audit trail is lost: its queue is full");
+    }
+}
+
+/// Records that were taken out of their queues. They go back unless they were written, also if the task is aborted meanwhile.
+struct Taken<'a> {
+    audit: &'a Audit,
+    records: Vec<AuditRecord>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.audit.put_back(std::mem::take(&mut self.records));
     }
 }
 
@@ -526,7 +538,7 @@ impl RequestTrail {
         (noted.kind, noted.record.is_change) = (kind, kind == AuditedKind::Change);
     }
 
-    /// Sets the object of a request that names it in its body, where the catalog does not know it: a role, or the client of a token.
+    /// Sets the object of a request that names it in its body, and that is no thing of the catalog: a role, or the client of a token.
     pub fn set_object(&self, kind: &str, name: &str) {
         let mut noted = self.noted();
         noted.rank = rank_of(Some(kind));

@@ -150,8 +150,8 @@ impl Tokens<'_> {
 
     /// Returns the token with a SHA-256 (hex), if it counts at the time `now`.
     ///
-    /// A token that was revoked or has ended does not count, nor does one whose root was revoked or is gone, or whose chain has ended.
-    /// The tokens of the tables `principal` and `access_token` are found as well.
+    /// A token that was revoked or has ended does not count, nor does one whose root was revoked or is gone, or whose chain has
+    /// ended. The tokens of the tables `principal` and `access_token` are found as well.
     ///
     /// # Errors
     ///

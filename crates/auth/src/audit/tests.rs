@@ -224,3 +224,14 @@ async fn every_log_in_is_recorded_and_of_a_flood_of_wrong_ones_a_few() {
     assert!((10..500).contains(&refused.len()), "{}", refused.len());
     assert!(refused.iter().all(|record| record.status == Some(401) && record.source_ip.as_deref() == Some("10.0.0.7")));
 }
+
+#[tokio::test]
+async fn a_write_that_is_broken_off_loses_no_record() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = open(&dir, AuditOptions::default()).await;
+    request(&audit, "dropTable", AuditedKind::Change).expect("recorded").finish(204);
+    // The server stops: it aborts the task that writes.
+    let _ = tokio::time::timeout(Duration::ZERO, audit.flush()).await;
+    let found = records(&audit).await;
+    assert!(found.iter().any(|record| record.operation == "dropTable"), "{found:?}");
+}
