@@ -25,13 +25,13 @@ pub(crate) struct RequestId(pub(crate) String);
 
 /// The facts of a log-in or a request for a token that the audit trail records.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct EntryFacts {
     request_id: String,
     source_ip: Option<IpAddr>,
     engine: Option<String>,
 }
 
-impl FromRequestParts<App> for Entry {
+impl FromRequestParts<App> for EntryFacts {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
@@ -41,7 +41,7 @@ impl FromRequestParts<App> for Entry {
     }
 }
 
-impl Entry {
+impl EntryFacts {
     /// Records the entry. `principal` is who is known now; `None` if the entry was refused.
     pub(crate) fn record(self, app: &App, operation: &'static str, principal: Option<&Principal>, status: u16) {
         let Self { request_id, source_ip, engine } = self;

@@ -179,3 +179,12 @@ async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is
     let rest = read_until(&mut waiting, "never").await;
     assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
 }
+
+/// Tokens of identity providers with many groups are that long.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_up_to_the_limit_pass_over_http_2_too() {
+    let app = TestApp::start().await;
+    let mut client = app.flight().await;
+    client.set_header("x-long", "x".repeat(24 << 10));
+    client.execute("SELECT 1".to_owned(), None).await.expect("planned");
+}

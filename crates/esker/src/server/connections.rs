@@ -40,17 +40,19 @@ const BYTES_PER_SECOND: u64 = 64 << 10;
 /// Spec: RFC 9113, section 3.4.
 const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The times that a client gets.
+/// What a client gets.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ClientTimes {
+pub(crate) struct ClientLimits {
     /// The time for the headers of a request, and to answer a question over HTTP/2.
     pub(crate) header: Duration,
     /// The time for the body of a request, and for each pause in reading an answer.
     pub(crate) body: Duration,
+    /// The maximum size of the headers of a request over HTTP/2, in bytes. Each counts 32 bytes more than it has.
+    pub(crate) header_list_bytes: u32,
 }
 
 /// Serves connections until the server stops; then waits for the requests at work.
-pub(crate) async fn serve_port(mut listener: PortListener, router: Router, times: ClientTimes, stopped: watch::Receiver<bool>) {
+pub(crate) async fn serve_port(mut listener: PortListener, router: Router, limits: ClientLimits, stopped: watch::Receiver<bool>) {
     let mut stop = pin!(until_stopped(stopped.clone()));
     // Closed once no connection has a receiver any more.
     let (all_ended, open) = watch::channel(());
@@ -65,7 +67,7 @@ pub(crate) async fn serve_port(mut listener: PortListener, router: Router, times
         }
         let (router, stopped, open) = (router.clone(), stopped.clone(), open.clone());
         tokio::spawn(async move {
-            serve_connection(stream, connection, router, times, stopped).await;
+            serve_connection(stream, connection, router, limits, stopped).await;
             drop(open);
         });
     }
@@ -84,14 +86,15 @@ async fn serve_connection(
     stream: PortStream,
     connection: Connection,
     router: Router,
-    times: ClientTimes,
+    limits: ClientLimits,
     stopped: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(TimedStream::new(stream, times, activity.clone()));
-    let service = TowerToHyperService::new(ConnectionService { router, connection, activity, body_time: times.body });
+    let io = TokioIo::new(TimedStream::new(stream, limits, activity.clone()));
+    let service = TowerToHyperService::new(ConnectionService { router, connection, activity, body_time: limits.body });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(times.header).keep_alive_timeout(times.header);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(limits.header).keep_alive_timeout(limits.header);
+    builder.http2().max_header_list_size(limits.header_list_bytes);
     let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut stop = pin!(until_stopped(stopped));
     let mut stopping = false;
@@ -204,7 +207,7 @@ pub(super) fn too_slow(what: &'static str) -> io::Error {
 /// A connection that fails if its client is too slow.
 struct TimedStream {
     stream: PortStream,
-    times: ClientTimes,
+    limits: ClientLimits,
     activity: Arc<Activity>,
     /// The first bytes that were read, as many as [`HTTP2`] has.
     first: Vec<u8>,
@@ -216,9 +219,9 @@ struct TimedStream {
 
 impl TimedStream {
     /// Times a new connection, whose first headers begin now.
-    fn new(stream: PortStream, times: ClientTimes, activity: Arc<Activity>) -> Self {
-        let headers = Some((Box::pin(sleep(times.header)), 0));
-        Self { stream, times, activity, first: Vec::new(), headers, unread: None }
+    fn new(stream: PortStream, limits: ClientLimits, activity: Arc<Activity>) -> Self {
+        let headers = Some((Box::pin(sleep(limits.header)), 0));
+        Self { stream, limits, activity, first: Vec::new(), headers, unread: None }
     }
 
     /// Notes what was read.
@@ -230,7 +233,7 @@ impl TimedStream {
             // HTTP/2 has a way of its own to find clients that are gone.
             self.headers = None;
         } else if self.headers.is_none() && self.activity.at_work.load(Ordering::Acquire) == 0 {
-            self.headers = Some((Box::pin(sleep(self.times.header)), begun));
+            self.headers = Some((Box::pin(sleep(self.limits.header)), begun));
         }
     }
 
@@ -249,7 +252,7 @@ impl TimedStream {
             self.unread = None;
             return written;
         }
-        let time = self.times.body;
+        let time = self.limits.body;
         let end = self.unread.get_or_insert_with(|| Box::pin(sleep(time)));
         match end.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(too_slow("the client has read nothing for limits.body_seconds"))),

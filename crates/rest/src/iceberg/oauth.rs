@@ -20,7 +20,7 @@ use esker_types::Coded;
 use serde_json::json;
 
 use crate::App;
-use crate::audited::Entry;
+use crate::audited::EntryFacts;
 use crate::error::AGAIN_SECONDS;
 
 /// The type of the issued token.
@@ -67,7 +67,7 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 /// Spec: REST `getToken`.
 pub(crate) async fn token(
     State(app): State<App>,
-    entry: Entry,
+    entry: EntryFacts,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {

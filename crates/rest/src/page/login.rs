@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::oidc::log_out_there;
 use super::visitor::parse_form;
 use super::{encode, frame};
-use crate::audited::Entry;
+use crate::audited::EntryFacts;
 use crate::extract::QueryParams;
 use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie, is_same_secret, random_secret};
@@ -63,7 +63,7 @@ pub(super) async fn log_in(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     transport: Transport,
-    entry: Entry,
+    entry: EntryFacts,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {

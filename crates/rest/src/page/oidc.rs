@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::frame;
 use super::login::{LOG_IN, LoginQuery, answer, own_page, without_tls};
-use crate::audited::Entry;
+use crate::audited::EntryFacts;
 use crate::extract::QueryParams;
 use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie};
@@ -58,7 +58,7 @@ pub(super) async fn finish(
     Extension(peer): Extension<Peer>,
     transport: Transport,
     Path(provider): Path<String>,
-    entry: Entry,
+    entry: EntryFacts,
     headers: HeaderMap,
     QueryParams(query): QueryParams<CallbackQuery>,
 ) -> Result<Response, ApiError> {
