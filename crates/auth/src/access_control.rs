@@ -16,12 +16,12 @@ use esker_state::{
     AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredColumnMask, StoredGrant, StoredMember, StoredRole,
     StoredRowFilter,
 };
-use esker_types::{Coded, ErrorCode, now_ms};
+use esker_types::{Coded, ErrorCode, Principal, now_ms};
 use moka::future::Cache;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::audit::{Audited, machine_record};
+use crate::audit::{Audited, record_command};
 use crate::decisions::{Counted, DecisionCounts};
 use crate::{Audit, AuditLevel, AuditOptions, AuthError, AuthOptions, Authenticator, MadeToken, RequestTrail};
 
@@ -41,7 +41,7 @@ const MAX_ATTEMPTS: usize = 20;
 pub(crate) const BREAK_GLASS_PREFIX: &str = "break-glass-";
 
 /// The principal of changes that a command makes on the server's machine. No token can have the name.
-const MACHINE: &str = "esker:machine";
+pub(crate) const MACHINE: &str = "esker:machine";
 
 /// The rules of access control on one server. Cheap to clone; the clones share the rules.
 #[derive(Debug, Clone)]
@@ -257,7 +257,7 @@ impl AccessControl {
             let what = format!("the client {client} has no token that counts; make one with `esker token create {client}`");
             return Err(AuthError::Invalid(what));
         }
-        self.record_command("bootstrap", client).await?;
+        record_command(&self.inner.state, "bootstrap", (Principal::CLIENT, client)).await?;
         let admin = RuleChange::AddMember { role: ADMIN.to_owned(), member: Member::client(client) };
         let mode = mode.map(|mode| RuleChange::SetMode { mode });
         self.store(MACHINE, &[admin].into_iter().chain(mode).collect::<Vec<_>>(), None).await
@@ -272,7 +272,7 @@ impl AccessControl {
     /// Returns the errors of [`Self::change`] and of [`Authenticator::make`].
     pub async fn break_glass(&self, lifetime: Duration) -> Result<MadeToken, AuthError> {
         let name = format!("{BREAK_GLASS_PREFIX}{}", Uuid::now_v7().simple());
-        self.record_command("break-glass", &name).await?;
+        record_command(&self.inner.state, "break-glass", (Principal::CLIENT, name.as_str())).await?;
         let live = self.inner.state.tokens().clients(0, now_ms()).await?;
         let is_over = |member: &Member| matches!(member, Member::Client { name } if !live.contains(name));
         let members = self.members().await?.into_iter().map(|stored| stored.row);
@@ -282,11 +282,6 @@ impl AccessControl {
         self.store(MACHINE, &changes, None).await?;
         let tokens = Authenticator::new(self.inner.state.clone(), AuthOptions::default());
         tokens.make(&name, "an emergency", Some(lifetime)).await
-    }
-
-    /// Records a command on the server's machine in the audit trail, whatever the configuration of a server records.
-    async fn record_command(&self, operation: &str, client: &str) -> Result<(), AuthError> {
-        Ok(self.inner.state.audit().append(&machine_record(MACHINE, operation, client)).await?)
     }
 
     /// Stores changes, on the rules of the version that they were checked on. Without an author, the server itself makes them.

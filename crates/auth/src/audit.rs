@@ -9,18 +9,19 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use esker_access::{AccessDecision, Identity, Leaf, Record, ResourcePath, SecurableKind, WorthRecording};
 use esker_state::{AuditDecision, AuditEvents, AuditPhase, AuditRecord, State};
-use esker_types::now_ms;
+use esker_types::{Millis, Principal, now_ms};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::AuthError;
+use crate::access_control::MACHINE;
 use crate::decisions::Counted;
 
 /// The maximum number of records that wait in each of the two queues.
@@ -35,11 +36,14 @@ const GATHER: Duration = Duration::from_millis(200);
 /// The pause after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The maximum number of characters of the header `user-agent` in a record.
-const MAX_ENGINE_CHARACTERS: usize = 200;
+/// The maximum number of characters of a text of the client in a record: of the header `user-agent`, or of a name in a body.
+const MAX_TEXT_CHARACTERS: usize = 200;
 
 /// The maximum number of objects that a record names.
 const MAX_OBJECTS: usize = 20;
+
+/// The maximum number of refused log-ins and requests for tokens that are recorded in a second. Strangers can send any number.
+const MAX_REFUSED_ENTRIES: u32 = 10;
 
 /// The requests that are recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -111,6 +115,23 @@ pub struct AuditedRequest<'a> {
     pub object: AuditedObject,
 }
 
+/// A log-in or a request for a token, by which somebody becomes known. There is no caller before it.
+#[derive(Debug)]
+pub struct AuditedEntry<'a> {
+    /// The identifier of the request.
+    pub request_id: String,
+    /// The operation.
+    pub operation: &'static str,
+    /// The principal that is known now; `None` if the entry was refused.
+    pub principal: Option<&'a Principal>,
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// The address of the client.
+    pub source_ip: Option<IpAddr>,
+    /// The header `user-agent`.
+    pub engine: Option<&'a str>,
+}
+
 /// An object that a request names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditedObject {
@@ -173,6 +194,10 @@ struct Inner {
     /// Held by who takes records out of the queue, until they are in the database.
     writing: tokio::sync::Mutex<()>,
     more: Notify,
+    /// The present second since the Unix epoch, and the number of refused entries in it.
+    refused_entries: Mutex<(Millis, u32)>,
+    /// True since a write failed, until one succeeds.
+    fails: AtomicBool,
     written: AtomicU64,
     lost: AtomicU64,
     refused: AtomicU64,
@@ -183,7 +208,9 @@ impl Audit {
     pub fn new(state: State, options: AuditOptions) -> Self {
         let (queue, writing, more) = (Mutex::default(), tokio::sync::Mutex::default(), Notify::new());
         let (written, lost, refused) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { state, options, queue, writing, more, written, lost, refused }) }
+        let (refused_entries, fails) = (Mutex::default(), AtomicBool::new(false));
+        let inner = Inner { state, options, queue, writing, more, refused_entries, fails, written, lost, refused };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns the trail of a request; `None` if nothing is recorded.
@@ -197,26 +224,11 @@ impl Audit {
             Identity::Anonymous => "anonymous",
         };
         let record = AuditRecord {
-            uuid: String::new(),
-            time_ms: 0,
-            phase: AuditPhase::Outcome,
             request_id: request.request_id,
-            protocol: request.protocol.to_owned(),
-            principal_kind: principal_kind.to_owned(),
-            principal: request.identity.to_string(),
-            operation: request.operation,
             is_change: request.kind == AuditedKind::Change,
-            decision: AuditDecision::None,
-            rule: None,
-            privileges: None,
-            warehouse: None,
-            object_kind: None,
-            object: None,
-            object_id: None,
-            objects: None,
-            status: None,
             source_ip: request.source_ip.map(|ip| ip.to_string()),
-            engine: request.engine.map(shown_engine),
+            engine: request.engine.map(shown),
+            ..record_of(request.protocol, (principal_kind, request.identity.to_string()), request.operation)
         };
         let rank = rank_of(request.object.kind.as_deref());
         let mut noted = Noted {
@@ -232,6 +244,44 @@ impl Audit {
         noted.set_object(request.object);
         let notes = request.kind == AuditedKind::Statement || request.kind.is_recorded_at(self.inner.options.record);
         Some(Arc::new(RequestTrail { audit: self.clone(), notes, noted: Mutex::new(noted) }))
+    }
+
+    /// Records a log-in or a request for a token: each one that succeeded, and at most ten refused ones in a second.
+    ///
+    /// One that failed for another reason is not recorded.
+    pub fn record_entry(&self, entry: AuditedEntry<'_>) {
+        let AuditedEntry { request_id, operation, principal, status, source_ip, engine } = entry;
+        let is_refused = principal.is_none() && matches!(status, 401 | 403);
+        let counts = principal.is_some() || (is_refused && self.admits_refused_entry());
+        if self.inner.options.record == AuditLevel::Off || !counts {
+            return;
+        }
+        let principal_kind = match principal {
+            Some(Principal::Token(_)) => Principal::CLIENT,
+            Some(Principal::User { .. }) => Principal::USER,
+            Some(Principal::Anonymous) => "anonymous",
+            None => "unknown",
+        };
+        let name = principal.map(Principal::to_string).unwrap_or_default();
+        self.enqueue(stamped(AuditRecord {
+            request_id,
+            decision: if is_refused { AuditDecision::Refused } else { AuditDecision::None },
+            status: Some(status),
+            source_ip: source_ip.map(|ip| ip.to_string()),
+            engine: engine.map(shown),
+            ..record_of("rest", (principal_kind, name), operation.to_owned())
+        }));
+    }
+
+    /// Counts a refused entry. Returns false if too many were refused in this second.
+    fn admits_refused_entry(&self) -> bool {
+        let second = now_ms() / 1000;
+        let mut counted = self.inner.refused_entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.0 != second {
+            *counted = (second, 0);
+        }
+        counted.1 = counted.1.saturating_add(1);
+        counted.1 <= MAX_REFUSED_ENTRIES
     }
 
     /// Returns the numbers of records since the start.
@@ -273,19 +323,24 @@ impl Audit {
     pub async fn flush(&self) -> bool {
         let _alone = self.inner.writing.lock().await;
         loop {
-            let records = self.take_batch();
-            if records.is_empty() {
+            let mut taken = Taken { audit: self, records: self.take_batch() };
+            if taken.records.is_empty() {
                 return true;
             }
             let events = if self.inner.options.events { AuditEvents::Sent } else { AuditEvents::Off };
-            match self.inner.state.audit().append_all(&records, events).await {
+            match self.inner.state.audit().append_all(&taken.records, events).await {
                 Ok(()) => {
-                    self.inner.written.fetch_add(records.len() as u64, Ordering::Relaxed);
+                    let written = std::mem::take(&mut taken.records);
+                    self.inner.written.fetch_add(written.len() as u64, Ordering::Relaxed);
+                    if self.inner.fails.swap(false, Ordering::Relaxed) {
+                        tracing::info!("the audit trail is written again");
+                    }
                 }
                 Err(error) => {
-                    let waiting = records.len();
-                    tracing::error!(%error, waiting, "the audit trail can't be written; it is tried again");
-                    self.put_back(records);
+                    // A database that is away for long is one line, and not one each second.
+                    if !self.inner.fails.swap(true, Ordering::Relaxed) {
+                        tracing::error!(%error, "the audit trail can't be written; it is tried again each second");
+                    }
                     return false;
                 }
             }
@@ -336,6 +391,18 @@ impl Audit {
     }
 }
 
+/// Records that were taken out of their queues. They go back unless they were written, also if the task is aborted meanwhile.
+struct Taken<'a> {
+    audit: &'a Audit,
+    records: Vec<AuditRecord>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.audit.put_back(std::mem::take(&mut self.records));
+    }
+}
+
 /// Writes a record to the log, for the shippers of logs.
 fn log(record: &AuditRecord) {
     tracing::info!(
@@ -364,9 +431,9 @@ fn log(record: &AuditRecord) {
     );
 }
 
-/// Returns a header `user-agent` as records have it: short, and without control characters.
-fn shown_engine(header: &str) -> String {
-    header.chars().filter(|c| !c.is_control()).take(MAX_ENGINE_CHARACTERS).collect()
+/// Returns a text of the client as records have it: short, and without control characters.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARACTERS).collect()
 }
 
 /// Returns the place of a kind in the order by which the main object of a request is chosen: the innermost one.
@@ -427,13 +494,21 @@ impl Noted {
         let failed = status >= 400;
         // A look-up that found nothing visible may have been followed by one that did.
         let refused = self.refused.take().filter(|(.., is_enforced)| failed || !is_enforced);
-        if !(self.kind.is_recorded_at(level) || refused.is_some() || self.broke_glass) {
+        // Some refusals ask for no privilege: those of row filters and column masks, and that of a form without its secret.
+        let is_forbidden = status == 403;
+        if !(self.kind.is_recorded_at(level) || refused.is_some() || is_forbidden || self.broke_glass) {
             return None;
         }
         if let Some((object, privileges, is_enforced)) = refused {
-            self.set_object(object);
+            // A role or a token says more than the server, on which its privilege is asked for.
+            if object.kind.as_deref() != Some(SecurableKind::Server.as_str()) || self.record.object.is_none() {
+                self.set_object(object);
+            }
             (self.record.privileges, self.record.rule) = (Some(privileges), None);
             self.record.decision = if is_enforced { AuditDecision::Refused } else { AuditDecision::Reported };
+        }
+        if is_forbidden {
+            (self.record.decision, self.record.rule) = (AuditDecision::Refused, None);
         }
         let several = self.objects.len() > 1;
         self.record.objects = several.then(|| self.objects.join("; "));
@@ -461,6 +536,13 @@ impl RequestTrail {
         let mut noted = self.noted();
         operation.clone_into(&mut noted.record.operation);
         (noted.kind, noted.record.is_change) = (kind, kind == AuditedKind::Change);
+    }
+
+    /// Sets the object of a request that names it in its body, and that is no thing of the catalog: a role, or the client of a token.
+    pub fn set_object(&self, kind: &str, name: &str) {
+        let mut noted = self.noted();
+        noted.rank = rank_of(Some(kind));
+        noted.set_object(AuditedObject { kind: Some(kind.to_owned()), name: Some(shown(name)), ..AuditedObject::default() });
     }
 
     /// Takes over what was noted of the request in which a statement was planned that this one runs.
@@ -551,30 +633,48 @@ impl Drop for OutcomeGuard {
     }
 }
 
-/// Returns the record of what a command does on the server's machine, which is no request.
-pub(crate) fn machine_record(machine: &str, operation: &str, client: &str) -> AuditRecord {
-    stamped(AuditRecord {
+/// Records a command on the server's machine, whatever the configuration of a server records.
+///
+/// `kind` and `name` are those of the object: of a client, a token or a key.
+///
+/// # Errors
+///
+/// Returns [`AuthError::State`] if the record can't be written.
+pub async fn record_command(state: &State, operation: &str, (kind, name): (&str, &str)) -> Result<(), AuthError> {
+    let record = AuditRecord {
+        phase: AuditPhase::Attempt,
+        is_change: true,
+        object_kind: Some(kind.to_owned()),
+        object: Some(shown(name)),
+        ..record_of("command", ("machine", MACHINE.to_owned()), operation.to_owned())
+    };
+    Ok(state.audit().append(&stamped(record)).await?)
+}
+
+/// Returns the record of an outcome of which only the principal, by kind and name, and the operation are known.
+fn record_of(protocol: &str, (principal_kind, principal): (&str, String), operation: String) -> AuditRecord {
+    AuditRecord {
         uuid: String::new(),
         time_ms: 0,
-        phase: AuditPhase::Attempt,
+        phase: AuditPhase::Outcome,
         request_id: String::new(),
-        protocol: "command".to_owned(),
-        principal_kind: "machine".to_owned(),
-        principal: machine.to_owned(),
-        operation: operation.to_owned(),
-        is_change: true,
+        protocol: protocol.to_owned(),
+        principal_kind: principal_kind.to_owned(),
+        principal,
+        operation,
+        is_change: false,
         decision: AuditDecision::None,
         rule: None,
         privileges: None,
         warehouse: None,
-        object_kind: Some("client".to_owned()),
-        object: Some(client.to_owned()),
+        object_kind: None,
+        object: None,
         object_id: None,
         objects: None,
         status: None,
         source_ip: None,
         engine: None,
-    })
+    }
 }
 
 /// Returns a record with an identifier of its own and the present time.

@@ -41,7 +41,8 @@ use moka::future::Cache;
 
 pub use access_control::{AccessControl, RULES_SECONDS};
 pub use audit::{
-    Audit, AuditCounts, AuditLevel, AuditOptions, AuditedKind, AuditedObject, AuditedRequest, OutcomeGuard, RequestTrail,
+    Audit, AuditCounts, AuditLevel, AuditOptions, AuditedEntry, AuditedKind, AuditedObject, AuditedRequest, OutcomeGuard,
+    RequestTrail, record_command,
 };
 pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connection, TlsSession};
 pub use decisions::{DecisionCounts, LoggedDecisions};

@@ -49,6 +49,8 @@ pub struct IssuedToken {
     pub token: SecretToken,
     /// The seconds until the token ends.
     pub expires_seconds: i64,
+    /// The principal of the token.
+    pub principal: Principal,
 }
 
 /// A token that a person made.
@@ -250,7 +252,8 @@ impl Authenticator {
         if self.providers.reads(subject) {
             let user = self.providers.verify(subject).await?;
             let (token, expires_ms) = self.begin_chain(&user, EXCHANGED, self.options.access).await?;
-            return Ok(IssuedToken { token, expires_seconds: expires_ms.saturating_sub(now_ms()) / 1000 });
+            let expires_seconds = expires_ms.saturating_sub(now_ms()) / 1000;
+            return Ok(IssuedToken { token, expires_seconds, principal: Authenticated::of_user(&user).principal });
         }
         if let Some(row) = self.find(subject).await? {
             return self.next_of_chain(&row).await;
@@ -343,7 +346,8 @@ impl Authenticator {
             claims: &shown.claims,
         };
         self.state.tokens().insert_issued(&row).await?;
-        Ok(IssuedToken { token, expires_seconds: expires_ms.saturating_sub(now) / 1000 })
+        let expires_seconds = expires_ms.saturating_sub(now) / 1000;
+        Ok(IssuedToken { token, expires_seconds, principal: principal_of(shown) })
     }
 
     /// Returns the tokens that people made, and the roots of users' chains, by principal and age.
@@ -650,6 +654,16 @@ mod tests {
             assert!(!counts(token).await, "all but the newest have ended");
         }
         assert!(counts(&third).await && counts(&other).await, "those of other clients stay");
+
+        // Another server may know the ended token for a moment still, and exchange it.
+        let late = Authenticator::new(state.clone(), AuthOptions::default());
+        late.authenticate_token(&third).await.expect("known");
+        // A start makes the token of the configuration valid again, which is rotated again.
+        state.principals().put("p", &token_hash("from-the-first-start")).await.expect("stored");
+        auth.rotate("p", Duration::ZERO, None).await.expect("rotated again");
+        assert!(!counts("from-the-first-start").await && !counts(&third).await);
+        let issued = late.exchange(&third, None).await.expect("known still").token.reveal();
+        assert!(!counts(&issued).await, "nothing outlives the end of its root");
         state.close().await;
     }
 

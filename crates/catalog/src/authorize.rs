@@ -66,10 +66,15 @@ impl Authority {
     /// Names a table or view of the request to the receiver of its decisions, if it wants to know.
     pub(crate) fn names(&self, catalog: &Catalog, row: &TabularRow) {
         if let Self::Caller(caller) = self
-            && caller.wants_names()
+            && self.wants_names()
         {
             caller.names(&catalog.tabular_path(&row.name.namespace.key(), row));
         }
+    }
+
+    /// Checks that the receiver of the decisions wants the things that the request names.
+    pub(crate) fn wants_names(&self) -> bool {
+        matches!(self, Self::Caller(caller) if caller.wants_names())
     }
 
     /// Checks that a name is not that of the audit trail, which only Esker gives to a table.

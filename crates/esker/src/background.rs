@@ -30,7 +30,7 @@ use crate::askers::RuleAuthorities;
 use crate::config::{AuditConfig, HealthConfig, MaintenanceConfig};
 use crate::events::Receivers;
 use crate::housekeeping::HousekeepingOptions;
-use crate::server::{ClientTimes, Listener, Listeners, Parts, PortListener, Reloader, serve_port};
+use crate::server::{ClientLimits, Listener, Listeners, Parts, PortListener, Reloader, serve_port};
 use crate::supervise::Supervisor;
 use crate::{Config, housekeeping};
 
@@ -50,9 +50,9 @@ pub(crate) fn spawn(
     let mut set = Supervisor::new(tasks, config.debug.failpoint(), stopped.clone());
     let (engine, auth, access) = (parts.engine.clone(), parts.auth.clone(), parts.access.clone());
     let flight = esker_flight::router(engine, auth, access, parts.keys.clone(), parts.limits.clone());
-    let times = config.limits.client_times();
-    spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), times, &stopped);
-    spawn_listener(&mut set, "flight", listeners.flight, flight, times, &stopped);
+    let limits = config.limits.client_limits();
+    spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), limits, &stopped);
+    spawn_listener(&mut set, "flight", listeners.flight, flight, limits, &stopped);
     spawn_reloaders(&mut set, listeners.reloaders);
     spawn_upkeep_tasks(&mut set, config, parts, fenced, &stopped);
     spawn_job_tasks(&mut set, &config.maintenance, parts, &stopped);
@@ -70,7 +70,7 @@ fn spawn_listener(
     name: &str,
     listener: Listener,
     router: Router,
-    times: ClientTimes,
+    limits: ClientLimits,
     stopped: &watch::Receiver<bool>,
 ) {
     let Listener { socket, address, tls } = listener;
@@ -84,7 +84,7 @@ fn spawn_listener(
                 None => TcpListener::bind(address).await,
             };
             match bound {
-                Ok(socket) => serve_port(PortListener::new(socket, tls), router, times, stopped).await,
+                Ok(socket) => serve_port(PortListener::new(socket, tls), router, limits, stopped).await,
                 Err(error) => tracing::error!(%address, %error, "can't listen on the address again"),
             }
         }

@@ -9,7 +9,7 @@ use esker_catalog::deletion::Swept;
 use esker_catalog::{Catalog, deletion};
 use esker_maintenance::Maintenance;
 use esker_state::{HEARTBEATS_PER_TIMEOUT, State, StateError};
-use esker_types::{Coded, ErrorCode, now_ms, to_millis};
+use esker_types::{Coded, DAY_MS, ErrorCode, now_ms, to_millis};
 use tokio::sync::watch;
 
 use crate::{Config, Result};
@@ -127,7 +127,9 @@ pub(crate) async fn move_audit_records(
     (every, retention_days): (Duration, u64),
     mut stopped: watch::Receiver<bool>,
 ) {
-    let catalog = warehouse.catalog();
+    let (catalog, reader) = (warehouse.catalog(), warehouse.reader());
+    // The day on which days that are over were removed last.
+    let mut removed = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(every) => {}
@@ -136,9 +138,21 @@ pub(crate) async fn move_audit_records(
         if catalog.check_epoch().is_err() {
             continue;
         }
-        match esker_query::move_audit_records(catalog, warehouse.reader(), &state, retention_days).await {
-            Ok(0) => {}
-            Ok(records) => tracing::debug!(records, "records of the audit trail were moved to system.audit"),
+        let today = Some(now_ms().div_euclid(DAY_MS));
+        let (is_new_day, moved) = (removed != today, esker_query::move_audit_records(catalog, reader, &state).await);
+        let done = match moved {
+            Ok(records) if records > 0 => {
+                tracing::debug!(records, "records of the audit trail were moved to system.audit");
+                Ok(())
+            }
+            moved => moved.map(|_| ()),
+        };
+        let done = match done {
+            Ok(()) if is_new_day => esker_query::remove_audit_days(catalog, reader, retention_days).await,
+            done => done,
+        };
+        match done {
+            Ok(()) => removed = today,
             // Another server moved them meanwhile.
             Err(error) if error.code() == ErrorCode::CommitConflict => {
                 tracing::debug!(%error, "another server moves the audit trail; the next round goes on");

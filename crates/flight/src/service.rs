@@ -162,6 +162,9 @@ impl FlightSqlHandler {
         if let Some(trail) = &caller.trail {
             let kind = if prepared.is_change() { AuditedKind::Change } else { AuditedKind::Read };
             trail.set_operation(prepared.operation(), kind);
+            if let Some(role) = prepared.role() {
+                trail.set_object("role", &role);
+            }
             trail.begin().await.map_err(|e| {
                 outcome.answered(e.code().http());
                 status(&e)

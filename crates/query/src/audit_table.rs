@@ -13,7 +13,7 @@ use esker_catalog::{Actor, Catalog, CatalogError, LoadedTable, Proposal, Rebase}
 use esker_format::{MAIN_BRANCH, ManifestProjection, TableMetadata, TableUpdate};
 use esker_read::Reader;
 use esker_state::{AuditBatch, AuditRecord, State};
-use esker_types::now_ms;
+use esker_types::{DAY_MS, now_ms};
 use futures::future::BoxFuture;
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
@@ -35,9 +35,6 @@ const LAST_BATCH: &str = "audit.last-batch";
 
 /// The maximum number of records of a batch.
 const MAX_RECORDS: u32 = 10_000;
-
-/// The number of milliseconds of a day.
-const DAY_MS: i64 = 86_400_000;
 
 /// The commit of a batch.
 #[derive(Debug)]
@@ -83,7 +80,7 @@ fn row(record: &AuditRecord) -> Value {
 
 /// Moves the records of the audit trail from the state database to `system.audit` of a warehouse; returns their number.
 ///
-/// Creates the table if there is none. Then removes from the table the days that ended more than `retention_days` ago.
+/// Creates the table if there is none.
 ///
 /// # Errors
 ///
@@ -91,7 +88,7 @@ fn row(record: &AuditRecord) -> Value {
 ///   changed. After a conflict with another server, the next call goes on.
 /// - Returns [`QueryError::Write`](crate::QueryError::Write) if the data files cannot be written.
 /// - Returns [`QueryError::Execution`](crate::QueryError::Execution) if the rows do not fit the columns that the table has.
-pub async fn move_audit_records(catalog: &Catalog, reader: &Reader, state: &State, retention_days: u64) -> Result<u64> {
+pub async fn move_audit_records(catalog: &Catalog, reader: &Reader, state: &State) -> Result<u64> {
     let actor = Actor::internal("audit");
     let target = TABLE.target(catalog, reader)?;
     let mut moved = 0;
@@ -105,8 +102,18 @@ pub async fn move_audit_records(catalog: &Catalog, reader: &Reader, state: &Stat
         }
         state.audit().remove_batch(&batch.id).await.map_err(CatalogError::from)?;
     }
-    remove_days(&target, &actor, retention_days).await?;
     Ok(moved)
+}
+
+/// Removes from `system.audit` of a warehouse the days that ended more than `retention_days` ago.
+///
+/// It reads the list of all files of the table, so once a day is enough.
+///
+/// # Errors
+///
+/// Returns the errors of [`move_audit_records`].
+pub async fn remove_audit_days(catalog: &Catalog, reader: &Reader, retention_days: u64) -> Result<()> {
+    remove_days(&TABLE.target(catalog, reader)?, &Actor::internal("audit"), retention_days).await
 }
 
 /// Adds the records of a batch to the table in one commit; returns their number.

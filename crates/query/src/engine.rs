@@ -514,6 +514,14 @@ impl PreparedStatement {
         }
     }
 
+    /// Returns the role that the statement changes, with the member if there is one; `None` for any other statement.
+    pub fn role(&self) -> Option<String> {
+        match &self.action {
+            Action::Access(statement) => statement.role(),
+            Action::Query | Action::Insert { .. } | Action::Create { .. } | Action::Delete(_) | Action::Update { .. } => None,
+        }
+    }
+
     /// Checks that the statement creates a table, whose rules are new then.
     pub fn creates_table(&self) -> bool {
         matches!(self.action, Action::Create { .. })

@@ -74,7 +74,7 @@ mod visible_names;
 mod wkt;
 
 pub use admission::QueryLimits;
-pub use audit_table::move_audit_records;
+pub use audit_table::{move_audit_records, remove_audit_days};
 pub use engine::{BoundValues, Engine, EngineOptions, PreparedStatement, RunningQuery};
 pub use error::{QueryError, Stopped};
 pub use listed_columns::listed_columns;

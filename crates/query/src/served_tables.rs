@@ -195,7 +195,11 @@ pub(crate) const AUDIT: ServedTable = ServedTable {
             ("phase", Utf8, "`attempt` before a change is tried, `outcome` when a request was answered."),
             ("request_id", Utf8, "The identifier of the request, as the answer has it in `x-request-id`."),
             ("protocol", Utf8, "`rest`, `flight-sql`, or `command` for a command on the server's machine."),
-            ("principal_kind", Utf8, "The kind of the principal: `client`, `user`, `anonymous` or `machine`."),
+            (
+                "principal_kind",
+                Utf8,
+                "The kind of the principal: `client`, `user`, `anonymous`, `machine`, or `unknown` for a refused log-in.",
+            ),
             ("principal", Utf8, "The name of the principal, as events have it."),
             ("operation", Utf8, "The id of the operation in the OpenAPI documents, or the kind of the SQL statement."),
             ("is_change", Boolean, "True if the request is to change something."),

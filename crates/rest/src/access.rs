@@ -49,6 +49,8 @@ struct RequestNeeds {
     needs: Option<&'static OperationNeeds>,
     /// `true` once the privileges were checked that the row names.
     checked: Arc<AtomicBool>,
+    /// The trail of the request; `None` if nothing is recorded.
+    trail: Option<Arc<RequestTrail>>,
 }
 
 impl RequestNeeds {
@@ -99,8 +101,8 @@ async fn check_and_run(
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
-    let access =
-        RequestNeeds { principal: authenticated.principal.clone(), caller: caller.clone(), needs, checked: Arc::default() };
+    let (principal, checked) = (authenticated.principal.clone(), Arc::default());
+    let access = RequestNeeds { principal, caller: caller.clone(), needs, checked, trail: trail.clone() };
     match access.check() {
         Some(Check::Open) => access.mark(),
         Some(Check::Server(required)) => {
@@ -172,6 +174,13 @@ impl RequestAccess {
     /// Returns the principal.
     pub(crate) const fn principal(&self) -> &Principal {
         &self.0.principal
+    }
+
+    /// Tells the audit trail the object of a request that names it in its body, where the catalog does not know it.
+    pub(crate) fn names_object(&self, kind: &str, name: &str) {
+        if let Some(trail) = &self.0.trail {
+            trail.set_object(kind, name);
+        }
     }
 
     /// Returns the identity, by which the rules decide.

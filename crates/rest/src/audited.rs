@@ -2,16 +2,20 @@
 //!
 //! The object is what the path names, until the catalog says what it is by its id. Start reading at [`trail_of`].
 
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::header::USER_AGENT;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
 use esker_access::Identity;
-use esker_auth::{Audit, AuditedKind, AuditedObject, AuditedRequest, RequestTrail};
-use esker_types::NamespaceName;
+use esker_auth::{Audit, AuditedEntry, AuditedKind, AuditedObject, AuditedRequest, RequestTrail};
+use esker_types::{NamespaceName, Principal};
 use percent_encoding::percent_decode_str;
 
+use crate::App;
 use crate::guard::Peer;
 use crate::needs::OperationNeeds;
 
@@ -19,12 +23,57 @@ use crate::needs::OperationNeeds;
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
+/// The facts of a log-in or a request for a token that the audit trail records.
+#[derive(Debug)]
+pub(crate) struct EntryFacts {
+    request_id: String,
+    source_ip: Option<IpAddr>,
+    engine: Option<String>,
+}
+
+impl FromRequestParts<App> for EntryFacts {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let source_ip = parts.extensions.get::<Peer>().map(|peer| peer.address);
+        Ok(Self { request_id, source_ip, engine: engine_of(&parts.headers).map(str::to_owned) })
+    }
+}
+
+impl EntryFacts {
+    /// Records the entry. `principal` is who is known now; `None` if the entry was refused.
+    pub(crate) fn record(self, app: &App, operation: &'static str, principal: Option<&Principal>, status: u16) {
+        let Self { request_id, source_ip, engine } = self;
+        let engine = engine.as_deref();
+        app.access().audit().record_entry(AuditedEntry { request_id, operation, principal, status, source_ip, engine });
+    }
+}
+
+/// Returns the header `user-agent`, if it is text.
+fn engine_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(USER_AGENT).map(HeaderValue::to_str).and_then(Result::ok)
+}
+
 /// The operations that give rows of a table or of the trail, or the means to read or write rows.
 const READS: [&str; 6] =
     ["loadCredentials", "planTableScan", "fetchPlanningResult", "fetchScanTasks", "signRequest", "listAuditRecords"];
 
-/// The operations by methods that change something, which change nothing that anybody owns: reports, and leases of workers.
-const CHANGES_OF_NOTHING: [&str; 6] = ["getToken", "reportMetrics", "cancelPlanning", "claimJob", "renewLease", "pageLogOut"];
+/// The operations by methods that change something, which change nothing that anybody owns: reports, leases of workers, and the
+/// decisions that Trino asks for.
+const CHANGES_OF_NOTHING: [&str; 11] = [
+    "getToken",
+    "reportMetrics",
+    "cancelPlanning",
+    "claimJob",
+    "renewLease",
+    "pageLogOut",
+    "opaAllow",
+    "opaBatch",
+    "opaRowFilters",
+    "opaColumnMask",
+    "opaBatchColumnMasks",
+];
 
 /// Returns the trail of a request; `None` if nothing is recorded.
 ///
@@ -47,7 +96,7 @@ pub(crate) fn trail_of(
         operation: variant.map_or_else(|| id.to_owned(), |variant| format!("{id} {variant}")),
         kind,
         source_ip: Some(peer.address),
-        engine: request.headers().get(USER_AGENT).map(HeaderValue::to_str).and_then(Result::ok),
+        engine: engine_of(request.headers()),
         object,
     })
 }
@@ -144,6 +193,7 @@ mod tests {
             (Method::PUT, "setAccessMode", &none, AuditedKind::Change),
             (Method::DELETE, "dropTable", &none, AuditedKind::Change),
             (Method::POST, "reportMetrics", &none, AuditedKind::Other),
+            (Method::POST, "opaBatch", &none, AuditedKind::Other),
         ] {
             assert_eq!(kind_of(&method, operation, headers), expected, "{operation}");
         }

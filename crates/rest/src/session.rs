@@ -13,7 +13,7 @@ use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
 use esker_auth::{AuthError, Authenticated, Authenticator, SecretToken, token_hash};
 use esker_state::{PageSession, State, StateError};
-use esker_types::{DurationMillis, now_ms, to_millis};
+use esker_types::{DurationMillis, Principal, now_ms, to_millis};
 
 use crate::guard::Transport;
 
@@ -48,8 +48,8 @@ impl fmt::Debug for PageSessions {
 pub(crate) struct OpenedSession {
     /// The secret that the cookie carries.
     pub(crate) id: String,
-    /// The name of the principal.
-    pub(crate) principal: String,
+    /// The principal.
+    pub(crate) principal: Principal,
 }
 
 impl PageSessions {
@@ -89,11 +89,10 @@ impl PageSessions {
     ///
     /// Returns [`AuthError::Random`] if the system gives no random numbers, and [`AuthError::State`] if the database fails.
     pub(crate) async fn open_for(&self, caller: &Authenticated, token_sha256: String) -> Result<OpenedSession, AuthError> {
-        let principal = caller.principal.to_string();
         let (id, now) = (random_secret()?, now_ms());
         let session = PageSession {
             id_sha256: token_hash(&id),
-            principal: principal.clone(),
+            principal: caller.principal.to_string(),
             token_sha256,
             csrf: random_secret()?,
             created_ms: now,
@@ -101,7 +100,7 @@ impl PageSessions {
             expires_ms: now.saturating_add(self.max),
         };
         self.state.sessions().insert(&session, self.idle).await?;
-        Ok(OpenedSession { id, principal })
+        Ok(OpenedSession { id, principal: caller.principal.clone() })
     }
 
     /// Returns the session with an id and its caller, if neither the session nor its token has ended.

@@ -78,7 +78,7 @@ pub struct AuditRecord {
     pub request_id: String,
     /// The protocol: `rest`, `flight-sql`, or `command` for a command on the server's machine.
     pub protocol: String,
-    /// The kind of the principal: `client`, `user`, `anonymous` or `machine`.
+    /// The kind of the principal: `client`, `user`, `anonymous`, `machine`, or `unknown` for a refused log-in.
     pub principal_kind: String,
     /// The name of the principal, as events have it.
     pub principal: String,
@@ -195,9 +195,10 @@ impl AuditLog<'_> {
                 id
             }
         };
-        let query = sqlx::query("SELECT record FROM audit_record WHERE batch = $1 ORDER BY id").bind(&id);
-        let rows = query.fetch_all(&mut *tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
+        // The records of a batch do not change, so they are read without the write lock, for which commits wait.
+        let query = sqlx::query("SELECT record FROM audit_record WHERE batch = $1 ORDER BY id").bind(&id);
+        let rows = query.fetch_all(&self.state.readers).await?;
         let records = rows.iter().map(|row| Ok(serde_json::from_str(row.try_get(0)?)?)).collect::<Result<Vec<_>>>()?;
         Ok(Some(AuditBatch { id, records }))
     }

@@ -157,7 +157,7 @@ async fn insert(tx: &mut Transaction<'static, Any>, key: &SigningKeyRow) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Database;
+    use crate::conformance::databases;
 
     fn key(id: &str, purpose: &str, created_ms: Millis) -> SigningKeyRow {
         SigningKeyRow {
@@ -171,10 +171,28 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_purpose_has_one_active_key_and_earlier_ones_end() {
         let dir = tempfile::tempdir().expect("a directory");
-        let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        for database in databases(&dir) {
+            let state = State::open(database).await.expect("opened");
+            earlier_ones_end(&state).await;
+            one_is_active(&state).await;
+            state.close().await;
+        }
+    }
+
+    async fn one_is_active(state: &State) {
+        let keys = state.keys();
+        let (one, other) = (key("x", "other", 10), key("y", "other", 10));
+        let (one, other) = tokio::join!(keys.insert_first(&one), keys.insert_first(&other));
+        assert_ne!(one.expect("asked"), other.expect("asked"), "of two servers that start at the same time, one makes the key");
+        keys.rotate(&key("z", "other", 11), 11, 0).await.expect("rotated");
+        let rows = keys.list().await.expect("listed");
+        assert_eq!(rows.iter().filter(|row| row.purpose == "other" && row.retiring_ms.is_none()).count(), 1, "{rows:?}");
+    }
+
+    async fn earlier_ones_end(state: &State) {
         let keys = state.keys();
         assert!(keys.insert_first(&key("a", "handles", 10)).await.expect("stored"));
         assert!(!keys.insert_first(&key("b", "handles", 20)).await.expect("asked"), "there is one");
@@ -195,6 +213,5 @@ mod tests {
         keys.replace_material(std::slice::from_ref(&sealed)).await.expect("replaced");
         assert_eq!(keys.list().await.expect("listed")[1], sealed);
         assert!(!format!("{sealed:?}").contains("sealed"), "no log has the material");
-        state.close().await;
     }
 }

@@ -150,8 +150,8 @@ impl Tokens<'_> {
 
     /// Returns the token with a SHA-256 (hex), if it counts at the time `now`.
     ///
-    /// A token that was revoked or has ended does not count, nor does one whose root was revoked or is gone. The tokens of the
-    /// tables `principal` and `access_token` are found as well.
+    /// A token that was revoked or has ended does not count, nor does one whose root was revoked or is gone, or whose chain has
+    /// ended. The tokens of the tables `principal` and `access_token` are found as well.
     ///
     /// # Errors
     ///
@@ -160,7 +160,8 @@ impl Tokens<'_> {
         let sql = format!(
             "SELECT {COLUMNS} FROM api_token t
              WHERE t.token_sha256 = $1 AND t.revoked_ms IS NULL AND (t.expires_ms IS NULL OR t.expires_ms > $2)
-               AND (EXISTS (SELECT 1 FROM api_token r WHERE r.id = t.root_id AND r.revoked_ms IS NULL)
+               AND (EXISTS (SELECT 1 FROM api_token r WHERE r.id = t.root_id AND r.revoked_ms IS NULL
+                            AND (r.root_expires_ms IS NULL OR r.root_expires_ms > $2))
                     OR EXISTS (SELECT 1 FROM principal p WHERE p.token_sha256 = t.root_id))
              UNION ALL SELECT $3 || name, 'client', name, '', token_sha256, created_ms, NULL, NULL, NULL, NULL, '', '[]'
              FROM principal WHERE token_sha256 = $1
@@ -256,6 +257,9 @@ impl Tokens<'_> {
                 root_expires_ms: Some(ends_ms),
                 ..token.clone()
             };
+            // It may have been moved before: a start puts the token of the configuration back.
+            let earlier = sqlx::query("DELETE FROM api_token WHERE token_sha256 = $1").bind(&token_sha256);
+            earlier.execute(&mut *tx).await?;
             insert_by(&mut *tx, &moved, None).await?;
             let chained = sqlx::query("UPDATE api_token SET root_id = $2 WHERE root_id = $1").bind(&token_sha256).bind(&id);
             chained.execute(&mut *tx).await?;

@@ -12,6 +12,8 @@ use futures::TryStreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::tokens::exchange;
+
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const TRAIL: &str = "/v1/default/namespaces/system/tables/audit";
 const MANAGED_TRAIL: &str = "/api/v1/warehouses/default/namespaces/system/tables/audit";
@@ -106,6 +108,32 @@ async fn the_object_of_a_creation_is_what_was_created_and_that_of_a_job_is_its_t
     let (_, found) = recorded(&test.app, esker_tests::TOKEN, Method::POST, path, Some(json!({}))).await;
     assert_eq!((found[0].operation.as_str(), found[0].object_id.as_ref()), ("startJob expire", Some(&id)), "{found:?}");
     assert_eq!(found[0].principal, "admin", "who asked for the job");
+    let name = |table: &str| json!({"namespace": ["n"], "name": table});
+    let body = Some(json!({"source": name("t"), "destination": name("u")}));
+    let (_, found) = recorded(&test.app, esker_tests::TOKEN, Method::POST, "/v1/default/tables/rename", body).await;
+    assert_eq!((found[0].object.as_deref(), found[0].object_id.as_ref()), (Some("n.t"), Some(&id)), "{found:?}");
+    let (_, found) =
+        recorded(&test.app, esker_tests::TOKEN, Method::POST, "/api/v1/tokens", Some(json!({"principal": "etl"}))).await;
+    assert_eq!((found[0].object_kind.as_deref(), found[0].object.as_deref()), (Some("client"), Some("etl")), "{found:?}");
+    test.app.sql("CREATE ROLE auditors").await.expect("created");
+    test.app.sql("GRANT LIST ON TABLE n.u TO ROLE auditors").await.expect("granted");
+    let found = records(&test.app).await;
+    let of_sql = found.iter().filter(|record| record.protocol == "flight-sql" && record.is_change);
+    let told: Vec<_> = of_sql.map(|r| (r.operation.as_str(), r.object_kind.as_deref(), r.object.as_deref())).collect();
+    assert_eq!(told, [("create-role", Some("role"), Some("auditors")), ("grant", Some("table"), Some("n.u"))], "{found:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_ins_are_recorded_and_refused_ones_too() {
+    let app = TestApp::start().await;
+    assert_eq!(exchange(&app, esker_tests::TOKEN, None).await.0, 200);
+    assert_eq!(exchange(&app, "wrong", None).await.0, 401);
+    let found = records(&app).await;
+    let entries = found.iter().filter(|record| record.operation == "getToken");
+    let told: Vec<_> = entries.map(|r| (r.principal_kind.as_str(), r.principal.as_str(), r.decision, r.status)).collect();
+    let refused = ("unknown", "", AuditDecision::Refused, Some(401));
+    assert_eq!(told, [("client", "admin", AuditDecision::None, Some(200)), refused], "{found:#?}");
+    assert!(found.iter().all(|record| !record.request_id.is_empty()), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

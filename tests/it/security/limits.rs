@@ -159,7 +159,8 @@ async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is
     assert!(read_until(&mut waiting, "200 OK").await.contains("200 OK"));
 
     let (silent, partial) = (connect(&app, "").await, connect(&app, &probe[..20]).await);
-    for mut slow in [silent, partial] {
+    let (third, most) = (connect(&app, "PRI").await, connect(&app, "PRI * HTTP/2.0\r\n\r\nSM\r\n").await);
+    for mut slow in [silent, partial, third, most] {
         assert_eq!(read_until(&mut slow, "never").await, "", "the connection is closed without an answer");
     }
     let head = format!(
@@ -177,4 +178,13 @@ async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is
     waiting.write_all(&probe.as_bytes()[..20]).await.expect("sent");
     let rest = read_until(&mut waiting, "never").await;
     assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
+}
+
+/// Tokens of identity providers with many groups are that long.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_up_to_the_limit_pass_over_http_2_too() {
+    let app = TestApp::start().await;
+    let mut client = app.flight().await;
+    client.set_header("x-long", "x".repeat(24 << 10));
+    client.execute("SELECT 1".to_owned(), None).await.expect("planned");
 }

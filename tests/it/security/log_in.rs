@@ -96,6 +96,10 @@ async fn a_user_logs_in_at_the_provider_and_comes_to_the_page_that_was_wanted() 
     let listed = app.ok(Method::GET, "/api/v1/tokens", None).await;
     let own = format!("{}/ann", provider.issuer);
     let token = listed.as_array().expect("tokens").iter().find(|token| token["principal"] == own.as_str()).expect("listed");
+    assert!(app.server.access().audit().flush().await, "written");
+    let trail = app.catalog().state().audit().after(0, 1000).await.expect("read");
+    let (_, entered) = trail.iter().find(|(_, record)| record.operation == "pageLogIn").expect("recorded");
+    assert_eq!((entered.principal_kind.as_str(), entered.principal.as_str(), entered.status), ("user", own.as_str(), Some(303)));
     app.ok(Method::DELETE, &format!("/api/v1/tokens/{}", token["id"].as_str().expect("an id")), None).await;
     assert!(!browser.is_known().await);
 }

@@ -4,6 +4,7 @@ use esker_access::{
     AccessMode, ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Member, Privilege, PrivilegeSet, RowFilterRow, RuleChange,
 };
 use esker_format::SchemaRef;
+use esker_state::AuditDecision;
 use esker_tests::{AccessTest, TestTable};
 use reqwest::Method;
 use serde_json::json;
@@ -283,6 +284,10 @@ async fn copies_have_what_was_seen_and_changes_by_conditions_are_refused() {
         assert!(error.contains("DELETE and UPDATE are refused") && error.contains(RESTRICTED), "{sql}: {error}");
         assert_eq!(code_of(&reader.test.app, &reader.token, sql).await, Code::PermissionDenied, "{sql}");
     }
+    assert!(reader.test.app.server.access().audit().flush().await, "written");
+    let trail = reader.test.app.catalog().state().audit().after(0, 1000).await.expect("read");
+    let refused = trail.iter().filter(|(_, record)| record.principal == "bi" && record.decision == AuditDecision::Refused);
+    assert_eq!(refused.count(), 8, "each refusal, twice");
     reader.rows("DELETE FROM n.copy WHERE id IN (SELECT id FROM n.people)").await;
     assert_eq!(reader.run("SELECT id FROM n.copy ORDER BY id").await, ["11", "13"], "conditions read what is seen");
     reader.rows("INSERT INTO n.people (id, region) VALUES (5, 'borduria'), (6, 'ruritania')").await;

@@ -201,6 +201,9 @@ async fn the_command_line_makes_another_token_lists_and_revokes() {
     esker_token(&app, &["revoke", nightly["id"].as_str().expect("an id")]).await;
     let (listed, _) = esker_token(&app, &["list"]).await;
     assert!(listed.lines().any(|line| line.contains("revoked 20") && line.ends_with("nightly export")), "{listed}");
+    let trail = app.catalog().state().audit().after(0, 1000).await.expect("read");
+    let commands = trail.iter().filter(|(_, record)| record.protocol == "command").map(|(_, record)| record.operation.as_str());
+    assert_eq!(commands.collect::<Vec<_>>(), ["createToken", "createToken", "revokeToken"]);
     wait_until_refused(&app, second, REVOCATION).await;
     assert_eq!(status_as(&app, first).await, 200);
 }

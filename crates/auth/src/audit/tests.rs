@@ -170,3 +170,68 @@ async fn a_full_queue_drops_records_and_counts_them_and_refusals_push_out_no_cha
     assert_eq!((counts.lost, counts.queued), (3, MAX_QUEUED as u64 + 1));
     assert_eq!(audit.take_batch().first().map(|record| record.operation.as_str()), Some("dropTable"));
 }
+
+#[tokio::test]
+async fn an_answer_of_403_is_a_refusal_whoever_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = open(&dir, AuditOptions::default()).await;
+    let trail = request(&audit, "planTableScan", AuditedKind::Read).expect("recorded");
+    let asks = caller(&trail, AccessMode::On, &[Privilege::ReadData], false);
+    asks.require(&Need::new(orders(), Privilege::ReadData)).expect("allowed, but for row filters");
+    trail.finish(403);
+    let found = records(&audit).await;
+    let [refusal] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((refusal.decision, refusal.rule.as_deref(), refusal.status), (AuditDecision::Refused, None, Some(403)));
+    assert_eq!(refusal.object.as_deref(), Some("raw.orders"));
+}
+
+#[tokio::test]
+async fn the_object_of_a_body_stays_where_a_privilege_on_the_server_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = open(&dir, AuditOptions::default()).await;
+    let trail = request(&audit, "createRole", AuditedKind::Change).expect("recorded");
+    trail.set_object("role", "auditors\n");
+    let asks = caller(&trail, AccessMode::On, &[], false);
+    asks.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess)).expect_err("refused");
+    trail.finish(403);
+    let found = records(&audit).await;
+    let [refusal] = found.as_slice() else { panic!("{found:?}") };
+    let told = (refusal.object_kind.as_deref(), refusal.object.as_deref(), refusal.privileges.as_deref());
+    assert_eq!(told, (Some("role"), Some("auditors"), Some("MANAGE_ACCESS")));
+}
+
+#[tokio::test]
+async fn every_log_in_is_recorded_and_of_a_flood_of_wrong_ones_a_few() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = open(&dir, AuditOptions::default()).await;
+    let ann = Principal::User { issuer: "https://idp".to_owned(), name: "ann".to_owned() };
+    let enter = |principal, status| {
+        let (request_id, source_ip) = (String::new(), Some(IpAddr::from([10, 0, 0, 7])));
+        audit.record_entry(AuditedEntry { request_id, operation: "pageLogIn", principal, status, source_ip, engine: None });
+    };
+    for _ in 0..1000 {
+        enter(None, 401);
+    }
+    enter(None, 503);
+    for _ in 0..20 {
+        enter(Some(&ann), 303);
+    }
+    let found = records(&audit).await;
+    let (entered, refused): (Vec<_>, Vec<_>) = found.iter().partition(|record| record.principal == "https://idp/ann");
+    assert!(entered.iter().all(|record| record.principal_kind == "user" && record.decision == AuditDecision::None));
+    assert!(refused.iter().all(|record| record.principal_kind == "unknown" && record.decision == AuditDecision::Refused));
+    assert_eq!(entered.len(), 20);
+    assert!((10..500).contains(&refused.len()), "{}", refused.len());
+    assert!(refused.iter().all(|record| record.status == Some(401) && record.source_ip.as_deref() == Some("10.0.0.7")));
+}
+
+#[tokio::test]
+async fn a_write_that_is_broken_off_loses_no_record() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = open(&dir, AuditOptions::default()).await;
+    request(&audit, "dropTable", AuditedKind::Change).expect("recorded").finish(204);
+    // The server stops: it aborts the task that writes.
+    let _ = tokio::time::timeout(Duration::ZERO, audit.flush()).await;
+    let found = records(&audit).await;
+    assert!(found.iter().any(|record| record.operation == "dropTable"), "{found:?}");
+}

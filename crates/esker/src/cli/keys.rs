@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use esker_auth::{KEYS_SECONDS, KeyPurpose, KeyRing};
+use esker_auth::{KEYS_SECONDS, KeyPurpose, KeyRing, record_command};
+use esker_state::State;
 use esker_types::parse_age;
 use serde_json::json;
 
@@ -50,8 +51,8 @@ impl KeysArgs {
         let keys = KeyRing::new(state.clone(), config.keys.masters()?);
         let done = match self.command {
             KeysCommand::List { json } => list(&keys, json).await,
-            KeysCommand::Rotate { purpose, overlap } => rotate(&keys, purpose, overlap).await,
-            KeysCommand::Rewrap => rewrap(&keys).await,
+            KeysCommand::Rotate { purpose, overlap } => rotate(&state, &keys, purpose, overlap).await,
+            KeysCommand::Rewrap => rewrap(&state, &keys).await,
         };
         state.close().await;
         done
@@ -73,7 +74,8 @@ async fn list(keys: &KeyRing, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn rotate(keys: &KeyRing, purpose: KeyPurpose, overlap: Duration) -> Result<()> {
+async fn rotate(state: &State, keys: &KeyRing, purpose: KeyPurpose, overlap: Duration) -> Result<()> {
+    record_command(state, "rotateKeys", ("key", purpose.name())).await?;
     let made = keys.rotate(purpose, overlap).await?;
     let (id, seconds) = (&made.id, overlap.as_secs());
     print_line(&format!(
@@ -86,7 +88,8 @@ async fn rotate(keys: &KeyRing, purpose: KeyPurpose, overlap: Duration) -> Resul
     Ok(())
 }
 
-async fn rewrap(keys: &KeyRing) -> Result<()> {
+async fn rewrap(state: &State, keys: &KeyRing) -> Result<()> {
+    record_command(state, "rewrapKeys", ("key", "all")).await?;
     let count = keys.rewrap().await?;
     let keys = if count == 1 { "key was" } else { "keys were" };
     print_line(&format!("{count} {keys} encrypted with keys.master_key"));

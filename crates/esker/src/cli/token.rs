@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use esker_auth::{AuthOptions, Authenticator, REVOCATION_SECONDS, TokenInfo};
+use esker_auth::{AuthOptions, Authenticator, REVOCATION_SECONDS, TokenInfo, record_command};
 use esker_state::{Database, State};
-use esker_types::{now_ms, parse_age};
+use esker_types::{Principal, now_ms, parse_age};
 use serde_json::json;
 
 use super::jobs::format_time;
@@ -85,11 +85,11 @@ impl TokenArgs {
         let state = place.open().await?;
         let auth = Authenticator::new(state.clone(), AuthOptions::default());
         let done = match command {
-            None => create(&auth, name.as_deref().unwrap_or("admin"), "", None).await,
-            Some(TokenCommand::Create { name, expires, label }) => create(&auth, &name, &label, expires).await,
-            Some(TokenCommand::Rotate { name, overlap, expires }) => rotate(&auth, &name, overlap, expires).await,
+            None => create(&state, &auth, name.as_deref().unwrap_or("admin"), "", None).await,
+            Some(TokenCommand::Create { name, expires, label }) => create(&state, &auth, &name, &label, expires).await,
+            Some(TokenCommand::Rotate { name, overlap, expires }) => rotate(&state, &auth, &name, overlap, expires).await,
             Some(TokenCommand::List { json }) => list(&auth, json).await,
-            Some(TokenCommand::Revoke { id }) => revoke(&auth, &id).await,
+            Some(TokenCommand::Revoke { id }) => revoke(&state, &auth, &id).await,
         };
         state.close().await;
         done
@@ -123,7 +123,8 @@ impl DatabaseArgs {
 }
 
 /// Makes a token and prints it. Standard output is the token alone; what else is to be known goes to standard error.
-async fn create(auth: &Authenticator, name: &str, label: &str, lifetime: Option<Duration>) -> Result<()> {
+async fn create(state: &State, auth: &Authenticator, name: &str, label: &str, lifetime: Option<Duration>) -> Result<()> {
+    record_command(state, "createToken", (Principal::CLIENT, name)).await?;
     let made = auth.make(name, label, lifetime).await?;
     let now = now_ms();
     let others = auth.list().await?;
@@ -139,7 +140,8 @@ async fn create(auth: &Authenticator, name: &str, label: &str, lifetime: Option<
 }
 
 /// Makes a token of a client in place of its others, and prints it as [`create`] does.
-async fn rotate(auth: &Authenticator, name: &str, overlap: Duration, lifetime: Option<Duration>) -> Result<()> {
+async fn rotate(state: &State, auth: &Authenticator, name: &str, overlap: Duration, lifetime: Option<Duration>) -> Result<()> {
+    record_command(state, "rotateTokens", (Principal::CLIENT, name)).await?;
     let made = auth.rotate(name, overlap, lifetime).await?;
     print_line(&made.token.reveal());
     eprintln!("token {} of the client {name}: {}", made.info.id, end_of(&made.info));
@@ -173,8 +175,10 @@ async fn list(auth: &Authenticator, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-async fn revoke(auth: &Authenticator, id: &str) -> Result<()> {
+async fn revoke(state: &State, auth: &Authenticator, id: &str) -> Result<()> {
     auth.revoke(id).await?;
+    // Afterwards: what is no id may be a token that somebody took for one, and the trail has no secrets.
+    record_command(state, "revokeToken", ("token", id)).await?;
     print_line(&format!("token {id} is revoked; running servers refuse it within {REVOCATION_SECONDS} seconds"));
     Ok(())
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::check::require;
 use crate::Result;
-use crate::server::ClientTimes;
+use crate::server::ClientLimits;
 
 /// The section `[limits]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -76,8 +76,13 @@ impl LimitsConfig {
         }
     }
 
-    /// Returns the times that a client gets.
-    pub(crate) fn client_times(&self) -> ClientTimes {
-        ClientTimes { header: Duration::from_secs(self.header_seconds), body: Duration::from_secs(self.body_seconds) }
+    /// Returns what a client gets.
+    pub(crate) fn client_limits(&self) -> ClientLimits {
+        ClientLimits {
+            header: Duration::from_secs(self.header_seconds),
+            body: Duration::from_secs(self.body_seconds),
+            // Twice the limit, so that many short headers fit too. Behind it, the guard counts as over HTTP/1.1.
+            header_list_bytes: u32::try_from(self.header_bytes.saturating_mul(2)).unwrap_or(u32::MAX),
+        }
     }
 }

@@ -32,20 +32,27 @@ use super::PortListener;
 use super::tls::PortStream;
 use super::unread::watched;
 
-/// The beginning of a connection over HTTP/2.
-const HTTP2: &[u8; 3] = b"PRI";
+/// The number of bytes of a body for which a client gets a second more. So a long body that makes progress is not cut off.
+const BYTES_PER_SECOND: u64 = 64 << 10;
 
-/// The times that a client gets.
+/// The beginning of a connection over HTTP/2. Before it is complete, nothing asks whether the client is still there.
+///
+/// Spec: RFC 9113, section 3.4.
+const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client gets.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ClientTimes {
+pub(crate) struct ClientLimits {
     /// The time for the headers of a request, and to answer a question over HTTP/2.
     pub(crate) header: Duration,
     /// The time for the body of a request, and for each pause in reading an answer.
     pub(crate) body: Duration,
+    /// The maximum size of the headers of a request over HTTP/2, in bytes. Each counts 32 bytes more than it has.
+    pub(crate) header_list_bytes: u32,
 }
 
 /// Serves connections until the server stops; then waits for the requests at work.
-pub(crate) async fn serve_port(mut listener: PortListener, router: Router, times: ClientTimes, stopped: watch::Receiver<bool>) {
+pub(crate) async fn serve_port(mut listener: PortListener, router: Router, limits: ClientLimits, stopped: watch::Receiver<bool>) {
     let mut stop = pin!(until_stopped(stopped.clone()));
     // Closed once no connection has a receiver any more.
     let (all_ended, open) = watch::channel(());
@@ -60,7 +67,7 @@ pub(crate) async fn serve_port(mut listener: PortListener, router: Router, times
         }
         let (router, stopped, open) = (router.clone(), stopped.clone(), open.clone());
         tokio::spawn(async move {
-            serve_connection(stream, connection, router, times, stopped).await;
+            serve_connection(stream, connection, router, limits, stopped).await;
             drop(open);
         });
     }
@@ -79,14 +86,15 @@ async fn serve_connection(
     stream: PortStream,
     connection: Connection,
     router: Router,
-    times: ClientTimes,
+    limits: ClientLimits,
     stopped: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(TimedStream::new(stream, times, activity.clone()));
-    let service = TowerToHyperService::new(ConnectionService { router, connection, activity, body_time: times.body });
+    let io = TokioIo::new(TimedStream::new(stream, limits, activity.clone()));
+    let service = TowerToHyperService::new(ConnectionService { router, connection, activity, body_time: limits.body });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(times.header).keep_alive_timeout(times.header);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(limits.header).keep_alive_timeout(limits.header);
+    builder.http2().max_header_list_size(limits.header_list_bytes);
     let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut stop = pin!(until_stopped(stopped));
     let mut stopping = false;
@@ -170,16 +178,19 @@ where
     }
 }
 
-/// Returns a body that ends with an error if it is not complete after a time.
+/// Returns a body that ends with an error if it is not complete after a time, and a second for each [`BYTES_PER_SECOND`] of it.
 fn limited_in_time(body: Body, time: Duration) -> Body {
     if body.is_end_stream() {
         return body;
     }
     let deadline = Instant::now() + time;
-    let chunks = futures::stream::unfold(Some(body.into_data_stream()), move |rest| async move {
-        let mut chunks = rest?;
+    let chunks = futures::stream::unfold(Some((body.into_data_stream(), deadline)), |rest| async move {
+        let (mut chunks, deadline) = rest?;
         match timeout_at(deadline, chunks.next()).await {
-            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(chunks))),
+            Ok(Some(Ok(chunk))) => {
+                let more = Duration::from_millis(chunk.len() as u64 * 1000 / BYTES_PER_SECOND);
+                Some((Ok(chunk), Some((chunks, deadline + more))))
+            }
             Ok(Some(Err(error))) => Some((Err(error), None)),
             Ok(None) => None,
             Err(_) => Some((Err(axum::Error::new(too_slow("the body took longer than limits.body_seconds"))), None)),
@@ -196,9 +207,9 @@ pub(super) fn too_slow(what: &'static str) -> io::Error {
 /// A connection that fails if its client is too slow.
 struct TimedStream {
     stream: PortStream,
-    times: ClientTimes,
+    limits: ClientLimits,
     activity: Arc<Activity>,
-    /// The first bytes that were read, up to three.
+    /// The first bytes that were read, as many as [`HTTP2`] has.
     first: Vec<u8>,
     /// The time at which the headers that have begun must be complete, and the number of requests when they began.
     headers: Option<(Pin<Box<Sleep>>, u64)>,
@@ -208,9 +219,9 @@ struct TimedStream {
 
 impl TimedStream {
     /// Times a new connection, whose first headers begin now.
-    fn new(stream: PortStream, times: ClientTimes, activity: Arc<Activity>) -> Self {
-        let headers = Some((Box::pin(sleep(times.header)), 0));
-        Self { stream, times, activity, first: Vec::new(), headers, unread: None }
+    fn new(stream: PortStream, limits: ClientLimits, activity: Arc<Activity>) -> Self {
+        let headers = Some((Box::pin(sleep(limits.header)), 0));
+        Self { stream, limits, activity, first: Vec::new(), headers, unread: None }
     }
 
     /// Notes what was read.
@@ -222,7 +233,7 @@ impl TimedStream {
             // HTTP/2 has a way of its own to find clients that are gone.
             self.headers = None;
         } else if self.headers.is_none() && self.activity.at_work.load(Ordering::Acquire) == 0 {
-            self.headers = Some((Box::pin(sleep(self.times.header)), begun));
+            self.headers = Some((Box::pin(sleep(self.limits.header)), begun));
         }
     }
 
@@ -241,7 +252,7 @@ impl TimedStream {
             self.unread = None;
             return written;
         }
-        let time = self.times.body;
+        let time = self.limits.body;
         let end = self.unread.get_or_insert_with(|| Box::pin(sleep(time)));
         match end.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(too_slow("the client has read nothing for limits.body_seconds"))),
@@ -316,5 +327,16 @@ mod tests {
         let endless = Body::from_stream(first.chain(futures::stream::pending()));
         let error = to_bytes(limited_in_time(endless, Duration::from_millis(1)), 100).await.expect_err("too slow");
         assert!(esker_types::with_causes(&error).contains("limits.body_seconds"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_makes_progress_may_take_longer() {
+        let first = futures::stream::iter([Ok::<_, Infallible>(vec![b'x'; 16 << 20])]);
+        let second = futures::stream::once(async {
+            sleep(Duration::from_millis(20)).await;
+            Ok(b"end".to_vec())
+        });
+        let body = limited_in_time(Body::from_stream(first.chain(second)), Duration::from_millis(1));
+        assert_eq!(to_bytes(body, usize::MAX).await.expect("16 MiB are worth 256 seconds").len(), (16 << 20) + 3);
     }
 }

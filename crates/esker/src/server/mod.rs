@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::{Config, Result, background, events, warehouses};
-pub(crate) use connections::{ClientTimes, serve_port};
+pub(crate) use connections::{ClientLimits, serve_port};
 pub(crate) use data_dir::{data_dir, existing_data_dir, lock_data_dir};
 pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use machine::{STACK_BYTES, memory_bytes};

@@ -109,6 +109,15 @@ impl AccessStatement {
         }
     }
 
+    /// Returns the role that the statement changes, with the member if there is one, as the audit trail has it.
+    pub(crate) fn role(&self) -> Option<String> {
+        match self {
+            Self::AddMember { role, member } | Self::RemoveMember { role, member } => Some(format!("{role}: {member}")),
+            Self::CreateRole { role, .. } | Self::DropRole { role, .. } => Some(role.clone()),
+            Self::Grant(_) | Self::Revoke(_) | Self::ShowGrants { .. } | Self::ShowMembers { .. } | Self::ShowRoles => None,
+        }
+    }
+
     /// Returns the schema of the result.
     pub(crate) fn schema(&self) -> SchemaRef {
         match self {

@@ -20,6 +20,7 @@ use esker_types::Coded;
 use serde_json::json;
 
 use crate::App;
+use crate::audited::EntryFacts;
 use crate::error::AGAIN_SECONDS;
 
 /// The type of the issued token.
@@ -64,7 +65,12 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 /// that of a user from an identity provider.
 ///
 /// Spec: REST `getToken`.
-pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+pub(crate) async fn token(
+    State(app): State<App>,
+    entry: EntryFacts,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     // The specification lists no 413 for this operation, so a body that is too large gets 400.
     let Ok(body) = body else { return oauth_error(400, "invalid_request", "the request body can't be read, or is too large") };
     let form = form(&body);
@@ -89,7 +95,10 @@ pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Resu
         Some(_) => return oauth_error(400, "unsupported_grant_type", "client_credentials and token exchange are supported"),
         None => return oauth_error(400, "invalid_request", "grant_type is missing"),
     };
-    answer(issued)
+    let principal = issued.as_ref().ok().map(|issued| issued.principal.clone());
+    let response = answer(issued);
+    entry.record(&app, "getToken", principal.as_ref(), response.status().as_u16());
+    response
 }
 
 /// Builds the answer to a request for a token.
@@ -97,7 +106,7 @@ pub(crate) async fn token(State(app): State<App>, headers: HeaderMap, body: Resu
 /// Spec: REST `OAuthTokenResponse`.
 fn answer(issued: Result<IssuedToken, AuthError>) -> Response {
     match issued {
-        Ok(IssuedToken { token, expires_seconds }) => {
+        Ok(IssuedToken { token, expires_seconds, .. }) => {
             let body = json!({"access_token": token.reveal(), "token_type": "bearer", "expires_in": expires_seconds,
                 "issued_token_type": ACCESS_TOKEN});
             ([(CACHE_CONTROL, "no-store")], Json(body)).into_response()

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use esker_access::{Need, Privilege, ResourcePath};
 use esker_auth::{AuthError, Authenticated, MadeToken, TokenInfo};
-use esker_types::Millis;
+use esker_types::{Millis, Principal};
 use serde::{Deserialize, Serialize};
 
 use crate::access::RequestAccess;
@@ -133,9 +133,11 @@ pub(crate) async fn rotate(
 ///
 /// Returns [`Forbidden`](esker_types::ErrorCode::Forbidden) if the caller lacks `MANAGE_ACCESS`.
 fn check_may_make(access: &RequestAccess, caller: &Authenticated, principal: Option<&str>) -> Result<(), ApiError> {
+    let own = caller.principal.to_string();
+    access.names_object(Principal::CLIENT, principal.unwrap_or(&own));
     let is_own = principal.is_none_or(|principal| access.is_client(principal));
     let authority = access.authority();
-    if !is_own || !access.is_client(&caller.principal.to_string()) {
+    if !is_own || !access.is_client(&own) {
         authority.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess))?;
     }
     Ok(())

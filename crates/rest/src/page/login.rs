@@ -18,10 +18,14 @@ use serde::Deserialize;
 use super::oidc::log_out_there;
 use super::visitor::parse_form;
 use super::{encode, frame};
+use crate::audited::EntryFacts;
 use crate::extract::QueryParams;
 use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie, is_same_secret, random_secret};
 use crate::{ApiError, App};
+
+/// The name of a log-in in the audit trail.
+pub(super) const LOG_IN: &str = "pageLogIn";
 
 /// The parameters of the log-in page.
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +63,7 @@ pub(super) async fn log_in(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
     transport: Transport,
+    entry: EntryFacts,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
@@ -74,13 +79,15 @@ pub(super) async fn log_in(
         Err(error @ (AuthError::State(_) | AuthError::Random(_) | AuthError::KeysUnavailable { .. })) => return Err(error.into()),
         Err(_) => {
             tracing::warn!(address = %peer.address, "a log-in with a wrong token was refused");
+            entry.record(&app, LOG_IN, None, StatusCode::UNAUTHORIZED.as_u16());
             return answer(&app, StatusCode::UNAUTHORIZED, cookies, &form.next, Some("The token is not valid."));
         }
     };
     if let Some(earlier) = cookie(&headers, cookies.session) {
         app.inner.sessions.end(earlier).await?;
     }
-    tracing::info!(principal = opened.principal, address = %peer.address, "logged in to the page");
+    tracing::info!(principal = %opened.principal, address = %peer.address, "logged in to the page");
+    entry.record(&app, LOG_IN, Some(&opened.principal), StatusCode::SEE_OTHER.as_u16());
     let set = [(SET_COOKIE, cookies.set(cookies.session, &opened.id)), (SET_COOKIE, cookies.remove(cookies.login))];
     Ok((AppendHeaders(set), Redirect::to(own_page(&form.next))).into_response())
 }

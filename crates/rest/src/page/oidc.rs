@@ -16,7 +16,8 @@ use maud::html;
 use serde::Deserialize;
 
 use super::frame;
-use super::login::{LoginQuery, answer, own_page, without_tls};
+use super::login::{LOG_IN, LoginQuery, answer, own_page, without_tls};
+use crate::audited::EntryFacts;
 use crate::extract::QueryParams;
 use crate::guard::{Peer, Transport};
 use crate::session::{Cookies, cookie};
@@ -57,6 +58,7 @@ pub(super) async fn finish(
     Extension(peer): Extension<Peer>,
     transport: Transport,
     Path(provider): Path<String>,
+    entry: EntryFacts,
     headers: HeaderMap,
     QueryParams(query): QueryParams<CallbackQuery>,
 ) -> Result<Response, ApiError> {
@@ -81,6 +83,7 @@ pub(super) async fn finish(
                 ErrorCode::Forbidden => StatusCode::FORBIDDEN,
                 _ => StatusCode::UNAUTHORIZED,
             };
+            entry.record(&app, LOG_IN, None, status.as_u16());
             return Ok((done, answer(&app, status, cookies, "/", Some(problem_of(&error)))?).into_response());
         }
         Err(error) => return Ok((done, ApiError::from(error)).into_response()),
@@ -89,7 +92,8 @@ pub(super) async fn finish(
     if let Some(earlier) = cookie(&headers, cookies.session) {
         app.inner.sessions.end(earlier).await?;
     }
-    tracing::info!(principal = opened.principal, provider, address = %peer.address, "logged in to the page");
+    entry.record(&app, LOG_IN, Some(&opened.principal), StatusCode::SEE_OTHER.as_u16());
+    tracing::info!(principal = %opened.principal, provider, address = %peer.address, "logged in to the page");
     let set = AppendHeaders([(SET_COOKIE, cookies.set(cookies.session, &opened.id))]);
     Ok((done, set, Redirect::to(own_page(&finished.next))).into_response())
 }

@@ -18,6 +18,7 @@ use esker_state::{StoredGrant, StoredMember};
 use esker_types::Millis;
 use serde::{Deserialize, Serialize};
 
+use crate::access::RequestAccess;
 use crate::extract::{InMember, InRole, JsonBody, RequestCaller};
 use crate::openapi::{ChangeErrors, ReadErrors, ServerErrors};
 use crate::{ApiError, App};
@@ -168,8 +169,10 @@ pub(crate) async fn roles(State(app): State<App>) -> Result<Json<Vec<RoleView>>,
 pub(crate) async fn create_role(
     State(app): State<App>,
     RequestCaller(caller): RequestCaller,
+    access: RequestAccess,
     JsonBody(RoleRequest { name }): JsonBody<RoleRequest>,
 ) -> Result<StatusCode, ApiError> {
+    access.names_object("role", &name);
     app.access().change(&caller, vec![RuleChange::CreateRole { role: name }]).await?;
     Ok(StatusCode::CREATED)
 }
