@@ -44,6 +44,11 @@ const fn to_manage() -> Need<'static> {
     Need::new(ResourcePath::SERVER, Privilege::ManageAccess)
 }
 
+/// Returns the error of a grant that does not exist.
+fn no_grant_with(id: &str) -> RightsError {
+    RightsError::NoSuchGrant { what: format!("with the id {id}") }
+}
+
 impl AccessControl {
     /// Checks that a caller manages access on the server.
     ///
@@ -99,18 +104,23 @@ impl AccessControl {
     /// Returns [`Rights`](AuthError::Rights) if there is none, and [`State`](AuthError::State) if the database fails.
     pub async fn grant_by_id(&self, id: &str) -> Result<StoredGrant, AuthError> {
         let found = self.grants().await?.into_iter().find(|stored| stored.row.id == id);
-        Ok(found.ok_or_else(|| RightsError::NoSuchGrant { what: format!("with the id {id}") })?)
+        Ok(found.ok_or_else(|| no_grant_with(id))?)
     }
 
     /// Removes a grant. `path` leads to its thing; `None` if the thing is gone, or lies in a warehouse that this server lacks.
     ///
     /// # Errors
     ///
-    /// - Returns [`Rights`](AuthError::Rights) if the caller may not revoke its privileges there.
+    /// - Returns [`Rights`](AuthError::Rights) if the caller may not revoke its privileges there. If the thing is hidden, it is the
+    ///   error of a grant that does not exist.
     /// - Returns the errors of [`Self::change`].
     pub async fn remove_grant(&self, by: &Caller, stored: &StoredGrant, path: Option<ResourcePath<'_>>) -> Result<(), AuthError> {
         let needs = path.map_or_else(|| vec![to_manage()], |path| Need::to_grant(path, stored.row.privileges).to_vec());
-        by.require(Needs::AnyOf(&needs))?;
+        by.require(Needs::AnyOf(&needs)).map_err(|refused| match refused {
+            // The name of a hidden thing may be another one since the caller learned the id of the grant.
+            RightsError::Hidden { .. } => no_grant_with(&stored.row.id),
+            refused => refused,
+        })?;
         self.change_as(by, &needs, &[RuleChange::RemoveGrant { id: stored.row.id.clone() }]).await?;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! guard in front of all routes is in `guard.rs`.
 
 mod access;
+mod askers;
 mod audited;
 mod certificates;
 mod error;
@@ -52,6 +53,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+pub use askers::RuleAuthorities;
 pub use certificates::{CertificateState, Certificates};
 pub use error::ApiError;
 pub use guard::{GuardOptions, PublicUrl};
