@@ -4,8 +4,8 @@
 //! have themselves. Start reading at [`AccessControl::grant`].
 
 use esker_access::{
-    Caller, GrantRow, Member, Need, Needs, Privilege, PrivilegeSet, RESERVED_ROLES, ResourcePath, RightsError, RuleChange,
-    Securable, SecurableKind, parse_privileges,
+    Caller, GrantRow, Member, Need, Needs, Privilege, PrivilegeSet, RESERVED_ROLES, Required, ResourcePath, RightsError,
+    RuleChange, Securable, SecurableKind, parse_privileges,
 };
 use esker_state::{StoredGrant, StoredMember};
 use uuid::Uuid;
@@ -57,6 +57,15 @@ impl AccessControl {
     /// Returns [`Rights`](AuthError::Rights) if not.
     pub fn require_manager(by: &Caller) -> Result<(), AuthError> {
         Ok(by.require(&to_manage())?)
+    }
+
+    /// Checks that a caller may know of a thing: the caller sees it, or manages its grants, its restrictions, or access on the server.
+    pub fn knows(by: &Caller, on: &ResourcePath<'_>) -> bool {
+        let manages = |on: &ResourcePath<'_>, privilege| by.subject().decide(on, Required::privilege(privilege)).is_allowed();
+        by.sees(on)
+            || manages(on, Privilege::ManageGrants)
+            || manages(on, Privilege::ManageRestrictions)
+            || manages(&ResourcePath::SERVER, Privilege::ManageAccess)
     }
 
     /// Grants privileges on a thing, and returns the new grant.
