@@ -1,6 +1,7 @@
 //! Jobs under access control: who asked for one is asked about again when it begins.
 
 use esker_access::{AccessMode, Member, Privilege, PrivilegeSet, RuleChange};
+use esker_auth::token_hash;
 use esker_state::{JobAsker, NewJob};
 use esker_tests::{AccessTest, TestTable};
 use esker_types::JobId;
@@ -77,9 +78,9 @@ fn assert_refused((state, error): (String, String), words: &str) {
 async fn a_job_does_not_begin_for_who_lost_the_right_to_start_it() {
     let sandbox = Sandbox::start(AccessMode::On).await;
     let test = &sandbox.test;
+    let token = test.client("bi").await;
     assert_refused(sandbox.run(client("bi")).await, "has MAINTAIN on the table no more");
 
-    let token = test.client("bi").await;
     let maintain = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
     test.grant("bi", test.table("n.t").await, maintain).await;
     assert_eq!(sandbox.run(client("bi")).await, ("succeeded".to_owned(), String::new()));
@@ -113,6 +114,13 @@ async fn a_job_does_not_begin_for_a_client_whose_tokens_were_revoked() {
     let id = made["id"].as_str().expect("an id");
     test.app.ok(Method::DELETE, &format!("/api/v1/tokens/{id}"), None).await;
     assert_refused(sandbox.run(client("bi")).await, "every token of the client bi was revoked");
+
+    // A token of the first start, or of an earlier release, leaves no row.
+    test.app.catalog().state().principals().put("first", &token_hash("of-the-first-start")).await.expect("stored");
+    test.grant("first", test.table("n.t").await, Privilege::Maintain.into()).await;
+    assert_eq!(sandbox.run(client("first")).await.0, "succeeded");
+    test.app.ok(Method::DELETE, "/api/v1/tokens/principal:first", None).await;
+    assert_refused(sandbox.run(client("first")).await, "every token of the client first was revoked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
