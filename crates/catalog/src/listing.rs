@@ -161,7 +161,7 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Checks that the reader sees a namespace or something in it, by its stored key. Otherwise an empty list would tell that it exists.
+    /// Checks that the reader sees a namespace, by its stored key, or something in it. An empty list would tell that it exists.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl Catalog {
         Ok(within)
     }
 
-    /// Adds the key of the audit trail's namespace if it is among `names` and the reader sees something in it. No grant shows the trail.
+    /// Adds the key of the audit trail's namespace if it is among `names` and something in it is seen. No grant shows the trail.
     async fn add_audit(&self, within: &mut HashSet<String>, names: &[NamespaceName], reader: &Authority) -> Result<()> {
         for name in names {
             let key = name.key();

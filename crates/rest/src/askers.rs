@@ -1,4 +1,4 @@
-//! [`RuleAuthorities`]: the rights of who asked for a job, by the rules as they are when it begins, or when a worker of Spark claims it.
+//! [`RuleAuthorities`]: the rights of who asked for a job, by the rules as they are when it begins or a worker claims it.
 
 use esker_access::{AccessMode, RequestFacts};
 use esker_auth::{AccessControl, AuthError, Authenticator};
