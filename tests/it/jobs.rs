@@ -110,7 +110,7 @@ async fn the_same_key_is_the_same_job() {
 }
 
 /// Waits until a job has become an external job for Spark.
-async fn wait_for_hand_over(app: &TestApp, id: &Value) {
+pub(crate) async fn wait_for_hand_over(app: &TestApp, id: &Value) {
     for _ in 0..500 {
         let job = show(app, id).await;
         if job["engine"] == "spark" && job["state"] == "queued" {

@@ -40,6 +40,12 @@ async fn nothing_of_one_warehouse_is_seen_or_reached_from_another() {
     let mut inside = create;
     inside["location"] = json!(format!("file://{}/two/x", places.path().display()));
     assert_eq!(app.refused(Method::POST, "/v1/default/namespaces/n/tables", Some(inside)).await.0, 400);
+    // A job is undone in its own warehouse alone, whose keys and policies are those of its table.
+    let job = app.ok(Method::POST, "/api/v1/warehouses/other/namespaces/n/tables/t/compact", Some(json!({}))).await;
+    let id = job["job-id"].as_str().expect("an id");
+    app.wait_for_job(id).await;
+    let (status, _, why) = app.refused(Method::POST, &format!("/api/v1/warehouses/default/jobs/{id}/undo"), None).await;
+    assert_eq!((status, why), (404, format!("job {id} does not exist")));
     // The fleet lists the tables of both warehouses.
     let fleet = app.ok(Method::GET, "/api/v1/tables", None).await;
     assert_eq!((&fleet[0]["warehouse"], &fleet[0]["table"]), (&json!("other"), &json!("n.t")));

@@ -4,6 +4,8 @@
 
 use std::ops::ControlFlow;
 
+use esker_types::TableId;
+
 use crate::index::Visitor;
 use crate::role::MemberId;
 use crate::{AccessMode, Privilege, PrivilegeSet, Required, ResourcePath, RuleRef, SecurableKind, Subject};
@@ -149,6 +151,14 @@ impl Subject {
         on.kind() == SecurableKind::Server || self.decide(on, Required::any_of(on.kind().privileges_to_see())).is_allowed()
     }
 
+    /// Finds what the subject sees in containers that it may not see: the keys of the namespaces of a warehouse that a grant on
+    /// themselves or on a function in them shows, and the ids of the tables and views of all warehouses that their own grants show.
+    ///
+    /// It looks at every grant, and not at what there is. The table of the audit trail is not among it, because no grant shows it.
+    pub fn seen_by_own_grants(&self, warehouse: i64) -> (Vec<&str>, Vec<TableId>) {
+        self.rules.index.own_grants(warehouse, &self.holders, SecurableKind::Table.privileges_to_see())
+    }
+
     /// Checks that the subject has privileges on a container and, without exception, on everything in it.
     ///
     /// A list of the container's content then needs no check of each entry. A false answer says nothing about an entry.
@@ -188,6 +198,24 @@ mod tests {
         assert_eq!(nobody.decide(&orders(), missing), AccessDecision::Deny { visible: false, missing });
         assert!(!nobody.is_visible(&orders()));
         assert!(nobody.is_visible(&ResourcePath::SERVER), "who asks knows that there is a server");
+    }
+
+    #[test]
+    fn what_a_subject_sees_by_grants_on_the_thing_itself_is_found() {
+        let on_namespace = |key: &str| Securable::Namespace { warehouse: 1, namespace: namespace(key) };
+        let function = Securable::Function { warehouse: 1, namespace: namespace("f"), name: "g".into() };
+        let elsewhere = Securable::Namespace { warehouse: 2, namespace: namespace("other") };
+        let readers = Member::role("readers");
+        let mut grants: Vec<_> = [on_namespace("a\u{1f}b"), function, elsewhere, Securable::Table { table: table(1) }]
+            .map(|on| grant("g", readers.clone(), on, SELECT))
+            .to_vec();
+        // Neither a privilege that shows nothing counts, nor a grant to somebody else.
+        grants.push(grant("g", readers, Securable::View { view: table(2) }, Privilege::ReadMetadata.into()));
+        grants.push(grant("g", Member::client("etl"), on_namespace("c"), SELECT));
+        let subject = client(rows(grants), "bi");
+        let (mut keys, tabulars) = subject.seen_by_own_grants(1);
+        keys.sort_unstable();
+        assert_eq!((keys, tabulars), (vec!["a\u{1f}b", "f"], vec![table(1)]));
     }
 
     #[test]

@@ -43,6 +43,19 @@ pub(crate) trait Visitor {
     fn visit(&mut self, holder: MemberId, privileges: PrivilegeSet, rule: RuleRef) -> ControlFlow<()>;
 }
 
+/// The search for a grant of one of some privileges.
+struct AnyOf(PrivilegeSet);
+
+impl Visitor for AnyOf {
+    fn open(&self) -> PrivilegeSet {
+        self.0
+    }
+
+    fn visit(&mut self, _: MemberId, privileges: PrivilegeSet, _: RuleRef) -> ControlFlow<()> {
+        if privileges.intersects(self.0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
 /// The grants within one warehouse.
 #[derive(Debug, Default)]
 struct WarehouseGrants {
@@ -205,6 +218,20 @@ impl GrantIndex {
             (None, None, None) => Some(&self.server),
         };
         entries.map_or(ControlFlow::Continue(()), |entries| entries.visit(holders, visitor))
+    }
+
+    /// Finds where `holders` have one of some privileges by grants on the thing itself: the keys of the namespaces of a warehouse that
+    /// are such a thing or have such a function, and the ids of such tables and views of all warehouses.
+    pub(crate) fn own_grants(&self, warehouse: i64, holders: &Holders, privileges: PrivilegeSet) -> (Vec<&str>, Vec<TableId>) {
+        let has = |entries: &Entries| entries.visit(holders, &mut AnyOf(privileges)).is_break();
+        let mut keys = Vec::new();
+        if let Some(grants) = self.warehouses.get(&warehouse) {
+            keys.extend(grants.namespaces.iter().filter(|(_, entries)| has(entries)).map(|(key, _)| &**key));
+            let functions = grants.functions.iter().filter(|(_, functions)| functions.values().any(has));
+            keys.extend(functions.map(|(key, _)| &**key));
+        }
+        let tabulars = self.tabulars.iter().filter(|(_, entries)| has(entries)).map(|(id, _)| *id);
+        (keys, tabulars.collect())
     }
 
     /// Returns the grants on the table, view or function of a path.

@@ -222,14 +222,13 @@ impl AccessControl {
 
     /// Checks changes on the rules as they are now, stores them together, and returns the version of the rules with them.
     ///
-    /// In the mode `on`, refuse who does not manage access before the call: this function does not. In the modes `off` and
-    /// `report` it does. If the mode leaves `off`, the clients whose tokens worked until then become members of [`LEGACY`], and
-    /// that role gets its grant the first time. A change that changes nothing is no new version.
+    /// If the mode leaves `off`, the clients whose tokens worked until then become members of [`LEGACY`], and that role gets its
+    /// grant the first time. A change that changes nothing is no new version.
     ///
     /// # Errors
     ///
-    /// - Returns [`Rights`](AuthError::Rights) if the changes make no sense, or change a role whose members the server decides. In
-    ///   the modes `off` and `report`, also if somebody can manage access and the caller can't.
+    /// - Returns [`Rights`](AuthError::Rights) if the changes make no sense, or change a role whose members the server decides. Also
+    ///   if the caller can't manage access, unless nobody can and the mode is `off` or `report`.
     /// - Returns [`LocksOut`](AuthError::LocksOut) if nobody with a token could manage access any more.
     /// - Returns [`State`](AuthError::State) if the database fails, or others change the rules all the time.
     pub async fn change(&self, by: &Caller, changes: Vec<RuleChange>) -> Result<i64, AuthError> {
@@ -334,16 +333,15 @@ impl AccessControl {
         Ok(changes)
     }
 
-    /// Checks in the modes `off` and `report` that the author of a change may make it, if somebody can manage access.
+    /// Checks that the author of a change may make it, if somebody can manage access. In the mode `on` that is always asked.
     ///
-    /// These modes allow everything else. Otherwise any token could make itself an administrator for the day on which the mode
-    /// becomes `on`.
+    /// The request was checked by rules that may be some seconds old, and in the modes `off` and `report` by none. A change lasts,
+    /// so the rules on which it is stored decide. Otherwise any token could make itself an administrator for the day on which the
+    /// mode becomes `on`, or just after it.
     async fn check_author(&self, before: &RuleRows, Author { identity, needs }: Author<'_>) -> Result<(), AuthError> {
-        if before.mode == AccessMode::On {
-            return Ok(());
-        }
         let rules = Arc::new(Rules::build(before.clone())?);
-        let is_open = !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?);
+        let is_open =
+            before.mode != AccessMode::On && !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?);
         let subject = Subject::new(rules, identity.clone());
         let lacks = |need: &Need<'_>| need.required.missing_from(subject.granted(&need.on));
         match needs.first() {

@@ -4,8 +4,8 @@
 //! have themselves. Start reading at [`AccessControl::grant`].
 
 use esker_access::{
-    Caller, GrantRow, Member, Need, Needs, Privilege, PrivilegeSet, RESERVED_ROLES, ResourcePath, RightsError, RuleChange,
-    Securable, SecurableKind, parse_privileges,
+    Caller, GrantRow, Member, Need, Needs, Privilege, PrivilegeSet, RESERVED_ROLES, Required, ResourcePath, RightsError,
+    RuleChange, Securable, SecurableKind, parse_privileges,
 };
 use esker_state::{StoredGrant, StoredMember};
 use uuid::Uuid;
@@ -44,6 +44,11 @@ const fn to_manage() -> Need<'static> {
     Need::new(ResourcePath::SERVER, Privilege::ManageAccess)
 }
 
+/// Returns the error of a grant that does not exist.
+fn no_grant_with(id: &str) -> RightsError {
+    RightsError::NoSuchGrant { what: format!("with the id {id}") }
+}
+
 impl AccessControl {
     /// Checks that a caller manages access on the server.
     ///
@@ -52,6 +57,15 @@ impl AccessControl {
     /// Returns [`Rights`](AuthError::Rights) if not.
     pub fn require_manager(by: &Caller) -> Result<(), AuthError> {
         Ok(by.require(&to_manage())?)
+    }
+
+    /// Checks that a caller may know of a thing: the caller sees it, or manages its grants, its restrictions, or access on the server.
+    pub fn knows(by: &Caller, on: &ResourcePath<'_>) -> bool {
+        let manages = |on: &ResourcePath<'_>, privilege| by.subject().decide(on, Required::privilege(privilege)).is_allowed();
+        by.sees(on)
+            || manages(on, Privilege::ManageGrants)
+            || manages(on, Privilege::ManageRestrictions)
+            || manages(&ResourcePath::SERVER, Privilege::ManageAccess)
     }
 
     /// Grants privileges on a thing, and returns the new grant.
@@ -99,18 +113,23 @@ impl AccessControl {
     /// Returns [`Rights`](AuthError::Rights) if there is none, and [`State`](AuthError::State) if the database fails.
     pub async fn grant_by_id(&self, id: &str) -> Result<StoredGrant, AuthError> {
         let found = self.grants().await?.into_iter().find(|stored| stored.row.id == id);
-        Ok(found.ok_or_else(|| RightsError::NoSuchGrant { what: format!("with the id {id}") })?)
+        Ok(found.ok_or_else(|| no_grant_with(id))?)
     }
 
     /// Removes a grant. `path` leads to its thing; `None` if the thing is gone, or lies in a warehouse that this server lacks.
     ///
     /// # Errors
     ///
-    /// - Returns [`Rights`](AuthError::Rights) if the caller may not revoke its privileges there.
+    /// - Returns [`Rights`](AuthError::Rights) if the caller may not revoke its privileges there. If the thing is hidden, it is the
+    ///   error of a grant that does not exist.
     /// - Returns the errors of [`Self::change`].
     pub async fn remove_grant(&self, by: &Caller, stored: &StoredGrant, path: Option<ResourcePath<'_>>) -> Result<(), AuthError> {
         let needs = path.map_or_else(|| vec![to_manage()], |path| Need::to_grant(path, stored.row.privileges).to_vec());
-        by.require(Needs::AnyOf(&needs))?;
+        by.require(Needs::AnyOf(&needs)).map_err(|refused| match refused {
+            // The name of a hidden thing may be another one since the caller learned the id of the grant.
+            RightsError::Hidden { .. } => no_grant_with(&stored.row.id),
+            refused => refused,
+        })?;
         self.change_as(by, &needs, &[RuleChange::RemoveGrant { id: stored.row.id.clone() }]).await?;
         Ok(())
     }

@@ -361,9 +361,10 @@ impl Authenticator {
         Ok(self.state.tokens().list(now_ms()).await?.into_iter().map(TokenInfo::of).collect())
     }
 
-    /// Checks that a client was not shut out: that not every token which it had was revoked.
+    /// Checks that a client was not shut out: that not every token which it had was revoked or is gone.
     ///
-    /// Tokens that ended count as tokens that were not revoked. A client with a certificate is never shut out.
+    /// Tokens that ended count as tokens that were not revoked, until they are forgotten. Those of the first start and of earlier
+    /// releases are gone when they are revoked. A client with a certificate is never shut out.
     ///
     /// # Errors
     ///
@@ -372,9 +373,10 @@ impl Authenticator {
         if self.certificates.knows(client) {
             return Ok(());
         }
-        let own: Vec<TokenInfo> = self.list().await?.into_iter().filter(|token| token.principal == client).collect();
-        let is_out = !own.is_empty() && own.iter().all(|token| token.revoked_ms.is_some());
-        if is_out { Err(AuthError::Invalid(format!("every token of the client {client} was revoked"))) } else { Ok(()) }
+        match self.list().await?.iter().any(|token| token.principal == client && token.revoked_ms.is_none()) {
+            true => Ok(()),
+            false => Err(AuthError::Invalid(format!("every token of the client {client} was revoked"))),
+        }
     }
 
     /// Revokes a token by its id, with all that were issued in exchange for it.

@@ -3,7 +3,9 @@
 //! A page is filled before it is cut: every page but the last is full, however much is hidden between its entries. A container that
 //! the reader does not see is listed if something in it is seen, and is missing otherwise. Start reading at [`Catalog::list_tables`].
 
-use esker_access::{Required, ResourcePath};
+use std::collections::HashSet;
+
+use esker_access::{AUDIT_NAMESPACE, Required, ResourcePath};
 use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
@@ -16,7 +18,7 @@ const BATCH: u32 = 2_000;
 impl Catalog {
     /// Lists at most `limit` namespaces directly under `parent`, in the order of [`NamespaceName::key`], after the key `after`.
     ///
-    /// Without a parent, the outermost namespaces are listed.
+    /// Without a parent, the outermost namespaces are listed. One that the reader does not see is listed if something in it is seen.
     ///
     /// # Errors
     ///
@@ -32,18 +34,31 @@ impl Catalog {
             return self.read_namespaces(parent, after, limit).await;
         };
         let mut list = Filter { after: after.to_owned(), limit, found: Vec::new() };
+        let mut within = self.keys_with_seen(reader).await?;
         while list.wants_more() {
             let page = self.read_namespaces(parent, &list.after, BATCH).await?;
-            list.add(page, NamespaceName::key, |name| reader.sees(&self.namespace_path(&name.key())));
+            self.add_audit(&mut within, &page, reader).await?;
+            list.add(page, NamespaceName::key, |name| self.is_listed(&name.key(), &within, reader));
         }
-        let nothing = list.found.is_empty() && !self.sees_container(&container, reader);
-        match parent {
-            // Whoever sees nothing in a hidden namespace does not learn from an empty list that it exists.
-            Some(parent) if nothing && (after.is_empty() || !self.sees_any_namespace(parent, reader).await?) => {
-                Err(no_such_namespace(parent).into())
-            }
-            _ => Ok(list.found),
+        if let Some(parent) = parent.filter(|_| list.found.is_empty()) {
+            self.require_known(parent, &container, reader).await?;
         }
+        Ok(list.found)
+    }
+
+    /// Returns the namespaces that the reader sees, or sees something in, nested ones included; parents before children.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn visible_namespaces(&self, reader: &Authority) -> Result<Vec<NamespaceName>> {
+        let mut all: Vec<NamespaceName> = self.all_namespaces().await?.into_iter().map(|row| row.name).collect();
+        if !reader.sees_all_below(&self.warehouse_path()) {
+            let mut within = self.keys_with_seen(reader).await?;
+            self.add_audit(&mut within, &all, reader).await?;
+            all.retain(|name| self.is_listed(&name.key(), &within, reader));
+        }
+        Ok(all)
     }
 
     /// Lists at most `limit` tables of a namespace, by name, after the name `after`.
@@ -96,9 +111,8 @@ impl Catalog {
             let page = self.read_functions(namespace, &list.after, BATCH).await?;
             list.add(page, String::clone, |name| reader.sees(&self.namespace_path(&container).function(name)));
         }
-        let hidden = list.found.is_empty() && !self.sees_container(&container, reader);
-        if hidden && (after.is_empty() || !self.sees_any_function(namespace, &container, reader).await?) {
-            return Err(no_such_namespace(namespace).into());
+        if list.found.is_empty() {
+            self.require_known(namespace, &container, reader).await?;
         }
         Ok(list.found)
     }
@@ -124,9 +138,8 @@ impl Catalog {
                 |entry| reader.sees(&entry_path(self.namespace_path(&container), kind, entry)),
             );
         }
-        let hidden = list.found.is_empty() && !self.sees_container(&container, reader);
-        if hidden && (after.is_empty() || !self.sees_any_tabular(kind, namespace, &container, reader).await?) {
-            return Err(no_such_namespace(namespace).into());
+        if list.found.is_empty() {
+            self.require_known(namespace, &container, reader).await?;
         }
         Ok(list.found.into_iter().map(|(_, name)| name).collect())
     }
@@ -146,6 +159,53 @@ impl Catalog {
             self.require_namespace(reader, name, &row, Required::NOTHING)?;
         }
         Ok(row)
+    }
+
+    /// Checks that the reader sees a namespace, by its stored key, or something in it. An empty list would tell that it exists.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) with the error of a namespace that does not exist if nothing is seen, or if the
+    /// database fails.
+    async fn require_known(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<()> {
+        let is_seen = reader.sees(&self.container_path(key));
+        match is_seen || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
+            true => Ok(()),
+            false => Err(no_such_namespace(namespace).into()),
+        }
+    }
+
+    /// Checks that a namespace is in the reader's lists, by its key. `within` has the keys of those in which something is seen.
+    fn is_listed(&self, key: &str, within: &HashSet<String>, reader: &Authority) -> bool {
+        within.contains(key) || reader.sees(&self.namespace_path(key))
+    }
+
+    /// Returns the keys of the namespaces in which the reader sees something by grants on the thing itself, and of those around them.
+    ///
+    /// What is seen by a grant on a container is in a namespace that is seen. So the cost grows with the grants, and not with the
+    /// number of tables.
+    async fn keys_with_seen(&self, reader: &Authority) -> Result<HashSet<String>> {
+        let Authority::Caller(caller) = reader else { return Ok(HashSet::new()) };
+        let (keys, tabulars) = caller.subject().seen_by_own_grants(self.warehouse().id);
+        let of_tabulars = self.state().namespaces().of_tabulars(self.warehouse(), &tabulars).await?;
+        let mut within = HashSet::new();
+        for key in keys.into_iter().map(str::to_owned).chain(of_tabulars.iter().map(NamespaceName::key)) {
+            within.extend(key.match_indices(NamespaceName::SEPARATOR).map(|(end, _)| key[..end].to_owned()));
+            within.insert(key);
+        }
+        Ok(within)
+    }
+
+    /// Adds the key of the audit trail's namespace if it is among `names` and something in it is seen. No grant shows the trail.
+    async fn add_audit(&self, within: &mut HashSet<String>, names: &[NamespaceName], reader: &Authority) -> Result<()> {
+        for name in names {
+            let key = name.key();
+            let may_hold = key.eq_ignore_ascii_case(AUDIT_NAMESPACE) && !self.is_listed(&key, within, reader);
+            if may_hold && self.sees_within(name, reader).await? {
+                within.insert(key);
+            }
+        }
+        Ok(())
     }
 
     /// Checks that the reader sees something in a namespace, at any depth, by the rules.
@@ -207,11 +267,6 @@ impl Catalog {
     /// Returns the path to a namespace by its key, or to the warehouse for an empty one.
     fn container_path<'a>(&'a self, key: &'a str) -> ResourcePath<'a> {
         if key.is_empty() { self.warehouse_path() } else { self.namespace_path(key) }
-    }
-
-    /// Checks that the reader sees a container, by its key.
-    fn sees_container(&self, key: &str, reader: &Authority) -> bool {
-        reader.sees(&self.container_path(key))
     }
 
     /// Checks that the reader sees a table or view of a namespace, by the rules.

@@ -21,12 +21,11 @@ use axum::Router;
 use esker_autopilot::Autopilot;
 use esker_maintenance::{Maintenance, Worker};
 use esker_report::deliver;
-use esker_rest::{App, Tasks};
+use esker_rest::{App, RuleAuthorities, Tasks};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::askers::RuleAuthorities;
 use crate::config::{AuditConfig, HealthConfig, MaintenanceConfig};
 use crate::events::Receivers;
 use crate::housekeeping::HousekeepingOptions;

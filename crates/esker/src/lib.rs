@@ -3,7 +3,6 @@
 //! It is a library as well as a binary, so that tests can run the server in their own process. Start reading at
 //! [`server::Server::start`] for the server, and at [`cli::run`] for the commands.
 
-mod askers;
 mod background;
 pub mod cli;
 pub mod config;

@@ -3,8 +3,6 @@
 //! A namespace is listed for who may see it, or something in it: whoever sees `n.t` knows `n`. The same holds for a warehouse.
 //! `information_schema` and the metadata calls of Flight SQL list names by these functions.
 
-use std::collections::HashSet;
-
 use esker_catalog::{Authority, Catalog};
 use esker_state::TabularRow;
 use esker_types::NamespaceName;
@@ -44,18 +42,7 @@ pub(crate) async fn visible_views(catalog: &Catalog, by: &Authority) -> Result<V
 ///
 /// Returns [`QueryError::Catalog`](crate::QueryError::Catalog) if the database fails.
 pub async fn visible_namespaces(catalog: &Catalog, by: &Authority) -> Result<Vec<NamespaceName>> {
-    let all = catalog.all_namespaces().await?.into_iter().map(|row| row.name);
-    if by.sees_all_below(&catalog.warehouse_path()) {
-        return Ok(all.collect());
-    }
-    let mut content = visible_tables(catalog, by).await?;
-    content.extend(visible_views(catalog, by).await?);
-    let known: HashSet<String> = content.iter().map(|row| row.name.namespace.key()).collect();
-    let is_seen = |name: &NamespaceName| {
-        let key = name.key();
-        known.contains(&key) || by.sees(&catalog.namespace_path(&key))
-    };
-    Ok(all.filter(is_seen).collect())
+    Ok(catalog.visible_namespaces(by).await?)
 }
 
 /// Checks that the caller sees a warehouse, or something in it.

@@ -8,6 +8,7 @@
 //! guard in front of all routes is in `guard.rs`.
 
 mod access;
+mod askers;
 mod audited;
 mod certificates;
 mod error;
@@ -52,6 +53,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+pub use askers::RuleAuthorities;
 pub use certificates::{CertificateState, Certificates};
 pub use error::ApiError;
 pub use guard::{GuardOptions, PublicUrl};
@@ -196,8 +198,7 @@ impl App {
 
     /// Returns a warehouse by its name, or the error [`ErrorCode::NoSuchWarehouse`].
     fn warehouse(&self, name: &str) -> Result<&Maintenance, ApiError> {
-        let missing = || ApiError::new(ErrorCode::NoSuchWarehouse, format!("warehouse {name} does not exist"));
-        self.inner.warehouses.get(name).ok_or_else(missing)
+        self.inner.warehouses.get(name).ok_or_else(|| no_such_warehouse(name))
     }
 
     /// Returns the check of tokens.
@@ -277,6 +278,11 @@ async fn unknown_route(request: Request) -> ApiError {
 async fn wrong_method(request: Request) -> ApiError {
     let what = format!("{} is not a method of {}", request.method(), request.uri().path());
     ApiError::new(ErrorCode::NotFound, what).with_status(405)
+}
+
+/// Makes the error for a warehouse that does not exist.
+fn no_such_warehouse(name: &str) -> ApiError {
+    ApiError::new(ErrorCode::NoSuchWarehouse, format!("warehouse {name} does not exist"))
 }
 
 /// Adds the principal and the authenticated caller to a request, or refuses the request.

@@ -91,6 +91,8 @@ async fn who_does_not_manage_access_changes_no_rule_and_asks_about_nobody_else()
         let missing = refusal(&app, &token, Method::GET, &format!("{ACCESS}/{path}x"), None).await;
         assert_eq!(hidden, (404, missing.1.replace("n.x", "n.t")), "{path}");
         assert_eq!(missing.0, 404);
+        let elsewhere = refusal(&app, &token, Method::GET, &format!("{ACCESS}/{path}t").replace("default", "absent"), None).await;
+        assert_eq!(elsewhere.1.replace("absent", "default"), hidden.1, "nor does the warehouse, which is hidden too");
     }
 }
 

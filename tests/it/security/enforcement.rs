@@ -132,7 +132,7 @@ async fn pages_are_full_however_many_tables_are_hidden_between() {
     let (status, empty) = test.send(&bi, Method::GET, &format!("{TABLES}?pageToken={behind}&pageSize=3"), None).await;
     assert_eq!((status, names(&empty)), (200, Vec::new()));
     let (_, namespaces) = test.send(&bi, Method::GET, "/v1/default/namespaces", None).await;
-    assert!(namespaces.contains("\"namespaces\":[]"), "{namespaces}");
+    assert!(namespaces.contains("\"namespaces\":[[\"n\"]]"), "something in it is seen: {namespaces}");
     let (_, fleet) = test.send(&bi, Method::GET, "/api/v1/tables", None).await;
     assert_eq!(fleet, "[]", "seen without READ_METADATA");
 }
@@ -164,6 +164,53 @@ async fn a_namespace_can_be_loaded_if_something_in_it_is_seen() {
     let inner = Securable::Namespace { warehouse: test.app.catalog().warehouse().id, namespace };
     test.grant("bi", inner, Privilege::List.into()).await;
     assert_eq!((load(parent).await.0, exists(parent).await), (200, 204), "a namespace in it is seen");
+}
+
+/// Engines and people find a table by going from list to list.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_in_lists_if_something_in_it_is_seen_at_any_depth() {
+    let test = started().await;
+    for levels in [json!(["p", "q", "r"]), json!(["p", "other"]), json!(["f"]), json!(["z"])] {
+        test.app.ok(Method::POST, "/v1/default/namespaces", Some(json!({"namespace": levels}))).await;
+    }
+    for namespace in ["n", "p%1Fq%1Fr", "z"] {
+        test.create_table(namespace, "t").await;
+    }
+    let uuid = "9c12d441-03fe-4693-9a96-a0705ddf69c1";
+    let function = json!({"function-uuid": uuid, "format-version": 1, "definitions": [{"definition-id": "()"}]});
+    test.app.ok(Method::PUT, "/api/v1/warehouses/default/namespaces/f/functions/g", Some(function)).await;
+    let bi = test.client("bi").await;
+    let list = async |query: &str| {
+        let (status, text) = test.send(&bi, Method::GET, &format!("/v1/default/namespaces{query}"), None).await;
+        let body: Value = serde_json::from_str(&text).expect("JSON");
+        (status, body["namespaces"].clone(), body["next-page-token"].clone())
+    };
+    let nothing = list("").await;
+    assert_eq!((nothing.0, nothing.1), (200, json!([])));
+    assert_eq!(list("?parent=p").await.0, 404);
+
+    test.grant("bi", test.table("p.q.r.t").await, Privilege::List.into()).await;
+    test.grant("bi", test.table("z.t").await, Privilege::ReadMetadata.into()).await;
+    let warehouse = test.app.catalog().warehouse().id;
+    let namespace = NamespaceName::new(vec!["f".to_owned()]).expect("a name");
+    test.grant("bi", Securable::Function { warehouse, namespace, name: "g".to_owned() }, Privilege::List.into()).await;
+    assert_eq!(list("").await.1, json!([["f"], ["p"]]), "a privilege that shows nothing shows no namespace either");
+    assert_eq!(list("?parent=p").await.1, json!([["p", "q"]]));
+    assert_eq!(list("?parent=p%1Fq").await.1, json!([["p", "q", "r"]]));
+    assert_eq!(list("?parent=z").await.0, 404);
+    let inner = list("?parent=p%1Fq%1Fr").await;
+    assert_eq!((inner.0, inner.1), (200, json!([])), "it is known, and has no namespaces");
+    let views = test.status(&bi, Method::GET, "/v1/default/namespaces/p%1Fq%1Fr/views", None).await;
+    assert_eq!(views, 200, "it is known, and has no views");
+    // Each page has one, although others are hidden between, and so it is behind the last.
+    let (_, first, token) = list("?pageToken=&pageSize=1").await;
+    assert_eq!(first, json!([["f"]]));
+    let token = token.as_str().expect("another page").to_owned();
+    let (_, second, end) = list(&format!("?pageToken={token}&pageSize=1")).await;
+    assert_eq!((second, end), (json!([["p"]]), Value::Null));
+
+    test.app.ok(Method::DELETE, "/v1/default/namespaces/p%1Fq%1Fr/tables/t", None).await;
+    assert_eq!(list("").await.1, json!([["f"]]), "what is gone shows nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

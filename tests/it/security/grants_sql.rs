@@ -119,6 +119,18 @@ async fn statements_about_grants_need_what_the_api_needs_and_tell_nothing_of_hid
     };
     same_as_missing().await;
 
+    // Nor does the id of a grant, which one may have from an earlier time.
+    sandbox.admin("GRANT LIST ON n.secret TO CLIENT guest").await;
+    let shown = sandbox.admin("SHOW GRANTS ON n.secret").await;
+    let id = shown[0].split('|').nth(6).expect("an id").to_owned();
+    let remove = async |id: &str| {
+        let path = format!("/api/v1/access/grants/{id}");
+        let (status, answer) = send_as(&sandbox.app, &sandbox.token, Method::DELETE, &path, &[], None).await;
+        (status, answer["error"]["message"].as_str().expect("a message").replace(id, "ID"))
+    };
+    let absent = remove(&uuid::Uuid::now_v7().to_string()).await;
+    assert_eq!((remove(&id).await, absent.0), (absent.clone(), 404));
+
     sandbox.admin("GRANT SELECT, MANAGE_GRANTS ON n.orders TO CLIENT bi").await;
     same_as_missing().await;
     sandbox.bi("GRANT READ_DATA ON n.orders TO CLIENT guest").await.expect("what one has one may give");

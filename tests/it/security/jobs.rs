@@ -1,11 +1,14 @@
 //! Jobs under access control: who asked for one is asked about again when it begins.
 
 use esker_access::{AccessMode, Member, Privilege, PrivilegeSet, RuleChange};
+use esker_auth::token_hash;
 use esker_state::{JobAsker, NewJob};
-use esker_tests::AccessTest;
+use esker_tests::{AccessTest, TestTable};
 use esker_types::JobId;
 use reqwest::Method;
 use serde_json::{Value, json};
+
+use crate::jobs::wait_for_hand_over;
 
 /// The path of the expiries of the table `n.t`.
 const EXPIRE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t/expire";
@@ -75,9 +78,9 @@ fn assert_refused((state, error): (String, String), words: &str) {
 async fn a_job_does_not_begin_for_who_lost_the_right_to_start_it() {
     let sandbox = Sandbox::start(AccessMode::On).await;
     let test = &sandbox.test;
+    let token = test.client("bi").await;
     assert_refused(sandbox.run(client("bi")).await, "has MAINTAIN on the table no more");
 
-    let token = test.client("bi").await;
     let maintain = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
     test.grant("bi", test.table("n.t").await, maintain).await;
     assert_eq!(sandbox.run(client("bi")).await, ("succeeded".to_owned(), String::new()));
@@ -111,6 +114,13 @@ async fn a_job_does_not_begin_for_a_client_whose_tokens_were_revoked() {
     let id = made["id"].as_str().expect("an id");
     test.app.ok(Method::DELETE, &format!("/api/v1/tokens/{id}"), None).await;
     assert_refused(sandbox.run(client("bi")).await, "every token of the client bi was revoked");
+
+    // A token of the first start, or of an earlier release, leaves no row.
+    test.app.catalog().state().principals().put("first", &token_hash("of-the-first-start")).await.expect("stored");
+    test.grant("first", test.table("n.t").await, Privilege::Maintain.into()).await;
+    assert_eq!(sandbox.run(client("first")).await.0, "succeeded");
+    test.app.ok(Method::DELETE, "/api/v1/tokens/principal:first", None).await;
+    assert_refused(sandbox.run(client("first")).await, "every token of the client first was revoked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,4 +150,33 @@ async fn where_nothing_is_enforced_every_job_begins() {
     let sandbox = Sandbox::start(AccessMode::Report).await;
     assert_eq!(sandbox.run(client("bi")).await.0, "succeeded");
     assert_eq!(sandbox.run(Some(JobAsker::Anonymous)).await.0, "succeeded");
+}
+
+/// Days may pass between the plan of a job and the worker that claims it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_not_given_to_a_worker_of_spark_for_who_lost_the_right_while_it_waited() {
+    let test = AccessTest::start(AccessMode::On).await;
+    TestTable::six_files(&test.app).await;
+    let set =
+        json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.compact.spark-over": "1B"}}]});
+    test.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    let token = test.client("bi").await;
+    let maintain = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("bi", test.table("n.t").await, maintain).await;
+    let compact = EXPIRE.replace("expire", "compact");
+    let (status, accepted) = test.send(&token, Method::POST, &compact, Some(json!({}))).await;
+    let accepted: Value = serde_json::from_str(&accepted).expect("JSON");
+    assert_eq!(status, 202, "{accepted}");
+    wait_for_hand_over(&test.app, &accepted["job-id"]).await;
+
+    let (to, on) = (Member::client("bi"), test.table("n.t").await);
+    test.change(vec![RuleChange::Revoke { to, on, future: None, privileges: Privilege::Maintain.into() }]).await;
+    let claim = json!({"engine": "spark", "worker": "w"});
+    let (_, _, why) = test.app.refused(Method::POST, "/api/v1/jobs/claim", Some(claim.clone())).await;
+    assert!(why.contains("bi asked for this job and has MAINTAIN on the table no more"), "{why}");
+    let path = format!("/api/v1/jobs/{}", accepted["job-id"].as_str().expect("an id"));
+    let job = test.app.ok(Method::GET, &path, None).await;
+    assert_eq!((&job["state"], &job["error"]), (&json!("failed"), &json!(why)));
+    let (status, ..) = test.app.send_raw(Method::POST, "/api/v1/jobs/claim", &[], Some(claim)).await;
+    assert_eq!(status.as_u16(), 204, "it is over");
 }

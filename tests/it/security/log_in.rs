@@ -137,7 +137,7 @@ async fn nobody_is_logged_in_by_an_answer_that_belongs_to_another_browser() {
     begin(&mut reader, "/login/sso").await;
     let refused = answer(&mut reader, &back).await;
     assert!(refused.status == 403 && refused.text.contains("was not begun in this browser"), "{}", refused.text);
-    assert!(!reader.is_known().await && !reader.cookies.contains_key(COOKIE), "the cookie of a failed log-in is gone");
+    assert!(!reader.is_known().await && reader.cookies.contains_key(COOKIE), "what the reader began goes on");
     // The state of the reader's own log-in with the code of the attacker: the verifier of PKCE does not fit.
     let own = parameters(&begin(&mut reader, "/login/sso").await)["state"].clone();
     let code = parameters(&format!("{PUBLIC}{back}"))["code"].clone();
@@ -178,10 +178,18 @@ async fn an_answer_counts_once_and_only_with_all_its_parts() {
         assert!(matches!(answer(&mut thief, &without).await.status, 401 | 403), "{part}");
         assert_eq!(answer(&mut thief, &format!("{back}&{part}=again")).await.status, 400, "{part} twice");
     }
+    // Two tabs: the later one counts, also if the answer to the earlier one comes first.
+    let mut tabs = Browser::of(&app);
+    let earlier = come_back(&mut tabs, &provider, "/login/sso").await;
+    let later = come_back(&mut tabs, &provider, "/login/sso").await;
+    assert_eq!(answer(&mut tabs, &earlier).await.status, 403);
+    assert_eq!(answer(&mut tabs, &later).await.status, 303);
+
     let state = parameters(&begin(&mut thief, "/login/sso").await)["state"].clone();
     let path = format!("/login/sso/callback?error=access_denied&error_description=%3Cb%3Ecall+Mallory&state={state}&iss=");
     let denied = answer(&mut thief, &format!("{path}{}", provider.issuer)).await;
     assert!(denied.status == 401 && !denied.text.contains("Mallory"), "a provider's text is not shown: {}", denied.text);
+    assert!(!thief.cookies.contains_key(COOKIE), "the cookie of a failed log-in is gone");
     assert!(!thief.is_known().await);
 }
 

@@ -191,7 +191,7 @@ async fn who_manages_nothing_sees_themselves_and_changes_nothing_on_the_page() {
     assert!(!page.text.contains("esker:admin") && !page.text.contains("New role"), "{}", page.text);
     let (hidden, missing) =
         (browser.get("/access?on=table+default.n.t").await, browser.get("/access?on=table+default.n.x").await);
-    assert!(missing.text.contains("Table does not exist: n.x"), "{}", missing.text);
+    assert!(missing.text.contains("warehouse default does not exist"), "{}", missing.text);
     assert_eq!(hidden.text.replace("default.n.t", "default.n.x").replace(": n.t", ": n.x"), missing.text);
     let csrf = page.csrf();
     for form in [

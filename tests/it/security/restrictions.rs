@@ -195,7 +195,8 @@ async fn only_who_manages_the_restrictions_of_a_table_reads_and_changes_them() {
     };
     for (method, path, body) in requests() {
         let (status, answer) = send_as(&app, &token, method.clone(), &path, &[], body).await;
-        assert_eq!((status, &answer["error"]["message"]), (404, &json!("Table does not exist: n.t")), "{method} {path}");
+        let message = &answer["error"]["message"];
+        assert_eq!((status, message), (404, &json!("warehouse default does not exist")), "{method} {path}");
     }
     // All other privileges on the table are not enough.
     grant(&app, "owner", "SELECT, MANAGE_GRANTS, ALTER_SCHEMA, READ_ALL_ROWS", TABLE).await;

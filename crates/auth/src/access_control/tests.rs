@@ -217,6 +217,34 @@ async fn without_enforcement_only_who_manages_access_changes_the_rules_once_some
 }
 
 #[tokio::test]
+async fn a_change_is_decided_by_the_rules_that_it_changes_and_not_by_older_ones() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ((state, here), (other, there)) = (open(&dir).await, open(&dir).await);
+    for name in ["root", "etl"] {
+        make_client(&state, name).await;
+    }
+    // These callers of another server were allowed everything a moment ago.
+    let (etl, root) = (client(&there, "etl").await, client(&there, "root").await);
+    change(&here, vec![member(ADMIN, "root"), member(ADMIN, "second"), mode(AccessMode::On)]).await.expect("changed");
+    make_client(&state, "second").await;
+    let refused = there.change(&etl, vec![member(ADMIN, "etl")]).await.expect_err("refused").to_string();
+    assert!(refused.starts_with("etl lacks MANAGE_ACCESS on the server"), "{refused}");
+    let on = Securable::Server;
+    let order = GrantOrder { to: Member::client("etl"), privileges: "LIST", on: &on, path: ResourcePath::SERVER, future: None };
+    let refused = there.grant(&etl, order).await.expect_err("refused").to_string();
+    assert!(refused.starts_with("etl lacks LIST, MANAGE_GRANTS on the server"), "{refused}");
+
+    // So it is with an administrator who is none any more.
+    let second = client(&here, "second").await;
+    let out = RuleChange::RemoveMember { role: ADMIN.to_owned(), member: Member::client("root") };
+    here.change(&second, vec![out]).await.expect("changed");
+    let refused = there.change(&root, vec![role("mine")]).await.expect_err("refused").to_string();
+    assert!(refused.starts_with("root lacks MANAGE_ACCESS on the server"), "{refused}");
+    state.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
 async fn the_answer_about_a_hidden_thing_does_not_depend_on_the_privileges() {
     let dir = tempfile::tempdir().expect("a directory");
     let (state, access) = open(&dir).await;

@@ -4,7 +4,7 @@
 //! manage its grants, the thing does not exist.
 
 use arrow::array::RecordBatch;
-use esker_access::{Caller, Need, PrivilegeSet, RightsError, RuleChange, SecurableKind};
+use esker_access::{Caller, RightsError, RuleChange, SecurableKind};
 use esker_auth::{AccessControl, AuthError, GrantOrder};
 use esker_catalog::{Authority, Catalog, NamedSecurable, SecurableName};
 use esker_read::Reader;
@@ -119,19 +119,13 @@ async fn find(warehouses: &[(Catalog, Reader)], thing: &Thing, by: &Caller) -> R
     }
     for (catalog, name) in readings(warehouses, thing).map_err(|e| QueryError::Statement(e.to_string()))? {
         match NamedSecurable::find(&name, catalog).await {
-            Ok(found) if is_known(by, &found) => return Ok(found),
+            Ok(found) if AccessControl::knows(by, &found.path()) => return Ok(found),
             Ok(_) => {}
             Err(e) if is_missing(e.code()) => {}
             Err(e) => return Err(e.into()),
         }
     }
     Err(RightsError::Hidden { kind: thing.kind, name: thing.parts.join(".") }.into())
-}
-
-/// Checks that the caller sees a thing, or may grant something on it.
-fn is_known(by: &Caller, found: &NamedSecurable) -> bool {
-    let may = |need: &Need<'_>| by.subject().decide(&need.on, need.required).is_allowed();
-    by.sees(&found.path()) || Need::to_grant(found.path(), PrivilegeSet::EMPTY).iter().any(may)
 }
 
 /// Checks that an error says that there is nothing of a name.

@@ -11,14 +11,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use esker_maintenance::{ExternalJob, Maintenance, SPARK};
 use esker_state::{Job, JobEnd};
-use esker_types::{ErrorCode, now_ms, to_millis};
+use esker_types::{Coded, ErrorCode, now_ms, to_millis};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::jobs;
 use crate::extract::{InJob, JsonBody};
 use crate::openapi::ChangeErrors;
-use crate::{ApiError, App};
+use crate::{ApiError, App, RuleAuthorities};
 
 /// The durations of a lease that a worker may ask for, in seconds.
 const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
@@ -82,8 +82,11 @@ pub(crate) async fn claim(State(app): State<App>, JsonBody(claim): JsonBody<Clai
     let taken = app.queue().claim_external(&ids, &claim.engine, &claim.worker, lease_end(claim.lease_seconds)?).await?;
     let Some(job) = taken else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let maintenance = warehouse_of(&app, &job)?;
-    match maintenance.external_job(&job).await {
+    let authorities = RuleAuthorities { auth: app.auth().clone(), access: app.access().clone() };
+    match maintenance.external_job(&job, &authorities).await {
         Ok(claimed) => Ok(Json(claimed).into_response()),
+        // Nothing is wrong with the job. It waits for a worker again when the lease ends.
+        Err(error) if error.code().is_transient() => Err(error.into()),
         // The job can't be done, for example because its table was dropped. It is over, and the worker may claim the next.
         Err(error) => {
             maintenance.end_external_job(&job, &claim.worker, JobEnd::Failed(error.to_string())).await?;

@@ -167,8 +167,15 @@ pub(crate) async fn log_to_read(app: &App, caller: &RequestAccess, job: &Job) ->
     }
 }
 
+/// Finds a job of a warehouse that the caller may undo. The errors are those of [`find_to_read`].
+pub(crate) async fn find_to_undo(app: &App, caller: &RequestAccess, catalog: &Catalog, id: &str) -> Result<Job, ApiError> {
+    let job = find_to_change(app, caller, id).await?;
+    // The catalog of another warehouse would reach the table's files with that one's keys and by that one's policies.
+    if job.warehouse == catalog.warehouse().id { Ok(job) } else { Err(no_such_job(id)) }
+}
+
 /// Finds a job that the caller may cancel and undo. The errors are those of [`find_to_read`].
-pub(crate) async fn find_to_change(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
+async fn find_to_change(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
     check_job(app, caller, (id, &job), JobUse::Change).await?;
     Ok(job)

@@ -181,7 +181,7 @@ pub(crate) async fn undo(
     caller: RequestAccess,
     InJob(id): InJob,
 ) -> Result<Json<UndoOutcome>, ApiError> {
-    let job = jobs::find_to_change(&app, &caller, &id).await?;
+    let job = jobs::find_to_undo(&app, &caller, warehouse.catalog(), &id).await?;
     Ok(Json(esker_maintenance::undo(warehouse.catalog(), &job, caller.principal()).await?))
 }
 

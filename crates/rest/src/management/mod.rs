@@ -29,7 +29,7 @@ pub use access::opa::OpaOptions;
 pub(crate) use access::{find_securable, thing_of_grant};
 pub use health::{FleetTable, TableHealth};
 pub use jobs::JobView;
-pub(crate) use jobs::{cancel_by, find_to_change, find_to_read, log_to_read, seen_jobs, view as view_job};
+pub(crate) use jobs::{cancel_by, find_to_read, find_to_undo, log_to_read, seen_jobs, view as view_job};
 pub use lifecycle::DroppedView;
 pub use maintain::{JobAccepted, QuarantineView};
 pub use policy::PolicyView;

@@ -177,7 +177,7 @@ fn button_form(visitor: &Visitor, action: &str, fields: &[(&str, &str)], label: 
 /// [`ErrorCode::Forbidden`] if the reader does not manage its grants.
 async fn grants(app: &App, visitor: &Visitor, caller: &Caller, manages: bool, on: Option<&str>) -> Result<Markup, ApiError> {
     let found = match on {
-        Some(text) => Some(find_securable(app, text).await?),
+        Some(text) => Some(find_securable(app, caller, text).await?),
         None if manages => None,
         None => return Ok(html! { p.soft { "Name a thing whose grants you manage." } }),
     };
@@ -280,7 +280,7 @@ async fn change_grant(app: &App, caller: &Caller, form: &AccessForm) -> Result<(
     let wrong = || ApiError::new(ErrorCode::BadRequest, "the form names no kind of future things; open its page again");
     let future = filled(&form.future).map(|kind| SecurableKind::from_name(kind).ok_or_else(wrong)).transpose()?;
     let to: Member = form.to.trim().parse()?;
-    let found = find_securable(app, &form.on).await?;
+    let found = find_securable(app, caller, &form.on).await?;
     let order = GrantOrder { to, privileges: &form.privileges, on: &found.securable, path: found.path(), future };
     match form.action.as_str() {
         "revoke" => app.access().revoke(caller, order).await?,

@@ -14,7 +14,7 @@ use super::visitor::Visitor;
 use super::{ago, encode, page};
 use crate::access::RequestAccess;
 use crate::extract::{InWarehouse, QueryParams};
-use crate::management::{JobView, cancel_by, find_to_change, find_to_read, log_to_read, seen_jobs, view_job};
+use crate::management::{JobView, cancel_by, find_to_read, find_to_undo, log_to_read, seen_jobs, view_job};
 use crate::{ApiError, App};
 
 /// The maximum number of jobs on the page.
@@ -186,7 +186,7 @@ pub(crate) async fn undo(
     caller: RequestAccess,
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Markup, ApiError> {
-    let job = find_to_change(&app, &caller, &id).await?;
+    let job = find_to_undo(&app, &caller, warehouse.catalog(), &id).await?;
     let undone = esker_maintenance::undo(warehouse.catalog(), &job, caller.principal()).await?;
     let content = html! {
         h1 { "Undone" }

@@ -52,7 +52,8 @@ pub(super) async fn begin(
 /// Opens a session for the user whom the provider confirms, and goes to the page that the reader wanted
 /// (`GET /login/{provider}/callback`).
 ///
-/// The cookie of the log-in is removed in any case. The session has a new id, and an earlier one of the browser ends.
+/// The cookie of the log-in is removed, unless the answer is that of another one. The session has a new id, and an earlier one of the
+/// browser ends.
 pub(super) async fn finish(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
@@ -84,7 +85,12 @@ pub(super) async fn finish(
                 _ => StatusCode::UNAUTHORIZED,
             };
             entry.record(&app, LOG_IN, None, status.as_u16());
-            return Ok((done, answer(&app, status, cookies, "/", Some(problem_of(&error)))?).into_response());
+            let refused = answer(&app, status, cookies, "/", Some(problem_of(&error)))?;
+            // Neither another tab nor another site ends a log-in by the answer to an earlier one.
+            return Ok(match error {
+                AuthError::LogIn(LogInFault::NotBegun) => refused,
+                _ => (done, refused).into_response(),
+            });
         }
         Err(error) => return Ok((done, ApiError::from(error)).into_response()),
     };

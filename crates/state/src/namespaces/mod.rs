@@ -4,14 +4,15 @@
 
 mod functions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use esker_access::Securable;
-use esker_types::NamespaceName;
+use esker_types::{NamespaceName, TableId};
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 use crate::access::{add_rights_of_new, forget_namespace};
+use crate::batch::{ROWS, placeholders};
 use crate::{Outbox, Result, State, StateError, Warehouse, flag};
 
 /// A namespace with its properties.
@@ -162,6 +163,27 @@ impl Namespaces<'_> {
             .fetch_all(&self.state.readers)
             .await?;
         rows.iter().map(namespace_row).collect()
+    }
+
+    /// Returns the namespaces of a warehouse in which some tables and views lie. Ids of what does not exist there are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
+    pub async fn of_tabulars(self, warehouse: Warehouse, ids: &[TableId]) -> Result<Vec<NamespaceName>> {
+        let mut names = BTreeSet::new();
+        for ids in ids.chunks(ROWS) {
+            let sql = format!(
+                "SELECT DISTINCT n.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
+                 WHERE n.warehouse_id = $1 AND t.id IN ({})",
+                placeholders(2, ids.len())
+            );
+            let query = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).bind(warehouse.id);
+            let query = ids.iter().fold(query, |query, id| query.bind(id.to_string()));
+            names.extend(query.fetch_all(&self.state.readers).await?);
+        }
+        parse_names(names.into_iter().collect())
     }
 
     /// Changes the properties of a namespace in one transaction, and returns those from before.

@@ -78,7 +78,7 @@ pub(crate) async fn me(
     RequestCaller(caller): RequestCaller,
     QueryParams(query): QueryParams<RightsQuery>,
 ) -> Result<Json<RightsView>, ApiError> {
-    let found = find(&app, query.on.as_deref()).await?;
+    let found = find(&app, &caller, query.on.as_deref()).await?;
     require_to_see(&caller, &found)?;
     let restrictions = own_restrictions(&app, &caller, &found).await?;
     let (subject, rules) = (caller.subject(), caller.subject().rules());
@@ -130,7 +130,7 @@ pub(crate) async fn explain_to(
     on: Option<&str>,
 ) -> Result<AccessExplanation, ApiError> {
     let subject = subject_of(app, caller, who).await?;
-    let found = find(app, on).await?;
+    let found = find(app, caller, on).await?;
     if Arc::ptr_eq(&subject, caller.subject()) {
         require_to_see(caller, &found)?;
     }
@@ -153,8 +153,8 @@ async fn own_restrictions(app: &App, caller: &Caller, found: &NamedSecurable) ->
 }
 
 /// Finds the thing that a request is about: the server, if it names none.
-async fn find(app: &App, on: Option<&str>) -> Result<NamedSecurable, ApiError> {
-    super::find_securable(app, on.unwrap_or("server")).await
+async fn find(app: &App, caller: &Caller, on: Option<&str>) -> Result<NamedSecurable, ApiError> {
+    super::find_securable(app, caller, on.unwrap_or("server")).await
 }
 
 /// Checks that the caller may know that a thing exists. Otherwise an explanation would tell.

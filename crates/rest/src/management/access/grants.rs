@@ -91,7 +91,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Vec<GrantView>>, ApiError> {
     let to = to.map(|text| text.parse::<Member>()).transpose()?;
     let on = match on {
-        Some(text) => Some(find_securable(&app, &text).await?),
+        Some(text) => Some(find_securable(&app, &caller, &text).await?),
         None => None,
     };
     let on = on.as_ref().map(|found| (&found.securable, found.path()));
@@ -116,7 +116,7 @@ pub(crate) async fn add(
     JsonBody(request): JsonBody<GrantRequest>,
 ) -> Result<Response, ApiError> {
     let GrantRequest { to, privileges, on, future } = request;
-    let found = find_securable(&app, &on).await?;
+    let found = find_securable(&app, &caller, &on).await?;
     let order = GrantOrder { to, privileges: &privileges, on: &found.securable, path: found.path(), future };
     let GrantRow { id, to, on, privileges, future } = app.access().grant(&caller, order).await?;
     let (created_by, created_ms) = (caller.subject().identity().to_string(), now_ms());
@@ -142,7 +142,7 @@ pub(crate) async fn revoke(
     JsonBody(request): JsonBody<GrantRequest>,
 ) -> Result<StatusCode, ApiError> {
     let GrantRequest { to, privileges, on, future } = request;
-    let found = find_securable(&app, &on).await?;
+    let found = find_securable(&app, &caller, &on).await?;
     let order = GrantOrder { to, privileges: &privileges, on: &found.securable, path: found.path(), future };
     app.access().revoke(&caller, order).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -11,17 +11,18 @@ pub(crate) mod restrictions;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use esker_access::{AccessMode, Member, RESERVED_ROLES, RuleChange};
+use esker_access::{AccessMode, Caller, Member, RESERVED_ROLES, RuleChange};
+use esker_auth::AccessControl;
 use esker_catalog::{LoadedTable, NamedSecurable, SecurableName};
 use esker_maintenance::Maintenance;
 use esker_state::{StoredGrant, StoredMember};
-use esker_types::Millis;
+use esker_types::{Coded, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::access::RequestAccess;
 use crate::extract::{InMember, InRole, JsonBody, RequestCaller};
 use crate::openapi::{ChangeErrors, ReadErrors, ServerErrors};
-use crate::{ApiError, App};
+use crate::{ApiError, App, no_such_warehouse};
 
 /// The mode and the version of the rules.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -74,17 +75,25 @@ pub(crate) struct MemberView {
     created_ms: Millis,
 }
 
-/// Finds a thing by the text of a request: `table lake.raw.orders`.
+/// Finds a thing by the text of a request: `table lake.raw.orders`. The caller checks the rights on what is found.
 ///
 /// # Errors
 ///
 /// Returns [`ErrorCode::BadRequest`](esker_types::ErrorCode::BadRequest) if the text names nothing, and the error of the kind if the
-/// thing does not exist.
-pub(crate) async fn find_securable(app: &App, text: &str) -> Result<NamedSecurable, ApiError> {
+/// thing does not exist. To who may know neither the thing nor its warehouse, the warehouse does not exist.
+pub(crate) async fn find_securable(app: &App, by: &Caller, text: &str) -> Result<NamedSecurable, ApiError> {
     let name = SecurableName::parse(text)?;
-    match name.warehouse() {
-        Some(warehouse) => Ok(NamedSecurable::find(&name, app.warehouse(warehouse)?.catalog()).await?),
-        None => Ok(NamedSecurable::SERVER),
+    let Some(warehouse) = name.warehouse() else { return Ok(NamedSecurable::SERVER) };
+    let catalog = app.warehouse(warehouse)?.catalog();
+    let found = NamedSecurable::find(&name, catalog).await;
+    let is_known = match &found {
+        Ok(found) => AccessControl::knows(by, &found.path()),
+        Err(error) => error.code().is_transient(),
+    };
+    match is_known || AccessControl::knows(by, &catalog.warehouse_path()) {
+        true => Ok(found?),
+        // Another answer would tell that there is such a warehouse.
+        false => Err(no_such_warehouse(warehouse)),
     }
 }
 

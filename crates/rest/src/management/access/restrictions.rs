@@ -189,7 +189,7 @@ fn in_force(caller: &Caller) -> bool {
 
 /// Loads the table that a request names, if the caller manages its restrictions. Returns its names too.
 async fn managed_table(app: &App, caller: &Caller, on: &str) -> Result<(LoadedTable, NamedSecurable), ApiError> {
-    let found = find_securable(app, on).await?;
+    let found = find_securable(app, caller, on).await?;
     caller.require(&Need::new(found.path(), Privilege::ManageRestrictions))?;
     let table = load_named_table(app, &found).await?;
     let why = "row filters and column masks are on tables; write `table W.N.T`";

@@ -1,4 +1,4 @@
-//! [`RuleAuthorities`]: the rights of who asked for a job, by the rules as they are when it begins.
+//! [`RuleAuthorities`]: the rights of who asked for a job, by the rules as they are when it begins or a worker claims it.
 
 use esker_access::{AccessMode, RequestFacts};
 use esker_auth::{AccessControl, AuthError, Authenticator};
@@ -11,11 +11,11 @@ use futures::future::BoxFuture;
 
 /// Finds the authority of who asked for a job in the rules of access control.
 #[derive(Debug, Clone)]
-pub(crate) struct RuleAuthorities {
+pub struct RuleAuthorities {
     /// Knows who was shut out.
-    pub(crate) auth: Authenticator,
+    pub auth: Authenticator,
     /// The rules.
-    pub(crate) access: AccessControl,
+    pub access: AccessControl,
 }
 
 impl RuleAuthorities {
