@@ -26,6 +26,7 @@ mod functions;
 mod ledger;
 mod listing;
 mod locations;
+mod manifest_places;
 mod moves;
 mod namespaces;
 pub mod needs;

@@ -205,13 +205,15 @@ impl<'a> Asker<'a> {
     }
 
     /// Finds a table or view by the names of a question.
+    ///
+    /// Trino takes what follows a dollar sign for the kind of a metadata table, even if a table has the whole name.
     pub(super) async fn tabular(&self, catalog: &Catalog, schema: &str, table: &str) -> Result<Option<NamedTabular>, ApiError> {
-        if let Some(row) = find(catalog, schema, table).await? {
-            return Ok(Some(NamedTabular { row, metadata: None }));
+        if let Some((table, metadata)) = table.rsplit_once('$')
+            && let Some(row) = find(catalog, schema, table).await?
+        {
+            return Ok(Some(NamedTabular { row, metadata: Some(metadata.to_lowercase()) }));
         }
-        let Some((table, metadata)) = table.rsplit_once('$') else { return Ok(None) };
-        let row = find(catalog, schema, table).await?;
-        Ok(row.map(|row| NamedTabular { row, metadata: Some(metadata.to_lowercase()) }))
+        Ok(find(catalog, schema, table).await?.map(|row| NamedTabular { row, metadata: None }))
     }
 
     /// Decides on a table or view that exists.

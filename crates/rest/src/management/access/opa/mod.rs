@@ -12,12 +12,13 @@ mod operations;
 mod query;
 mod sql;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Caller, Identity, MaskAction, RequestFacts};
 use esker_catalog::{Authority, LoadedTable};
+use esker_format::NestedFieldRef;
 use esker_state::TabularKind;
 
 use self::decide::{Asker, Home};
@@ -277,15 +278,32 @@ fn is_same_table(one: &OpaColumn, other: &OpaColumn) -> bool {
 
 /// Returns the expression that stands for a column of a table; `None` if nothing in it is masked.
 ///
-/// Trino writes names in lower case. A column that the table does not have now is NULL, if any of its columns is masked: it may
-/// have been renamed while Trino planned its query. Hidden columns have no mask.
+/// Trino writes names in lower case, and asks by the name alone, also for the columns of an older snapshot. So a column is NULL if
+/// a snapshot's schema, or another case, gives the name to a field with another mask. A column that the table does not have now is
+/// NULL too, if any of its columns is masked: it may have been renamed while Trino planned its query. Hidden columns have no mask.
 fn mask_of(table: &LoadedTable, column: &str, masks: &[(i32, MaskAction)], query_id: Option<&str>) -> Option<String> {
-    let schema = table.metadata.current_schema();
-    let columns = schema.as_struct().fields();
-    let named = columns.iter().find(|field| field.name == column);
-    let named = named.or_else(|| columns.iter().find(|field| field.name.to_lowercase() == column.to_lowercase()));
+    let (metadata, rules, name) = (&table.metadata, Masks { masks, query_id }, column.to_lowercase());
+    let is_named = |field: &&NestedFieldRef| field.name.to_lowercase() == name;
+    let columns = metadata.current_schema().as_struct().fields();
+    let named = columns.iter().find(|field| field.name == column).or_else(|| columns.iter().find(is_named));
+    let expression = named.and_then(|field| column_mask(field, &rules));
+    let is_masked_otherwise = |field: &NestedFieldRef| {
+        let is_same = named.is_some_and(|now| now.id == field.id);
+        match column_mask(field, &rules) {
+            None => false,
+            // A field in it may have the name of another one.
+            masked if is_same => field.field_type.as_primitive().is_none() && masked != expression,
+            Some(_) => true,
+        }
+    };
+    let retained: HashSet<i32> = metadata.snapshots.iter().filter_map(|snapshot| snapshot.schema_id).collect();
+    let schemas = metadata.schemas.iter().filter(|schema| retained.contains(&schema.schema_id()));
+    let mut of_name = schemas.flat_map(|schema| schema.as_struct().fields()).chain(columns).filter(is_named);
+    if of_name.any(is_masked_otherwise) {
+        return Some("NULL".to_owned());
+    }
     match named {
-        Some(field) => column_mask(field, &Masks { masks, query_id }),
+        Some(_) => expression,
         None if masks.is_empty() || column.starts_with('$') => None,
         None => Some("NULL".to_owned()),
     }
