@@ -78,7 +78,7 @@ pub use proposal::{CommitRecords, Committed, Proposal, Rebase};
 pub use referenced::referenced_paths;
 pub use references::{RefChange, staged};
 pub use restore::Restored;
-pub use restrictions::{check_mask, checked_filter, filter_of_json, restrictable_field};
+pub use restrictions::{check_mask, checked_filter, filter_of_json, refused_type, restrictable_field};
 pub use securable_name::{NamedSecurable, SecurableName};
 pub use transaction::TableChange;
 pub use vendable::Vendable;
