@@ -205,11 +205,23 @@ async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() 
     let decision = json!({"verdict": "leave", "reason": "2 rows in 1 file"}).to_string();
     test.app.catalog().state().fleet().record_decisions(&[(table, "leave", decision)]).await.expect("stored");
     assert!(get(about("policy")).await.1["decision"].is_object());
+    test.grant("reader", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    let told = async || {
+        let (_, page) = get("/api/v1/events?warehouse=default&limit=1000".to_owned()).await;
+        let of = |kind: &str| {
+            let mut events = page["events"].as_array().expect("events").iter();
+            events.find(|event| event["type"] == kind).map_or(Value::Null, |event| event["data"].clone())
+        };
+        (of("table.updated")["snapshots"][0]["summary"].clone(), of("job.succeeded")["outcome"].clone())
+    };
+    let (summary, outcome) = told().await;
+    assert!(summary["total-records"] == "2" && outcome.is_object(), "{summary} {outcome}");
     test.change(vec![filter("f1", table, &Member::client("reader"), below(2))]).await;
     for end in ends {
         let (status, refusal) = get(about(end)).await;
         assert!(status == 403 && refusal.to_string().contains("row filters or column masks restrict"), "{end}: {refusal}");
     }
+    assert_eq!(told().await, (json!({}), Value::Null));
     let (status, policy) = get(about("policy")).await;
     assert_eq!((status, &policy["decision"], &policy["decided_ms"]), (200, &Value::Null, &Value::Null), "{policy}");
     let (_, tables) = get("/api/v1/tables".to_owned()).await;
