@@ -116,6 +116,7 @@ async fn each_operation_needs_what_the_same_statement_needs_here() {
         ("ShowTables", schema("n"), all),
         ("SelectFromColumns", columns("t", &["id"]), &["reader", "writer", "owner"]),
         ("SelectFromColumns", columns("t$files", &["file_path"]), &["reader", "writer", "owner"]),
+        ("SelectFromColumns", columns("t$manifests", &["partition_summaries"]), &["reader", "writer", "owner"]),
         ("SelectFromColumns", columns("t$history", &["snapshot_id"]), all),
         ("SelectFromColumns", columns("hidden", &["id"]), nobody),
         ("SelectFromColumns", columns("missing", &["id"]), nobody),
