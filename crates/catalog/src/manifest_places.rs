@@ -1,8 +1,8 @@
 //! Refuses snapshots that name the manifest list of another table, unless their writer may read that table as a whole.
 //!
-//! Whoever reads a table by SQL reads every file that its snapshots name. So a table of one's own with the manifest list of another
-//! one would show the other's rows, without the privilege to read them and without its row filters and column masks. The path of
-//! the list is in the metadata, which restricted callers get. Start reading at [`Catalog::check_lists_of_others`].
+//! Whoever reads a table by SQL reads every file that its snapshots name. So a table of one's own with the manifest list of
+//! another one would show the other's rows, without the privilege to read them and without its row filters and column masks.
+//! The path of the list is in the metadata, which restricted callers get. Start reading at [`Catalog::check_lists_of_others`].
 
 use esker_access::{Privilege, Required};
 use esker_format::{Snapshot, TableMetadata, TableUpdate};

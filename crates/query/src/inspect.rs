@@ -20,8 +20,8 @@ use crate::{QueryError, Result};
 
 /// Returns the privilege on a table that its metadata table `what` needs.
 ///
-/// What shows values of columns, such as partitions and bounds, needs the privilege to read rows, and so do the paths of manifests:
-/// a manifest that a table of one's own names would show its rows.
+/// What shows values of columns, such as partitions and bounds, needs the privilege to read rows. So do the paths of manifests: a
+/// table of one's own that names a manifest would show its rows.
 pub(crate) fn privilege(what: &str) -> Privilege {
     match what {
         "snapshots" | "history" | "refs" | "metadata_log_entries" | "properties" => Privilege::ReadMetadata,
