@@ -278,10 +278,10 @@ fn is_same_table(one: &OpaColumn, other: &OpaColumn) -> bool {
 
 /// Returns the expression that stands for a column of a table; `None` if nothing in it is masked.
 ///
-/// Trino writes names in lower case, and asks by the name alone, also for the columns of an older snapshot. So a column is NULL if
-/// a snapshot's schema, or another case, gives the name to a masked field that the expression is not for. A column that the table
-/// does not have now is NULL too, if any of its columns is masked: it may have been renamed while Trino planned its query. Hidden
-/// columns have no mask.
+/// Trino writes names in lower case, and asks by the name alone, also for the columns of an older snapshot. So a column is NULL
+/// if a snapshot's schema, or another case, gives the name to a masked field that the expression is not for. A column that the
+/// table does not have now is NULL too, if any of its columns is masked: it may have been renamed while Trino planned its query.
+/// Hidden columns have no mask.
 fn mask_of(table: &LoadedTable, column: &str, masks: &[(i32, MaskAction)], query_id: Option<&str>) -> Option<String> {
     let (metadata, rules, name) = (&table.metadata, Masks { masks, query_id }, column.to_lowercase());
     let is_named = |field: &&NestedFieldRef| field.name.to_lowercase() == name;
