@@ -61,7 +61,7 @@ privileges! {
     1 See List = "LIST", "See that the thing exists, and see it in lists";
     2 See ReadMetadata = "READ_METADATA", "Read properties, schema, snapshots, health and history";
     3 Read ReadData = "READ_DATA", "Read rows";
-    4 Read ReadAllRows = "READ_ALL_ROWS", "Read rows without row filters and column masks";
+    4 Read ReadAllRows = "READ_ALL_ROWS", "Call table functions of engines that apply no row filters and column masks";
     5 Write Append = "APPEND", "Commit snapshots of the operation `append`";
     6 Write Modify = "MODIFY", "Commit snapshots of the operations `overwrite` and `delete`";
     7 Write Rewrite = "REWRITE", "Commit snapshots of the operation `replace`";

@@ -330,7 +330,10 @@ impl Catalog {
             return Ok(());
         }
         let key = table.row.name.namespace.key();
-        let required = needs::of_updates(&table.metadata, &proposal.updates);
+        let mut required = needs::of_updates(&table.metadata, &proposal.updates);
+        if needs::maps_names(&proposal.updates) && authority.restrictions(table.row.id).is_some() {
+            required = required.and(Privilege::ManageRestrictions.into());
+        }
         Ok(authority.require(&Need { on: self.tabular_path(&key, &table.row), required })?)
     }
 

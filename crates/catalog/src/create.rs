@@ -24,6 +24,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::locations::PathsOrigin;
+use crate::manifest_places::{lists_of, new_lists_outside};
 use crate::readable::check_numbers;
 use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, needs, places};
 
@@ -142,6 +143,8 @@ impl Catalog {
         free.map_err(|e| failed_assert_create(e.into()))?;
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
         self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
+        let lists = new_lists_outside(&metadata, &proposal.updates);
+        self.check_lists_of_others(lists, None, &proposal.actor.authority).await?;
         self.make_directories(&metadata).await?;
         Ok(metadata)
     }
@@ -206,6 +209,9 @@ impl Catalog {
         })?;
         let own = existing.as_ref().map(|row| row.id);
         self.check_metadata_locations(&metadata, own, PathsOrigin::Registered).await?;
+        // Those in the table's own places count too: a dropped table that can be brought back may have them.
+        let lists = lists_of(metadata.snapshots.iter().map(AsRef::as_ref));
+        self.check_lists_of_others(lists, own, &actor.authority).await?;
         let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
@@ -228,8 +234,14 @@ impl Catalog {
     }
 
     /// Checks that a registration may replace a table. One that the caller does not see is a name that is taken.
+    ///
+    /// Row filters and column masks go over to the new metadata. Who is restricted by them may not choose it.
     fn require_overwrite(&self, name: &TableName, row: &TabularRow, authority: &Authority) -> Result<()> {
-        match self.require_tabular(authority, name, row, Required::privilege(Privilege::Drop)) {
+        let mut required = Required::privilege(Privilege::Drop);
+        if authority.restrictions(row.id).is_some() {
+            required = required.and(Privilege::ManageRestrictions.into());
+        }
+        match self.require_tabular(authority, name, row, required) {
             Err(CatalogError::State(StateError::NoSuchTable(_))) => Err(table_exists(name)),
             checked => checked,
         }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use esker_access::{Privilege, PrivilegeSet, Required};
 use esker_format::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata, TableUpdate, ViewUpdate};
+use esker_table::properties::NAME_MAPPING;
 use esker_types::JobKind;
 
 use crate::places::decides_paths;
@@ -65,6 +66,17 @@ pub fn of_updates(before: &TableMetadata, updates: &[TableUpdate]) -> Required {
         };
     }
     required
+}
+
+/// Checks that updates set or remove the mapping from names to field ids.
+///
+/// Who is restricted on the table could give the values of a masked column to another field by it, in files without field ids.
+pub(crate) fn maps_names(updates: &[TableUpdate]) -> bool {
+    updates.iter().any(|update| match update {
+        TableUpdate::SetProperties { updates } => updates.contains_key(NAME_MAPPING.key),
+        TableUpdate::RemoveProperties { removals } => removals.iter().any(|key| key == NAME_MAPPING.key),
+        _ => false,
+    })
 }
 
 /// Returns the privileges that updates which create a table need on its namespace.

@@ -190,7 +190,7 @@ pub fn check_mask(schema: &Schema, field_id: i32, action: MaskAction, masked: im
         let outer = name_of(schema, outer);
         return Err(bad_mask(format!("{name} lies in the list or map {outer}; mask {outer} as a whole")));
     }
-    if let Some(types) = refused_type(field, action) {
+    if let Some(types) = refused_type(&field.field_type, action) {
         let ty = &field.field_type;
         return Err(bad_mask(format!("{action} is for {types}, and {name} is {ty}; mask-to-fixed-value is for all types")));
     }
@@ -207,17 +207,17 @@ pub fn check_mask(schema: &Schema, field_id: i32, action: MaskAction, masked: im
     Ok(())
 }
 
-/// Returns the types that an action takes, if that of a field is none of them.
-fn refused_type(field: &NestedField, action: MaskAction) -> Option<&'static str> {
+/// Returns the types that an action takes, if a type is none of them.
+pub fn refused_type(of: &Type, action: MaskAction) -> Option<&'static str> {
     use PrimitiveType as P;
-    let ty = match field.field_type.as_ref() {
+    let ty = match of {
         Type::Primitive(ty) => Some(ty),
         Type::Struct(_) | Type::List(_) | Type::Map(_) | Type::Variant => None,
     };
     let (fits, types) = match action {
         MaskAction::MaskAlphanum | MaskAction::ShowFirst4 | MaskAction::ShowLast4 => (matches!(ty, Some(P::String)), "strings"),
         MaskAction::TruncateToYear | MaskAction::TruncateToMonth => {
-            (matches!(ty, Some(P::Date)) || is_timestamp(&field.field_type), "dates and timestamps")
+            (matches!(ty, Some(P::Date)) || is_timestamp(of), "dates and timestamps")
         }
         MaskAction::Sha256Global | MaskAction::Sha256QueryLocal => {
             (matches!(ty, Some(P::String | P::Int | P::Long | P::Binary)), "strings, ints, longs and binaries")

@@ -50,6 +50,7 @@ use crate::authorize::{ANY_OF_TABLE, no_such_tabular};
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
 use crate::locations::PathsOrigin;
+use crate::manifest_places::new_lists_outside;
 use crate::moves::{copy_path_of_next, metadata_files, with_copies};
 use crate::proposal::CommitRecords;
 use crate::readable::check_numbers;
@@ -298,6 +299,8 @@ impl Catalog {
         let Some(metadata) = metadata else { return Ok(None) };
         self.check_readable(&table.metadata, &metadata, &proposal.updates).await?;
         self.check_appends(table, &metadata, proposal).await?;
+        let lists = new_lists_outside(&metadata, &proposal.updates);
+        self.check_lists_of_others(lists, Some(table.row.id), &proposal.actor.authority).await?;
         if moves {
             let before = PathsOrigin::Changed(&table.metadata.properties);
             self.check_metadata_locations(&metadata, Some(table.row.id), before).await?;

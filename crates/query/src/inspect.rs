@@ -20,10 +20,11 @@ use crate::{QueryError, Result};
 
 /// Returns the privilege on a table that its metadata table `what` needs.
 ///
-/// What shows values of columns, such as partitions and bounds, needs the privilege to read rows.
+/// What shows values of columns, such as partitions and bounds, needs the privilege to read rows. So do the paths of manifests: a
+/// table of one's own that names a manifest would show its rows.
 pub(crate) fn privilege(what: &str) -> Privilege {
     match what {
-        "snapshots" | "history" | "refs" | "metadata_log_entries" | "properties" | "manifests" => Privilege::ReadMetadata,
+        "snapshots" | "history" | "refs" | "metadata_log_entries" | "properties" => Privilege::ReadMetadata,
         _ => Privilege::ReadData,
     }
 }
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn a_metadata_table_that_shows_values_needs_the_right_to_read_rows() {
         for table in METADATA_TABLES {
-            let shows = ["partition", "lower_bounds", "upper_bounds"];
+            let shows = ["partition", "lower_bounds", "upper_bounds", "path"];
             let shows_values = table.fields().iter().any(|field| shows.contains(&field.name().as_str()));
             let needed = if shows_values { Privilege::ReadData } else { Privilege::ReadMetadata };
             assert_eq!(privilege(table.name), needed, "{}", table.name);

@@ -241,6 +241,18 @@ pub(crate) async fn filters_and_masks_come_back_and_end_with_their_table(state: 
     expected.version = change(state, &again).await;
     assert_eq!(rows(state).await, expected);
 
+    // An entry that is registered in the place of a table has its restrictions.
+    let again = TabularRow { id: TableId::fresh(), ..table.clone() };
+    let new = new_entry(&again, Some(table.id), again.location.clone());
+    assert!(state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await.expect("registered"));
+    let moved = rows(state).await;
+    let of = |rows: &RuleRows, id: TableId| {
+        (rows.filters.iter().filter(|row| row.table == id).count(), rows.masks.iter().filter(|row| row.table == id).count())
+    };
+    assert_eq!((of(&moved, again.id), of(&moved, table.id)), (of(&expected, table.id), (0, 0)));
+    assert!(moved.version > expected.version);
+    let (table, expected) = (again, moved);
+
     // A drop that can be undone ends nothing; its end does.
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 0 };
     assert!(state.tables().drop(&table, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped"));

@@ -116,6 +116,7 @@ async fn each_operation_needs_what_the_same_statement_needs_here() {
         ("ShowTables", schema("n"), all),
         ("SelectFromColumns", columns("t", &["id"]), &["reader", "writer", "owner"]),
         ("SelectFromColumns", columns("t$files", &["file_path"]), &["reader", "writer", "owner"]),
+        ("SelectFromColumns", columns("t$manifests", &["partition_summaries"]), &["reader", "writer", "owner"]),
         ("SelectFromColumns", columns("t$history", &["snapshot_id"]), all),
         ("SelectFromColumns", columns("hidden", &["id"]), nobody),
         ("SelectFromColumns", columns("missing", &["id"]), nobody),
@@ -253,6 +254,45 @@ async fn row_filters_and_masks_are_expressions_of_the_present_columns() {
     lake.test.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(commit)).await;
     assert_eq!(filters("reader", "t").await, json!([{"expression": rows.replace("\"s\"", "\"region\"")}]));
     assert_eq!(masked("reader", "region").await, json!({"expression": expression.replace("\"s\"", "\"region\"")}));
+}
+
+/// Trino asks about the columns of an older snapshot by their names, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_an_older_snapshot_gives_to_a_masked_field_is_null() {
+    let lake = TrinoTest::start(AccessMode::On, None).await;
+    lake.user("reader", bundle(Bundle::Select)).await;
+    lake.test.app.sql("INSERT INTO n.t VALUES (1, 'EU')").await.expect("inserted");
+    let id = lake.test.table_id("n.t").await;
+    lake.test.change(vec![mask(id, 2, MaskAction::MaskAlphanum, &[])]).await;
+    let masked = async |name: &str| {
+        lake.ask("column-mask", "reader", json!({"operation": "GetColumnMask", "resource": column(name)})).await
+    };
+    let expression = "regexp_replace(regexp_replace(\"s\", '[^0-9(),.@\\-]', 'x'), '[0-9]', 'n')";
+    assert_eq!(masked("s").await, json!({"expression": expression}));
+    // The column is dropped, and another one gets its name.
+    let mut fields = esker_tests::schema_json()["fields"].clone();
+    fields[1]["id"] = json!(3);
+    let updates = json!([{"action": "add-schema", "schema": {"type": "struct", "schema-id": 1, "fields": fields}},
+        {"action": "set-current-schema", "schema-id": -1}]);
+    let commit = json!({"requirements": [], "updates": updates});
+    lake.test.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(commit)).await;
+    assert_eq!(masked("s").await, json!({"expression": "NULL"}), "a snapshot has the masked values under the name");
+    assert_eq!(masked("id").await, Value::Null);
+}
+
+/// To Trino the name is that of the metadata table, whatever table has the whole name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_the_name_of_a_metadata_table_stands_for_nothing() {
+    let lake = TrinoTest::start(AccessMode::On, None).await;
+    lake.user("reader", bundle(Bundle::Select)).await;
+    lake.test.create_table("n", "t$files").await;
+    let decoy = lake.test.table("n.t$files").await;
+    lake.test.grant("reader", decoy, bundle(Bundle::Select)).await;
+    let id = lake.test.table_id("n.t").await;
+    lake.test.change(vec![filter("f", id, &Member::client("reader"), below(5))]).await;
+    assert!(!lake.may("reader", "SelectFromColumns", columns("t$files", &["lower_bounds"])).await);
+    let filters = json!({"operation": "GetRowFilters", "resource": table("t$files")});
+    assert_eq!(lake.ask("row-filters", "reader", filters).await, json!([{"expression": "false"}]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,11 @@
 
 use esker::config::VendingMode;
 use esker_access::{
-    AccessMode, Bundle, ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Member, Privilege, RowFilterRow, RuleChange,
-    SecurableKind, TRUSTED_ENGINE,
+    AccessMode, Bundle, ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Member, Privilege, PrivilegeSet, RowFilterRow,
+    RuleChange, SecurableKind, TRUSTED_ENGINE,
 };
 use esker_tests::{AccessTest, TestApp};
-use esker_types::TableId;
+use esker_types::{TableId, now_ms};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -202,11 +202,28 @@ async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() 
     }
     assert!(get(format!("/api/v1/jobs/{job}")).await.1["outcome"].is_object());
     let table = test.table_id("n.t").await;
+    let decision = json!({"verdict": "leave", "reason": "2 rows in 1 file"}).to_string();
+    test.app.catalog().state().fleet().record_decisions(&[(table, "leave", decision)]).await.expect("stored");
+    assert!(get(about("policy")).await.1["decision"].is_object());
+    test.grant("reader", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    let told = async || {
+        let (_, page) = get("/api/v1/events?warehouse=default&limit=1000".to_owned()).await;
+        let of = |kind: &str| {
+            let mut events = page["events"].as_array().expect("events").iter();
+            events.find(|event| event["type"] == kind).map_or(Value::Null, |event| event["data"].clone())
+        };
+        (of("table.updated")["snapshots"][0]["summary"].clone(), of("job.succeeded")["outcome"].clone())
+    };
+    let (summary, outcome) = told().await;
+    assert!(summary["total-records"] == "2" && outcome.is_object(), "{summary} {outcome}");
     test.change(vec![filter("f1", table, &Member::client("reader"), below(2))]).await;
     for end in ends {
         let (status, refusal) = get(about(end)).await;
         assert!(status == 403 && refusal.to_string().contains("row filters or column masks restrict"), "{end}: {refusal}");
     }
+    assert_eq!(told().await, (json!({}), Value::Null));
+    let (status, policy) = get(about("policy")).await;
+    assert_eq!((status, &policy["decision"], &policy["decided_ms"]), (200, &Value::Null, &Value::Null), "{policy}");
     let (_, tables) = get("/api/v1/tables".to_owned()).await;
     let shown = ["score", "data_files", "data_bytes", "last_commit_ms"].map(|key| tables[0][key].clone());
     assert_eq!(shown, [Value::Null, Value::Null, Value::Null, Value::Null], "{tables}");
@@ -216,4 +233,71 @@ async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() 
         assert_eq!((&shown["id"], &shown["outcome"], &shown["plan"]), (&json!(job), &Value::Null, &Value::Null), "{jobs}");
     }
     assert_eq!(get(format!("/api/v1/jobs/{job}/log")).await, (200, json!([])));
+}
+
+/// The path of a manifest list is in the metadata. A table of one's own that names it would show all that it lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_snapshot_names_the_manifest_list_of_a_table_that_its_writer_may_not_read_as_a_whole() {
+    let test = AccessTest::start(AccessMode::On).await;
+    test.app.table().await;
+    test.app.sql("INSERT INTO n.t VALUES (1, 'EU'), (2, 'US')").await.expect("inserted");
+    test.create_namespace("own").await;
+    let (thief, victim) = (test.client("thief").await, test.table_id("n.t").await);
+    test.grant("thief", test.table("n.t").await, PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata])).await;
+    test.grant("thief", test.namespace("own"), Privilege::CreateTable.into()).await;
+    let own = "/v1/default/namespaces/own/tables";
+    assert_eq!(test.status(&thief, Method::POST, own, Some(AccessTest::new_table("mine"))).await, 200);
+    let mut snapshot = test.app.ok(Method::GET, TABLE, None).await["metadata"]["snapshots"][0].clone();
+    snapshot["timestamp-ms"] = now_ms().into();
+    let updates = json!([{"action": "add-snapshot", "snapshot": snapshot},
+        {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snapshot["snapshot-id"]}]);
+    let commit = async || {
+        let body = json!({"requirements": [], "updates": updates});
+        test.send(&thief, Method::POST, &format!("{own}/mine"), Some(body)).await
+    };
+    let refused = |(status, text): (u16, String)| status == 400 && text.contains("manifest list of another table");
+    assert!(refused(commit().await), "it may not read the rows");
+    let changes = json!({"table-changes": [{"identifier": {"namespace": ["own"], "name": "mine"}, "requirements": [],
+        "updates": updates}]});
+    assert!(refused(test.send(&thief, Method::POST, "/v1/default/transactions/commit", Some(changes)).await));
+
+    test.grant("thief", test.table("n.t").await, Privilege::ReadData.into()).await;
+    test.change(vec![filter("f1", victim, &Member::client("thief"), below(2))]).await;
+    assert!(refused(commit().await), "it may not read all of them");
+    test.change(vec![RuleChange::RemoveRowFilter { table: victim, id: "f1".to_owned() }]).await;
+    assert_eq!(commit().await.0, 200, "nothing is hidden from it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_restricted_changes_neither_the_fields_of_names_nor_the_metadata_of_the_table() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let created = test.app.table().await;
+    let (writer, before) = (test.client("writer").await, test.table_id("n.t").await);
+    let privileges = [Privilege::List, Privilege::ReadMetadata, Privilege::SetProperties, Privilege::Drop];
+    test.grant("writer", test.table("n.t").await, PrivilegeSet::of(&privileges)).await;
+    test.grant("writer", test.namespace("n"), Privilege::Register.into()).await;
+    let set = async |key: &str| {
+        let update = json!({"action": "set-properties", "updates": {key: "[{\"field-id\": 1, \"names\": [\"id\"]}]"}});
+        test.send(&writer, Method::POST, TABLE, Some(json!({"requirements": [], "updates": [update]}))).await
+    };
+    let mapping = "schema.name-mapping.default";
+    assert_eq!(set(mapping).await.0, 200);
+    test.change(vec![mask(before, 2, MaskAction::MaskAlphanum, &["admin"])]).await;
+    assert_eq!(set("comment").await.0, 200);
+    let register = json!({"name": "t", "metadata-location": created["metadata-location"], "overwrite": true});
+    let remove = json!({"requirements": [], "updates": [{"action": "remove-properties", "removals": [mapping]}]});
+    for (status, text) in [
+        set(mapping).await,
+        test.send(&writer, Method::POST, TABLE, Some(remove)).await,
+        test.send(&writer, Method::POST, "/v1/default/namespaces/n/register", Some(register.clone())).await,
+    ] {
+        assert!(status == 403 && text.contains("MANAGE_RESTRICTIONS"), "{status} {text}");
+    }
+
+    // Whoever may do it loses no mask by it.
+    test.app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(register)).await;
+    let after = test.table_id("n.t").await;
+    assert_ne!(after, before, "another entry");
+    let masks = test.app.catalog().state().access().rows().await.expect("rules").masks;
+    assert_eq!(masks.iter().map(|row| (row.table, row.field_id)).collect::<Vec<_>>(), [(after, 2)]);
 }

@@ -37,24 +37,6 @@ const EMPTY_VARIANT_OBJECT: [u8; 3] = [2, 0, 0];
 /// Microseconds of a day.
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// Checks that an action can be applied to values of a type.
-pub(super) fn fits(action: MaskAction, ty: &Type) -> bool {
-    use PrimitiveType as P;
-    let Type::Primitive(primitive) = ty else {
-        return matches!(action, MaskAction::MaskToFixedValue | MaskAction::ReplaceWithNull);
-    };
-    match action {
-        MaskAction::MaskToFixedValue | MaskAction::ReplaceWithNull => true,
-        MaskAction::MaskAlphanum | MaskAction::ShowFirst4 | MaskAction::ShowLast4 => matches!(primitive, P::String),
-        MaskAction::TruncateToYear | MaskAction::TruncateToMonth => {
-            matches!(primitive, P::Date | P::Timestamp | P::Timestamptz | P::TimestampNs | P::TimestamptzNs)
-        }
-        MaskAction::Sha256Global | MaskAction::Sha256QueryLocal => {
-            matches!(primitive, P::String | P::Int | P::Long | P::Binary)
-        }
-    }
-}
-
 /// Returns masked values of a type. NULL stays NULL, but for `mask-to-fixed-value`.
 ///
 /// # Errors
@@ -225,6 +207,7 @@ fn wrong(arrow: &DataType) -> DataFusionError {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Date32Array, Int32Array, Int64Array, TimestampMicrosecondArray, TimestampNanosecondArray};
+    use esker_catalog::refused_type;
     use esker_format::{ListType, NestedField, StructType};
     use esker_read::variant_type;
 
@@ -236,7 +219,7 @@ mod tests {
 
     fn of(action: MaskAction, ty: PrimitiveType, array: &ArrayRef) -> ArrayRef {
         let ty = Type::from(ty);
-        assert!(fits(action, &ty));
+        assert_eq!(refused_type(&ty, action), None);
         let made = masked(action, &ty, array, &Salt::fresh()).expect("masked");
         assert_eq!((made.data_type(), made.len()), (array.data_type(), array.len()));
         made
@@ -358,7 +341,6 @@ mod tests {
             vec![field("a", DataType::Int64), field("l", DataType::new_list(DataType::Int64, true)), field("v", variant_type())]
                 .into(),
         );
-        assert!(fits(MaskAction::MaskToFixedValue, &ty) && !fits(MaskAction::Sha256Global, &ty));
         let made = masked(MaskAction::MaskToFixedValue, &ty, &new_null_array(&arrow, 3), &Salt::fresh()).expect("masked");
         let made = made.as_struct();
         assert_eq!((made.len(), made.null_count(), made.data_type()), (3, 0, &arrow));
@@ -367,20 +349,5 @@ mod tests {
         let variant = made.column(2).as_struct();
         assert_eq!(variant.column(0).as_binary_view().value(0), EMPTY_VARIANT_METADATA);
         assert_eq!(variant.column(1).as_binary_view().value(0), EMPTY_VARIANT_OBJECT);
-    }
-
-    #[test]
-    fn an_action_takes_the_types_of_the_specification() {
-        let fitting = |ty: PrimitiveType| {
-            let ty = Type::from(ty);
-            MaskAction::ALL.into_iter().filter(|action| fits(*action, &ty)).map(MaskAction::as_str).collect::<Vec<_>>()
-        };
-        let any = ["mask-to-fixed-value", "replace-with-null"];
-        assert_eq!(fitting(PrimitiveType::Double), any);
-        let hashed = [any.as_slice(), &["sha-256-global", "sha-256-query-local"]].concat();
-        assert_eq!(fitting(PrimitiveType::Int), hashed);
-        let truncated = [any.as_slice(), &["truncate-to-year", "truncate-to-month"]].concat();
-        assert_eq!(fitting(PrimitiveType::TimestamptzNs), truncated);
-        assert_eq!(fitting(PrimitiveType::String).len(), 7);
     }
 }

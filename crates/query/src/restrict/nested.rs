@@ -9,6 +9,7 @@ use arrow::compute::nullif;
 use arrow::datatypes::DataType;
 use datafusion::error::{DataFusionError, Result};
 use esker_access::MaskAction;
+use esker_catalog::refused_type;
 use esker_format::{NestedField, Type};
 use esker_read::is_variant;
 
@@ -43,9 +44,9 @@ impl Masks {
     /// Returns the reason if a mask does not fit its field. Such a column can't be read at all.
     pub(super) fn of_column(&self, field: &NestedField) -> std::result::Result<Option<FieldMask>, String> {
         if let Some(action) = self.0.get(&field.id) {
-            return match mask::fits(*action, &field.field_type) {
-                true => Ok(Some(FieldMask::Action(*action, field.field_type.as_ref().clone()))),
-                false => Err(format!("field {} can't be read, as {action} does not fit its type", field.name)),
+            return match refused_type(&field.field_type, *action) {
+                None => Ok(Some(FieldMask::Action(*action, field.field_type.as_ref().clone()))),
+                Some(_) => Err(format!("field {} can't be read, as {action} does not fit its type", field.name)),
             };
         }
         Ok(match field.field_type.as_ref() {

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credentials::{self, StorageAccess};
-use super::restrictions::{FileAccess, without_counts};
+use super::restrictions::{FileAccess, without_counts, without_partitions};
 use crate::access::{RequestAccess, authority_of_answer};
 use crate::etag;
 use crate::extract::{InTable, InWarehouse, QueryParams};
@@ -236,8 +236,9 @@ async fn answer(
         SnapshotSelection::All => table.json.bytes().clone(),
         SnapshotSelection::Refs => referenced_only(app, table).await?,
     };
-    if *files == (FileAccess::Withheld { hides_counts: true }) {
-        metadata = without_counts(&metadata).map_err(|e| bug(&e))?;
+    if let FileAccess::Withheld { hides_counts } = files {
+        let shown = if *hides_counts { without_counts(&metadata) } else { without_partitions(&metadata) };
+        metadata = shown.map_err(|e| bug(&e))?;
     }
     let mut response = pieces(&response_head(&table.row.metadata_location), metadata, end);
     app.inner.header_case.tag(&mut response, &tag(catalog, table, shape, (access, files)));

@@ -15,10 +15,13 @@ use esker_format::{Schema, TableMetadata};
 use esker_state::TabularRow;
 use esker_types::ErrorCode;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::load::CredentialRights;
 use crate::ApiError;
+
+/// The beginning of the entries of a snapshot's summary that count the changes of one partition, and name it.
+const CHANGED_PARTITION: &str = "partitions.";
 
 /// The access of a caller to the files of a table.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,15 +142,18 @@ fn two_valued(filter: FilterExpr) -> FilterExpr {
     FilterExpr::all([FilterExpr::NotNull(id), filter])
 }
 
+/// The fields of metadata, as far as they are parsed.
+type RawFields<'a> = BTreeMap<&'a str, &'a RawValue>;
+
 /// Removes the counts of rows and values from the text of metadata: summaries but for the operation, statistics, and row ids.
 ///
-/// Only the outermost fields and those of snapshots are parsed. Their text stays as it is.
+/// Only the outermost fields and the snapshots are parsed. The text of the others stays as it is.
 ///
 /// # Errors
 ///
 /// Returns the error of JSON that is not that of table metadata.
 pub(crate) fn without_counts(json: &[u8]) -> Result<Bytes, serde_json::Error> {
-    let mut fields: BTreeMap<&str, &RawValue> = serde_json::from_slice(json)?;
+    let mut fields: RawFields<'_> = serde_json::from_slice(json)?;
     let nothing = to_raw_value(&[(); 0])?;
     for key in ["statistics", "partition-statistics"] {
         if let Some(field) = fields.get_mut(key) {
@@ -158,24 +164,38 @@ pub(crate) fn without_counts(json: &[u8]) -> Result<Bytes, serde_json::Error> {
     if let Some(field) = fields.get_mut("next-row-id") {
         *field = &zero;
     }
-    let Some(snapshots) = fields.get("snapshots") else { return Ok(serde_json::to_vec(&fields)?.into()) };
-    let snapshots: Vec<BTreeMap<&str, &RawValue>> = serde_json::from_str(snapshots.get())?;
-    let mut kept = Vec::with_capacity(snapshots.len());
-    for mut snapshot in snapshots {
-        let summary = snapshot.remove("summary").map(|summary| serde_json::from_str::<BTreeMap<String, Value>>(summary.get()));
-        let summary = summary.transpose()?.map(|summary| json!({"operation": summary.get("operation")}));
+    with_snapshots(fields, |snapshot| {
         for key in ["first-row-id", "added-rows"] {
             snapshot.remove(key);
         }
-        let mut snapshot: BTreeMap<&str, Value> = snapshot
-            .into_iter()
-            .map(|(key, value)| serde_json::from_str(value.get()).map(|value| (key, value)))
-            .collect::<Result<_, _>>()?;
-        snapshot.extend(summary.map(|summary| ("summary", summary)));
-        kept.push(snapshot);
-    }
-    let kept = to_raw_value(&kept)?;
-    fields.insert("snapshots", &kept);
+        if let Some(summary) = snapshot.get_mut("summary") {
+            *summary = json!({"operation": summary.get("operation")});
+        }
+    })
+}
+
+/// Removes what names partitions from the summaries in the text of metadata: a partition has values of the rows.
+///
+/// # Errors
+///
+/// Returns the error of JSON that is not that of table metadata.
+pub(crate) fn without_partitions(json: &[u8]) -> Result<Bytes, serde_json::Error> {
+    with_snapshots(serde_json::from_slice(json)?, |snapshot| {
+        if let Some(Value::Object(summary)) = snapshot.get_mut("summary") {
+            summary.retain(|key, _| !key.starts_with(CHANGED_PARTITION));
+        }
+    })
+}
+
+/// Prints the fields of metadata with changed snapshots.
+fn with_snapshots(fields: RawFields<'_>, change: impl FnMut(&mut Map<String, Value>)) -> Result<Bytes, serde_json::Error> {
+    // The changed snapshots live shorter than the text that the other fields borrow from.
+    let mut fields: RawFields<'_> = fields;
+    let Some(snapshots) = fields.get("snapshots") else { return Ok(serde_json::to_vec(&fields)?.into()) };
+    let mut snapshots: Vec<Map<String, Value>> = serde_json::from_str(snapshots.get())?;
+    snapshots.iter_mut().for_each(change);
+    let snapshots = to_raw_value(&snapshots)?;
+    fields.insert("snapshots", &snapshots);
     Ok(serde_json::to_vec(&fields)?.into())
 }
 
@@ -239,5 +259,14 @@ mod tests {
         let expected = json!({"format-version": 3, "next-row-id": 0, "snapshots": [snapshot], "last-column-id": 2,
             "statistics": []});
         assert_eq!(shown, expected);
+    }
+    #[test]
+    fn metadata_without_partitions_has_the_totals_that_writers_go_on_from() {
+        let summary = json!({"operation": "append", "total-records": "7", "partitions.region=EU": "added-records=7"});
+        let snapshot = |summary: &Value| json!({"snapshot-id": 1, "first-row-id": 0, "added-rows": 7, "summary": summary});
+        let metadata = |summary: &Value| json!({"next-row-id": 7, "snapshots": [snapshot(summary), {"snapshot-id": 2}]});
+        let shown = without_partitions(metadata(&summary).to_string().as_bytes()).expect("JSON");
+        let expected = metadata(&json!({"operation": "append", "total-records": "7"}));
+        assert_eq!(serde_json::from_slice::<Value>(&shown).expect("JSON"), expected);
     }
 }

@@ -3,13 +3,18 @@
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Need, Needs, Privilege, ResourcePath};
-use esker_state::{AUDIT_RECORDED, Event};
+use esker_catalog::{Authority, Catalog};
+use esker_state::{AUDIT_RECORDED, Event, TabularRow};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::access::RequestAccess;
 use crate::extract::QueryParams;
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
+
+/// The kinds of events that count rows and name files, beside those of jobs.
+const COUNTING: [&str; 3] = ["table.updated", "table.file-damaged", "table.file-mended"];
 
 /// The maximum number of events in one answer.
 const MAX_EVENTS: u32 = 1000;
@@ -66,9 +71,50 @@ pub(crate) async fn list(
     let mut events =
         app.overview().events_after(query.after, query.warehouse.as_deref(), query.limit.clamp(1, MAX_EVENTS)).await?;
     let next = events.last().map_or(query.after, |e| e.id);
+    let counts = |event: &Event| event.kind.starts_with("job.") || COUNTING.contains(&event.kind.as_str());
+    if let Some(name) = &query.warehouse
+        && !caller.has_on_server(Privilege::Monitor)
+        && events.iter().any(counts)
+    {
+        let restricted = restricted_tables(app.warehouse(name)?.catalog(), &caller.quiet_authority()).await?;
+        events.iter_mut().filter(|event| restricted.iter().any(|row| is_of(event, row))).for_each(hide_rows);
+    }
     // Who may watch the server may not read the audit trail for that.
     if !caller.has_on_server(Privilege::ReadAudit) {
         events.retain(|event| event.kind != AUDIT_RECORDED);
     }
     Ok(Json(EventPage { events, next }))
+}
+
+/// Returns the tables of a warehouse on which row filters or column masks restrict a reader, with those that can be brought back.
+async fn restricted_tables(catalog: &Catalog, reader: &Authority) -> Result<Vec<TabularRow>, ApiError> {
+    if !reader.is_limited() {
+        return Ok(Vec::new());
+    }
+    let mut tables = catalog.tables().await?;
+    tables.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
+    tables.retain(|row| reader.restrictions(row.id).is_some());
+    Ok(tables)
+}
+
+/// Checks that an event is about a table. Some kinds have its name or location alone.
+fn is_of(event: &Event, row: &TabularRow) -> bool {
+    let says = |key: &str, value: &str| event.data[key] == value;
+    says("table-id", &row.id.to_string())
+        || says("table-uuid", &row.table_uuid.to_string())
+        || says("location", &row.location)
+        || event.subject == row.name.to_string()
+}
+
+/// Takes out of an event what counts or names rows, values and files.
+fn hide_rows(event: &mut Event) {
+    let data = &mut event.data;
+    for (key, nothing) in [("reason", json!("")), ("error", Value::Null), ("outcome", Value::Null), ("files", json!([]))] {
+        if let Some(value) = data.get_mut(key) {
+            *value = nothing;
+        }
+    }
+    for snapshot in data.get_mut("snapshots").and_then(Value::as_array_mut).into_iter().flatten() {
+        snapshot["summary"] = json!({});
+    }
 }

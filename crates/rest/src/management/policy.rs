@@ -107,7 +107,16 @@ pub(crate) async fn show(
     let policy = app.policy(catalog, &row).await?;
     let now = now_ms();
     let next = policy.schedules.keys().filter_map(|kind| Some((*kind, policy.next_run(*kind, now)?)));
-    let (decided_ms, decision) = catalog.overview().decision(row.id).await?.unzip();
+    // A decision counts files and rows, and reports tell how many files there are.
+    let is_restricted = caller.quiet_authority().restrictions(row.id).is_some();
+    let (decided_ms, decision) = match is_restricted {
+        true => (None, None),
+        false => catalog.overview().decision(row.id).await?.unzip(),
+    };
+    let used = match is_restricted {
+        true => TableUsage::default(),
+        false => catalog.overview().usage_of(row.id).await?,
+    };
     Ok(Json(PolicyView {
         table: name.to_string(),
         next_ms: next.collect(),
@@ -115,6 +124,6 @@ pub(crate) async fn show(
         settings: policy.settings,
         decision,
         decided_ms,
-        used: catalog.overview().usage_of(row.id).await?,
+        used,
     }))
 }

@@ -89,6 +89,18 @@ async fn copy_grant(tx: &mut Transaction<'_, Any>, from: &str, on: &Securable) -
     Ok(insert.execute(&mut **tx).await?.rows_affected() > 0)
 }
 
+/// Gives the row filters and column masks of a table to the entry that replaces it: registered again, it stays restricted.
+pub(crate) async fn inherit_restrictions(tx: &mut Transaction<'_, Any>, from: TableId, to: TableId) -> Result<()> {
+    let mut moved = 0;
+    for sql in [
+        "UPDATE access_row_filter SET table_id = $1 WHERE table_id = $2",
+        "UPDATE access_column_mask SET table_id = $1 WHERE table_id = $2",
+    ] {
+        moved += sqlx::query(sql).bind(to.to_string()).bind(from.to_string()).execute(&mut **tx).await?.rows_affected();
+    }
+    if moved > 0 { bump_version(tx).await } else { Ok(()) }
+}
+
 /// Removes the grants on a table or view that is gone for good, its owner, its row filters and its column masks.
 pub(crate) async fn forget_tabular(tx: &mut Transaction<'_, Any>, id: TableId) -> Result<()> {
     let mut removed = 0;

@@ -17,7 +17,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, Row, Transaction};
 
 use self::columns::{GRANT_COLUMNS, SecurableColumns, future_column, grant_of, member_of};
-pub(crate) use self::entries::{add_rights_of_new, forget_function, forget_namespace, forget_tabular};
+pub(crate) use self::entries::{add_rights_of_new, forget_function, forget_namespace, forget_tabular, inherit_restrictions};
 pub use self::restrictions::{StoredColumnMask, StoredRowFilter};
 use self::restrictions::{select_filters, select_masks};
 use crate::{Outbox, Result, State, StateError, parse_id};

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
 use self::places::{forget_places, inherit_places, insert_places};
-use crate::access::{add_rights_of_new, forget_tabular};
+use crate::access::{add_rights_of_new, forget_tabular, inherit_restrictions};
 use crate::namespaces::namespace_id;
 use crate::outputs::remove_outputs;
 use crate::quarantine::{insert_quarantine, release_restored};
@@ -298,6 +298,7 @@ impl Tables<'_> {
         for one in new {
             insert_tabular(&mut tx, warehouse, one).await?;
             if let Some(replaced) = one.replaces {
+                inherit_restrictions(&mut tx, replaced, one.row.id).await?;
                 forget_tabular(&mut tx, replaced).await?;
             }
             let (row, owner) = (&one.row, one.owner.as_ref());

@@ -12,12 +12,13 @@ mod operations;
 mod query;
 mod sql;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Caller, Identity, MaskAction, RequestFacts};
 use esker_catalog::{Authority, LoadedTable};
+use esker_format::{NestedFieldRef, Schema};
 use esker_state::TabularKind;
 
 use self::decide::{Asker, Home};
@@ -277,15 +278,38 @@ fn is_same_table(one: &OpaColumn, other: &OpaColumn) -> bool {
 
 /// Returns the expression that stands for a column of a table; `None` if nothing in it is masked.
 ///
-/// Trino writes names in lower case. A column that the table does not have now is NULL, if any of its columns is masked: it may
-/// have been renamed while Trino planned its query. Hidden columns have no mask.
+/// Trino writes names in lower case, and asks by the name alone, also for the columns of an older snapshot. So a column is NULL
+/// if a snapshot's schema, or another case, gives the name to a masked field that the expression is not for. A column that the
+/// table does not have now is NULL too, if any of its columns is masked: it may have been renamed while Trino planned its query.
+/// Hidden columns have no mask.
 fn mask_of(table: &LoadedTable, column: &str, masks: &[(i32, MaskAction)], query_id: Option<&str>) -> Option<String> {
-    let schema = table.metadata.current_schema();
+    let (metadata, rules, name) = (&table.metadata, Masks { masks, query_id }, column.to_lowercase());
+    let is_named = |field: &&NestedFieldRef| field.name.to_lowercase() == name;
+    let schema = metadata.current_schema();
     let columns = schema.as_struct().fields();
-    let named = columns.iter().find(|field| field.name == column);
-    let named = named.or_else(|| columns.iter().find(|field| field.name.to_lowercase() == column.to_lowercase()));
+    let named = columns.iter().find(|field| field.name == column).or_else(|| columns.iter().find(is_named));
+    let expression = named.and_then(|field| column_mask(field, &rules));
+    // The expression of a struct names the fields in it.
+    let has_other_names = |older: &Schema| {
+        masks.iter().any(|(id, _)| {
+            let now = older.name_by_field_id(*id).and_then(|name| schema.field_by_name_case_insensitive(name));
+            now.is_some_and(|field| field.id != *id)
+        })
+    };
+    let is_masked_otherwise = |older: &Schema| {
+        let mut of_name = older.as_struct().fields().iter().filter(is_named);
+        of_name.any(|field| {
+            let is_other = expression.is_none() || named.is_none_or(|now| now.id != field.id) || has_other_names(older);
+            is_other && column_mask(field, &rules).is_some()
+        })
+    };
+    let retained: HashSet<i32> = metadata.snapshots.iter().filter_map(|snapshot| snapshot.schema_id).collect();
+    let mut schemas = metadata.schemas.iter().filter(|schema| retained.contains(&schema.schema_id())).chain([schema]);
+    if schemas.any(|schema| is_masked_otherwise(schema)) {
+        return Some("NULL".to_owned());
+    }
     match named {
-        Some(field) => column_mask(field, &Masks { masks, query_id }),
+        Some(_) => expression,
         None if masks.is_empty() || column.starts_with('$') => None,
         None => Some("NULL".to_owned()),
     }
