@@ -221,7 +221,7 @@ async fn a_required_record_is_there_before_the_change_and_without_it_nothing_is_
         let path = format!("{MANAGED}/protection");
         let (status, found) = recorded(&app, esker_tests::TOKEN, Method::PUT, &path, protect()).await;
         let phases: Vec<AuditPhase> = found.iter().map(|record| record.phase).collect();
-        assert_eq!((status, phases), (200, vec![AuditPhase::Attempt, AuditPhase::Outcome]), "{found:?}");
+        assert_eq!((status, phases), (204, vec![AuditPhase::Attempt, AuditPhase::Outcome]), "{found:?}");
         // The database is gone. For a second or two the server still knows the caller and the rules.
         app.catalog().state().close().await;
         let (status, _, text) = app.send_raw(Method::POST, "/api/v1/access/roles", &[], Some(json!({"name": "late"}))).await;

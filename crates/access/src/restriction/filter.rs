@@ -354,16 +354,14 @@ pub(super) mod tests {
         match filter {
             FilterExpr::True => Some(true),
             FilterExpr::False => Some(false),
-            FilterExpr::And(inner) => inner.iter().map(|one| evaluate(one, row)).fold(Some(true), |a, b| match (a, b) {
-                (Some(false), _) | (_, Some(false)) => Some(false),
-                (Some(true), Some(true)) => Some(true),
-                _ => None,
-            }),
-            FilterExpr::Or(inner) => inner.iter().map(|one| evaluate(one, row)).fold(Some(false), |a, b| match (a, b) {
-                (Some(true), _) | (_, Some(true)) => Some(true),
-                (Some(false), Some(false)) => Some(false),
-                _ => None,
-            }),
+            FilterExpr::And(inner) => {
+                let values: Vec<_> = inner.iter().map(|one| evaluate(one, row)).collect();
+                if values.contains(&Some(false)) { Some(false) } else { (!values.contains(&None)).then_some(true) }
+            }
+            FilterExpr::Or(inner) => {
+                let values: Vec<_> = inner.iter().map(|one| evaluate(one, row)).collect();
+                if values.contains(&Some(true)) { Some(true) } else { (!values.contains(&None)).then_some(false) }
+            }
             FilterExpr::Not(inner) => evaluate(inner, row).map(|value| !value),
             FilterExpr::IsNull(id) => Some(value(id).is_none()),
             FilterExpr::NotNull(id) => Some(value(id).is_some()),
