@@ -141,8 +141,9 @@ def test_random_keys_are_signed_where_they_are_the_tables_and_arrive_there(signi
 
 @pytest.mark.slice
 def test_pyiceberg_reads_and_writes_without_keys(signing: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Each thread of PyIceberg 0.12 takes the shared signer off for a moment, and requests of the others go out unsigned.
-    monkeypatch.setattr(ExecutorFactory, "get_or_create", lambda one=ThreadPoolExecutor(max_workers=1): one)
+    # A thread of PyIceberg 0.12 takes the shared signer off for a moment, and others' requests go out unsigned.
+    one = ThreadPoolExecutor(max_workers=1)
+    monkeypatch.setattr(ExecutorFactory, "get_or_create", lambda: one)
     properties = {"uri": signing.rest, "token": signing.token, "warehouse": "signed", DELEGATION: "remote-signing"}
     catalog = load_catalog("signed", type="rest", **properties)
     rows = pa.table({"id": pa.array(range(100), pa.int64()), "s": [f"s{i % 7}" for i in range(100)]})
