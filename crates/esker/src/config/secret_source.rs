@@ -155,8 +155,7 @@ pub(super) fn read(source: &SecretSource) -> Result<String, String> {
 ///
 /// Returns the reason why there is no output, without anything of the output.
 pub(crate) fn run_for_secret(command: &[String]) -> Result<Vec<u8>, String> {
-    let bytes = run(command, TIMEOUT)?;
-    if bytes.len() as u64 > MAX_BYTES { Err(too_much()) } else { Ok(bytes) }
+    run(command, TIMEOUT)
 }
 
 /// Words the error of a secret that is too large.
@@ -171,7 +170,7 @@ fn limited(source: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Runs a command, and returns what it prints, but at most one byte more than a secret may have.
+/// Runs a command, and returns what it prints. One that prints more than a secret may have is ended.
 ///
 /// It reads nothing from standard input. Its standard error is dropped: what programs complain about may hold secrets.
 fn run(command: &[String], timeout: Duration) -> Result<Vec<u8>, String> {
@@ -194,8 +193,7 @@ fn run(command: &[String], timeout: Duration) -> Result<Vec<u8>, String> {
         Err(_) => return Err(ended(&mut child, too_long())),
     };
     if bytes.len() as u64 > MAX_BYTES {
-        ended(&mut child, String::new());
-        return Ok(bytes);
+        return Err(ended(&mut child, too_much()));
     }
     loop {
         match child.try_wait() {
