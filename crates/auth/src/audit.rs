@@ -213,9 +213,14 @@ impl Audit {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Checks that nothing is recorded, whatever is asked for.
+    pub fn is_off(&self) -> bool {
+        self.inner.options.record == AuditLevel::Off
+    }
+
     /// Returns the trail of a request; `None` if nothing is recorded.
     pub fn request(&self, request: AuditedRequest<'_>) -> Option<Arc<RequestTrail>> {
-        if self.inner.options.record == AuditLevel::Off {
+        if self.is_off() {
             return None;
         }
         let principal_kind = match request.identity {
@@ -253,7 +258,7 @@ impl Audit {
         let AuditedEntry { request_id, operation, principal, status, source_ip, engine } = entry;
         let is_refused = principal.is_none() && matches!(status, 401 | 403);
         let counts = principal.is_some() || (is_refused && self.admits_refused_entry());
-        if self.inner.options.record == AuditLevel::Off || !counts {
+        if self.is_off() || !counts {
             return;
         }
         let principal_kind = match principal {

@@ -79,7 +79,7 @@ impl RequestNeeds {
 pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Peer, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let needs = route.and_then(|route| needs_of(request.method(), route));
-    let trail = trail_of(app.access().audit(), &authenticated.identity(), peer, &request, (route, needs));
+    let trail = trail_of(app.access().audit(), authenticated, peer, &request, (route, needs));
     let mut outcome = OutcomeGuard::new(trail.clone());
     let response = check_and_run(app, authenticated, peer, (needs, trail), request, next).await;
     outcome.answered(response.status().as_u16());

@@ -10,8 +10,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
-use esker_access::Identity;
-use esker_auth::{Audit, AuditedEntry, AuditedKind, AuditedObject, AuditedRequest, RequestTrail};
+use esker_auth::{Audit, AuditedEntry, AuditedKind, AuditedObject, AuditedRequest, Authenticated, RequestTrail};
 use esker_types::{NamespaceName, Principal};
 use percent_encoding::percent_decode_str;
 
@@ -80,11 +79,14 @@ const CHANGES_OF_NOTHING: [&str; 11] = [
 /// `route` is the pattern of the route.
 pub(crate) fn trail_of(
     audit: &Audit,
-    identity: &Identity,
+    authenticated: &Authenticated,
     peer: &Peer,
     request: &Request,
     (route, needs): (Option<&str>, Option<&OperationNeeds>),
 ) -> Option<Arc<RequestTrail>> {
+    if audit.is_off() {
+        return None;
+    }
     let path = request.uri().path();
     let id = needs.map_or("unknown", |needs| needs.id);
     let kind = needs.map_or(AuditedKind::Other, |needs| kind_of(request.method(), needs.id, request.headers()));
@@ -92,7 +94,7 @@ pub(crate) fn trail_of(
     audit.request(AuditedRequest {
         request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
         protocol: "rest",
-        identity,
+        identity: &authenticated.identity(),
         operation: variant.map_or_else(|| id.to_owned(), |variant| format!("{id} {variant}")),
         kind,
         source_ip: Some(peer.address),
