@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use esker_catalog::{Authority, Catalog, LoadedTable};
@@ -159,7 +159,7 @@ pub(crate) async fn load(
         return Ok(response);
     }
     let end = loaded_end(access.as_ref(), files.restrictions());
-    answer(&app, catalog, &table, &shape, (access.as_ref(), &files), end).await
+    answer(&app, &table, shape.snapshots, &files, &tag, end).await
 }
 
 /// Makes the error for metadata that can't be serialised, which is a bug.
@@ -177,7 +177,7 @@ fn tag(
     table: &LoadedTable,
     shape: &LoadOptions,
     (access, files): (Option<&StorageAccess>, &FileAccess),
-) -> axum::http::HeaderValue {
+) -> HeaderValue {
     let snapshots = match shape.snapshots {
         SnapshotSelection::All => "all",
         SnapshotSelection::Refs => "refs",
@@ -206,8 +206,9 @@ pub(crate) async fn response(
 ) -> Result<Response, ApiError> {
     let access = credentials::for_table_if_possible(catalog, table, shape, Level::WriteDelete).await;
     let files = FileAccess::of(catalog, table, shape.rights());
+    let tag = tag(catalog, table, shape, (access.as_ref(), &files));
     let end = loaded_end(access.as_ref(), files.restrictions());
-    answer(app, catalog, table, shape, (access.as_ref(), &files), end).await
+    answer(app, table, shape.snapshots, &files, &tag, end).await
 }
 
 /// Builds the response of a commit: a load response without `config` and credentials.
@@ -220,19 +221,20 @@ pub(crate) async fn committed(
     shape: &LoadOptions,
 ) -> Result<Response, ApiError> {
     let files = FileAccess::of(catalog, table, shape.rights());
-    answer(app, catalog, table, shape, (None, &files), Bytes::from_static(b"}")).await
+    let tag = tag(catalog, table, shape, (None, &files));
+    answer(app, table, shape.snapshots, &files, &tag, Bytes::from_static(b"}")).await
 }
 
 /// Builds a response from the metadata of a table and the text after it, with the entity tag.
 async fn answer(
     app: &App,
-    catalog: &Catalog,
     table: &LoadedTable,
-    shape: &LoadOptions,
-    (access, files): (Option<&StorageAccess>, &FileAccess),
+    snapshots: SnapshotSelection,
+    files: &FileAccess,
+    tag: &HeaderValue,
     end: Bytes,
 ) -> Result<Response, ApiError> {
-    let mut metadata = match shape.snapshots {
+    let mut metadata = match snapshots {
         SnapshotSelection::All => table.json.bytes().clone(),
         SnapshotSelection::Refs => referenced_only(app, table).await?,
     };
@@ -241,7 +243,7 @@ async fn answer(
         metadata = shown.map_err(|e| bug(&e))?;
     }
     let mut response = pieces(&response_head(&table.row.metadata_location), metadata, end);
-    app.inner.header_case.tag(&mut response, &tag(catalog, table, shape, (access, files)));
+    app.inner.header_case.tag(&mut response, tag);
     Ok(response)
 }
 
@@ -382,7 +384,7 @@ mod tests {
     #[test]
     fn delegation_lists_are_taken_however_they_are_written() {
         let mut headers = HeaderMap::new();
-        let value = header::HeaderValue::from_bytes("Remote-Signing ,, vended-credentials,\u{e9}".as_bytes()).expect("bytes");
+        let value = HeaderValue::from_bytes("Remote-Signing ,, vended-credentials,\u{e9}".as_bytes()).expect("bytes");
         headers.insert("x-iceberg-access-delegation", value);
         assert_eq!(delegation(&headers), ["remote-signing", "vended-credentials", "é"]);
     }
