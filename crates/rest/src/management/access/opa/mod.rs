@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use axum::Json;
 use axum::extract::State;
-use esker_access::{Caller, Identity, MaskAction, RequestFacts};
+use esker_access::{Caller, Identity, MaskAction, RequestFacts, Restrictions};
 use esker_catalog::{Authority, LoadedTable};
 use esker_format::{NestedFieldRef, Schema};
 use esker_state::TabularKind;
@@ -127,10 +127,8 @@ pub(crate) async fn row_filters(
         Some(table) => match asker.restricted(&table.catalog_name, &table.schema_name, &table.table_name).await? {
             Restricted::Not => None,
             Restricted::Hidden => Some("false".to_owned()),
-            Restricted::Table(table) => {
-                let restrictions = asker.authority.restrictions(table.row.id);
-                let filter = restrictions.and_then(|restrictions| restrictions.filter);
-                filter.map(|filter| sql::row_filter(&filter, table.metadata.current_schema()))
+            Restricted::Table(table, restrictions) => {
+                restrictions.filter.map(|filter| sql::row_filter(&filter, table.metadata.current_schema()))
             }
         },
         None => Some("false".to_owned()),
@@ -222,7 +220,7 @@ enum Restricted {
     /// It can't be found, or shows what the restrictions hide.
     Hidden,
     /// The user is restricted on this table.
-    Table(Box<LoadedTable>),
+    Table(Box<LoadedTable>, Restrictions),
 }
 
 impl Asker<'_> {
@@ -235,13 +233,14 @@ impl Asker<'_> {
             return Ok(Restricted::Not);
         }
         let Some(named) = self.tabular(catalog, schema, table).await? else { return Ok(Restricted::Hidden) };
-        if named.row.kind == TabularKind::View || self.authority.restrictions(named.row.id).is_none() {
-            return Ok(Restricted::Not);
-        }
+        let restrictions = match self.authority.restrictions(named.row.id) {
+            Some(restrictions) if named.row.kind != TabularKind::View => restrictions,
+            _ => return Ok(Restricted::Not),
+        };
         match (named.metadata.is_some(), named.reveals(&[])) {
             (true, true) => Ok(Restricted::Hidden),
             (true, false) => Ok(Restricted::Not),
-            (false, _) => Ok(Restricted::Table(Box::new(catalog.load_row(named.row).await?))),
+            (false, _) => Ok(Restricted::Table(Box::new(catalog.load_row(named.row).await?), restrictions)),
         }
     }
 
@@ -260,10 +259,7 @@ impl Asker<'_> {
             let expression = match restricted {
                 Restricted::Not => None,
                 Restricted::Hidden => Some("NULL".to_owned()),
-                Restricted::Table(table) => {
-                    let masks = self.authority.restrictions(table.row.id).map(|restrictions| restrictions.masks);
-                    mask_of(table, &column.column_name, &masks.unwrap_or_default(), query_id)
-                }
+                Restricted::Table(table, restrictions) => mask_of(table, &column.column_name, &restrictions.masks, query_id),
             };
             found.extend(expression.map(|expression| OpaIndexedMask { index, view_expression: OpaExpression { expression } }));
         }
