@@ -5,6 +5,7 @@
 
 use esker_access::{CompareOp, FilterExpr};
 use esker_format::{PrimitiveType, Schema, Type};
+use esker_types::quote_name;
 use serde_json::Value;
 
 use crate::iceberg::restrictions::bound;
@@ -88,7 +89,7 @@ fn column(id: i32, schema: &Schema) -> Option<String> {
 
 /// Quotes a name.
 pub(super) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    quote_name(name, '"')
 }
 
 /// Returns a string literal.
