@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::util::display::array_value_to_string;
 use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, Securable, SecurableKind};
 use esker_state::{AuditDecision, AuditPhase, AuditRecord};
 use esker_tests::{AccessTest, TestApp};
-use futures::TryStreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::sql::run;
 use super::tokens::exchange;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -37,14 +35,7 @@ async fn recorded(app: &TestApp, token: &str, method: Method, path: &str, body: 
 
 /// Runs a statement with a token. Returns the values of all rows, with bars between.
 async fn sql_as(app: &TestApp, token: &str, sql: &str) -> Result<Vec<String>, String> {
-    let mut client = app.flight_as(token).await;
-    let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
-    let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
-    let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
-    let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|e| e.to_string())?;
-    let value = |batch: &RecordBatch, column: usize, row| array_value_to_string(batch.column(column), row).expect("shown");
-    let line = |batch: &RecordBatch, row| (0..batch.num_columns()).map(|at| value(batch, at, row)).collect::<Vec<_>>().join("|");
-    Ok(batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| line(batch, row))).collect())
+    run(&mut app.flight_as(token).await, sql).await
 }
 
 /// Waits until a statement of the administrator has rows, and returns them.

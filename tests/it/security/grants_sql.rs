@@ -4,7 +4,7 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
-use super::sql::{fetch, lines};
+use super::sql::{lines, run};
 use super::{make_token, send_as};
 
 /// A server that enforces rules under which `admin` may do everything, with the tables `n.orders` and `n.secret`.
@@ -35,9 +35,7 @@ impl Sandbox {
 
     /// Runs a statement of `bi`. Returns the lines of the result.
     async fn bi(&self, sql: &str) -> Result<Vec<String>, String> {
-        let mut client = self.app.flight_as(&self.token).await;
-        let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
-        fetch(&mut client, info).await.map(|batches| lines(&batches))
+        run(&mut self.app.flight_as(&self.token).await, sql).await
     }
 
     async fn refused(&self, sql: &str) -> String {

@@ -11,7 +11,7 @@ use serde_json::json;
 use tonic::Code;
 use uuid::Uuid;
 
-use super::sql::{code_of, fetch, lines};
+use super::sql::{code_of, lines, run};
 
 /// The table of the tests here. The rows of `ruritania` are shown; what is divided by the salary fails on another row.
 const PEOPLE: &str = "CREATE TABLE n.people AS SELECT id, region, email, salary, \
@@ -61,9 +61,7 @@ impl RestrictedReader {
 
     /// Runs a statement of `bi`. Returns the lines of the answer.
     pub(super) async fn sql(&self, sql: &str) -> Result<Vec<String>, String> {
-        let mut client = self.test.app.flight_as(&self.token).await;
-        let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
-        fetch(&mut client, info).await.map(|batches| lines(&batches))
+        run(&mut self.test.app.flight_as(&self.token).await, sql).await
     }
 
     async fn rows(&self, sql: &str) -> Vec<String> {

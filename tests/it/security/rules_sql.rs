@@ -15,7 +15,7 @@ use esker_types::{NamespaceName, TableId, TableName};
 use tonic::transport::Channel;
 
 use super::make_token;
-use super::sql::{fetch, lines};
+use super::sql::run;
 use crate::histories::Random;
 
 /// The tables, each with the name that statements have. The second namespace lies in the first.
@@ -135,12 +135,6 @@ impl RandomRules {
         access.change(rows.version, "tests", &changes, &Outbox::default()).await.expect("changed");
         app.server.access().refresh();
     }
-}
-
-/// Runs a statement. Returns the lines of the result.
-async fn run(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Result<Vec<String>, String> {
-    let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
-    fetch(client, info).await.map(|batches| lines(&batches))
 }
 
 /// Starts a server with the tables, a token of `bi`, and the mode on.

@@ -59,10 +59,16 @@ pub(super) fn lines(batches: &[RecordBatch]) -> Vec<String> {
 }
 
 /// Fetches the answer that a flight is about.
-pub(super) async fn fetch(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Result<Vec<RecordBatch>, String> {
+async fn fetch(client: &mut FlightSqlServiceClient<Channel>, info: FlightInfo) -> Result<Vec<RecordBatch>, String> {
     let ticket = info.endpoint[0].ticket.clone().expect("a ticket");
     let stream = client.do_get(ticket).await.map_err(|e| e.to_string())?;
     stream.try_collect().await.map_err(|e| e.to_string())
+}
+
+/// Runs a statement. Returns the lines of the answer.
+pub(super) async fn run(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Result<Vec<String>, String> {
+    let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
+    fetch(client, info).await.map(|batches| lines(&batches))
 }
 
 impl Sandbox {
@@ -118,9 +124,7 @@ impl Sandbox {
 
     /// Runs a statement of `bi`. Returns the lines of the answer.
     async fn sql(&self, sql: &str) -> Result<Vec<String>, String> {
-        let mut client = self.client().await;
-        let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
-        fetch(&mut client, info).await.map(|batches| lines(&batches))
+        run(&mut self.client().await, sql).await
     }
 
     async fn rows(&self, sql: &str) -> Vec<String> {
