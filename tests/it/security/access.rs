@@ -1,16 +1,14 @@
 //! The management of access control: modes, roles, grants, explanations, and the ways in when nobody may change the rules.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use esker_tests::{TestApp, postgres_url};
+use esker_tests::TestApp;
 use esker_types::{DAY_MS, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{make_token, send_as};
+use super::{make_token, on_machine, send_as};
 use crate::cli::ok;
-use crate::kills::binary;
 
 const ACCESS: &str = "/api/v1/access";
 const GRANTS: &str = "/api/v1/access/grants";
@@ -35,16 +33,6 @@ async fn grant(app: &TestApp, client: &str, privileges: &str, on: &str) -> Value
 async fn refusal(app: &TestApp, token: &str, method: Method, path: &str, body: Option<Value>) -> (u16, String) {
     let (status, answer) = send_as(app, token, method, path, &[], body).await;
     (status, answer["error"]["message"].as_str().unwrap_or_default().to_owned())
-}
-
-/// Runs a command of `esker access` on the database of a server. Returns if it succeeded, its standard output and standard error.
-async fn on_machine(app: &TestApp, arguments: &[&str]) -> (bool, String, String) {
-    let mut command = Command::new(binary());
-    command.arg("access").args(arguments).arg("--data-dir").arg(app.dir.path()).env_remove("ESKER_WAREHOUSE");
-    command.envs(postgres_url(app.dir.path()).map(|url| ("ESKER__STATE__URL", url)));
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("started");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
 /// Waits until a read of the list of roles has a status, as another process changed the rules.
@@ -252,14 +240,14 @@ async fn the_command_line_manages_access() {
 async fn the_machine_of_the_server_is_the_way_in() {
     let app = TestApp::start().await;
     let (_, token) = make_token(&app, "b").await;
-    let (succeeded, _, error) = on_machine(&app, &["bootstrap", "nobody"]).await;
+    let (succeeded, _, error) = on_machine(&app, "access", &["bootstrap", "nobody"]).await;
     assert!(!succeeded && error.contains("esker token create nobody"), "{error}");
-    let (succeeded, out, error) = on_machine(&app, &["bootstrap", "--mode", "on"]).await;
+    let (succeeded, out, error) = on_machine(&app, "access", &["bootstrap", "--mode", "on"]).await;
     assert!(succeeded && out.starts_with("client admin is a member of esker:admin; the mode is on"), "{out}{error}");
     wait_for_roles(&app, &token, 403).await;
     assert_eq!(app.ok(Method::GET, ACCESS, None).await["mode"], "on");
 
-    let (succeeded, out, error) = on_machine(&app, &["break-glass", "--minutes", "5"]).await;
+    let (succeeded, out, error) = on_machine(&app, "access", &["break-glass", "--minutes", "5"]).await;
     assert!(succeeded && error.contains("of the principal break-glass-") && error.contains(": ends "), "{error}");
     let emergency = out.trim();
     wait_for_roles(&app, emergency, 200).await;

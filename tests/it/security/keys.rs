@@ -1,6 +1,5 @@
 //! Keys: what clients carry counts for its own principal alone, as it was made, until its key has ended.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -10,15 +9,15 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{Action, FlightDescriptor, Ticket};
 use bytes::Bytes;
-use esker_tests::{TOKEN, TestApp, TestTable, on_postgres, postgres_url};
+use esker_tests::{TOKEN, TestApp, TestTable, on_postgres};
 use prost::Message;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::{make_token, send_as};
-use crate::kills::{beside, binary};
+use super::{make_token, on_machine, send_as};
+use crate::kills::beside;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
@@ -117,12 +116,9 @@ fn check_refused(refused: &Status, what: &str) {
 
 /// Runs `esker keys` on the database of a server. Returns its standard output.
 async fn esker_keys(app: &TestApp, arguments: &[&str]) -> String {
-    let mut command = Command::new(binary());
-    command.arg("keys").args(arguments).arg("--data-dir").arg(app.dir.path());
-    command.envs(postgres_url(app.dir.path()).map(|url| ("ESKER__STATE__URL", url)));
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("started");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("UTF-8")
+    let (succeeded, out, error) = on_machine(app, "keys", arguments).await;
+    assert!(succeeded, "{error}");
+    out
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,9 +28,13 @@ mod sql;
 mod tls;
 mod tokens;
 
-use esker_tests::TestApp;
+use std::process::Command;
+
+use esker_tests::{TestApp, postgres_url};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+use crate::kills::binary;
 
 /// Sends a request with a token and further headers. Returns the status and the body.
 ///
@@ -58,4 +62,14 @@ async fn make_token(app: &TestApp, principal: &str) -> (String, String) {
 /// Returns the status of a read with a token.
 async fn status_as(app: &TestApp, token: &str) -> u16 {
     send_as(app, token, Method::GET, "/v1/config", &[], None).await.0
+}
+
+/// Runs a command of `esker` on the database of a server. Returns if it succeeded, its standard output and its standard error.
+async fn on_machine(app: &TestApp, command: &str, arguments: &[&str]) -> (bool, String, String) {
+    let mut process = Command::new(binary());
+    process.arg(command).args(arguments).arg("--data-dir").arg(app.dir.path()).env_remove("ESKER_WAREHOUSE");
+    process.envs(postgres_url(app.dir.path()).map(|url| ("ESKER__STATE__URL", url)));
+    let output = tokio::task::spawn_blocking(move || process.output()).await.expect("joined").expect("started");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.success(), text(output.stdout), text(output.stderr))
 }

@@ -1,15 +1,14 @@
 //! Tokens: listed, revoked, ended and exchanged; and what is bound to the principal that they belong to.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use esker_tests::{TOKEN, TestApp, on_postgres, postgres_url};
+use esker_tests::{TOKEN, TestApp, on_postgres};
 use futures::TryStreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{make_token, send_as, status_as};
-use crate::kills::{beside, binary};
+use super::{make_token, on_machine, send_as, status_as};
+use crate::kills::beside;
 use crate::rest_contract::create;
 
 const TOKENS: &str = "/api/v1/tokens";
@@ -55,13 +54,8 @@ async fn wait_until_refused(app: &TestApp, token: &str, within: Duration) {
 
 /// Runs `esker token` on the database of a server. Returns its standard output and its standard error.
 async fn esker_token(app: &TestApp, arguments: &[&str]) -> (String, String) {
-    let mut command = Command::new(binary());
-    command.arg("token").args(arguments).arg("--data-dir").arg(app.dir.path());
-    command.envs(postgres_url(app.dir.path()).map(|url| ("ESKER__STATE__URL", url)));
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("joined").expect("started");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    let (out, error) = (text(output.stdout), text(output.stderr));
-    assert!(output.status.success(), "{error}");
+    let (succeeded, out, error) = on_machine(app, "token", arguments).await;
+    assert!(succeeded, "{error}");
     (out, error)
 }
 
