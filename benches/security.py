@@ -93,13 +93,10 @@ def fill(server: Server) -> None:
 
 def rule(server: Server) -> None:
     """Switches access control on, with one role, one client in it, and one grant on a table."""
-    server.api("PUT", "/api/v1/access/roles/esker:admin/members/client:admin")
-    server.api("PUT", "/api/v1/access/mode", {"mode": "on"})
-    server.api("POST", "/api/v1/access/roles", {"name": "role-0"})
-    server.api("PUT", "/api/v1/access/roles/role-0/members/client:some")
-    for privileges, on in (("USE", "warehouse default"), ("SELECT", "table default.n.t0")):
-        body = {"to": {"kind": "role", "name": "role-0"}, "privileges": privileges, "on": on}
-        server.api("POST", "/api/v1/access/grants", body)
+    server.control_access()
+    server.add_role("role-0", "client:some")
+    server.grant("role:role-0", "USE", "warehouse default")
+    server.grant("role:role-0", "SELECT", "table default.n.t0")
 
 
 def multiply(database: Path) -> None:

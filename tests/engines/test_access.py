@@ -44,8 +44,7 @@ class Guarded:
 
     def grant(self, role: str, privileges: str, on: str, end: str = "") -> None:
         """Grants privileges to a role, or takes them back with `end="/revoke"`."""
-        body = {"to": {"kind": "role", "name": role}, "privileges": privileges, "on": on}
-        self.admin.api("POST", f"/api/v1/access/grants{end}", body)
+        self.admin.grant(f"role:{role}", privileges, on, end)
 
     def revoke(self, role: str, privileges: str, on: str) -> None:
         self.grant(role, privileges, on, "/revoke")
@@ -83,12 +82,10 @@ def guarded(minio: Minio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     }
     directory = tmp_path_factory.mktemp("access")
     with running(directory, **{prefix + key: value for key, value in settings.items()}) as admin:
-        admin.api("PUT", "/api/v1/access/roles/esker:admin/members/client:admin")
-        admin.api("PUT", "/api/v1/access/mode", {"mode": "on"})
+        admin.control_access()
         clients = {}
         for client, role in (("analyst", "readers"), ("etl", "writers")):
-            admin.api("POST", "/api/v1/access/roles", {"name": role})
-            admin.api("PUT", f"/api/v1/access/roles/{role}/members/client:{client}")
+            admin.add_role(role, f"client:{client}")
             clients[client] = replace(admin, token=admin.api("POST", "/api/v1/tokens", {"principal": client})["token"])
         guarded = Guarded(admin, **clients)
         for name in ("sales.orders", "hr.salaries", *(f"sales.by_{engine}" for engine in ENGINES)):

@@ -52,13 +52,10 @@ def guarded(
         for namespace, table in (("sales", "orders"), ("hr", "salaries")):
             catalog.create_namespace(namespace)
             catalog.create_table(f"{namespace}.{table}", ROWS.schema).append(ROWS)
-        admin.api("PUT", "/api/v1/access/roles/esker:admin/members/client:admin")
-        admin.api("PUT", "/api/v1/access/mode", {"mode": "on"})
-        admin.api("POST", "/api/v1/access/roles", {"name": "readers"})
-        admin.api("PUT", "/api/v1/access/roles/readers/members/client:analyst")
-        for privileges, on in (("USE", "warehouse default"), ("SELECT", "namespace default.sales")):
-            body = {"to": {"kind": "role", "name": "readers"}, "privileges": privileges, "on": on}
-            admin.api("POST", "/api/v1/access/grants", body)
+        admin.control_access()
+        admin.add_role("readers", "client:analyst")
+        admin.grant("role:readers", "USE", "warehouse default")
+        admin.grant("role:readers", "SELECT", "namespace default.sales")
         token = admin.api("POST", "/api/v1/tokens", {"principal": "analyst"})["token"]
         yield Guarded(admin, token, files)
 

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -67,14 +66,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
             for name in ("sales.orders", "hr.salaries"):
                 catalog.create_namespace(name.partition(".")[0])
                 catalog.create_table(name, ROWS.schema).append(ROWS)
-            server.api("PUT", "/api/v1/access/roles/esker:admin/members/client:admin")
-            server.api("PUT", "/api/v1/access/mode", {"mode": "on"})
-            server.api("POST", "/api/v1/access/roles", {"name": "readers"})
-            member = quote(f"claim:analysts@{keycloak.issuer}", safe="")
-            server.api("PUT", f"/api/v1/access/roles/readers/members/{member}")
-            for privileges, on in (("USE", "warehouse default"), ("SELECT", "namespace default.sales")):
-                to = {"kind": "role", "name": "readers"}
-                server.api("POST", "/api/v1/access/grants", {"to": to, "privileges": privileges, "on": on})
+            server.control_access()
+            server.add_role("readers", f"claim:analysts@{keycloak.issuer}")
+            server.grant("role:readers", "USE", "warehouse default")
+            server.grant("role:readers", "SELECT", "namespace default.sales")
             yield Lake(keycloak, server)
 
 

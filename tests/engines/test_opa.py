@@ -46,10 +46,6 @@ class Guarded:
         assert "Access Denied" in refused.value.message, f"{user}: {sql}: {refused.value.message}"
 
 
-def grant(admin: Server, to: dict, privileges: str, on: str, end: str = "") -> None:
-    admin.api("POST", f"/api/v1/access/grants{end}", {"to": to, "privileges": privileges, "on": on})
-
-
 def client(name: str) -> dict:
     return {"kind": "client", "name": name}
 
@@ -67,15 +63,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
             catalog.create_namespace(name)
         catalog.create_table("sales.orders", ORDERS.schema).append(ORDERS)
         catalog.create_table("hr.salaries", pa.schema([("id", pa.int64())]))
-        admin.api("PUT", "/api/v1/access/roles/esker:admin/members/client:admin")
-        admin.api("PUT", "/api/v1/access/mode", {"mode": "on"})
+        admin.control_access()
         trino = replace(admin, token=admin.api("POST", "/api/v1/tokens", {"principal": "trino"})["token"])
         admin.api("PUT", "/api/v1/access/roles/esker:trusted-engine/members/client:trino")
-        grant(admin, client("trino"), "USE, OWN", "warehouse default")
-        grant(admin, {"kind": "role", "name": "esker:anonymous"}, "DECIDE", "server")
+        admin.grant("client:trino", "USE, OWN", "warehouse default")
+        admin.grant("role:esker:anonymous", "DECIDE", "server")
         for name, privileges in (("ann", "SELECT"), ("etl", "WRITE")):
-            grant(admin, client(name), "USE", "warehouse default")
-            grant(admin, client(name), privileges, "namespace default.sales")
+            admin.grant(f"client:{name}", "USE", "warehouse default")
+            admin.grant(f"client:{name}", privileges, "namespace default.sales")
         on = "table default.sales.orders"
         for name, condition in (("ann", "region = 'EU'"), ("etl", "true")):
             admin.api("POST", "/api/v1/access/filters", {"on": on, "to": client(name), "filter": condition})
@@ -159,11 +154,11 @@ def test_a_reader_changes_nothing_and_a_writer_what_it_may(guarded: Guarded) -> 
 
 def test_a_change_of_the_rules_holds_for_the_next_statement(guarded: Guarded) -> None:
     query = "SELECT count(*) FROM sales.orders"
-    grant(guarded.admin, client("bob"), "USE", "warehouse default")
-    grant(guarded.admin, client("bob"), "SELECT", "table default.sales.orders")
+    guarded.admin.grant("client:bob", "USE", "warehouse default")
+    guarded.admin.grant("client:bob", "SELECT", "table default.sales.orders")
     assert guarded.ask("bob", query) == [(0,)], "no filter names him"
     made = {"on": "table default.sales.orders", "to": client("bob"), "filter": "id >= 2"}
     guarded.admin.api("POST", "/api/v1/access/filters", made)
     assert guarded.ask("bob", query) == [(2,)]
-    grant(guarded.admin, client("bob"), "READ_DATA", "table default.sales.orders", "/revoke")
+    guarded.admin.grant("client:bob", "READ_DATA", "table default.sales.orders", "/revoke")
     guarded.refused("bob", query)

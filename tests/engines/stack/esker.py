@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import requests
@@ -43,6 +44,22 @@ class Server:
         answer = requests.request(method, self.rest + path, headers=headers, json=body, timeout=60, verify=self.verify)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
+
+    def control_access(self) -> None:
+        """Makes the client `admin` an administrator, and sets the mode of access control to `on`."""
+        self.api("PUT", "/api/v1/access/roles/esker:admin/members/client:admin")
+        self.api("PUT", "/api/v1/access/mode", {"mode": "on"})
+
+    def add_role(self, name: str, member: str) -> None:
+        """Creates a role with a member, such as `client:etl`."""
+        self.api("POST", "/api/v1/access/roles", {"name": name})
+        self.api("PUT", f"/api/v1/access/roles/{name}/members/{quote(member, safe='')}")
+
+    def grant(self, to: str, privileges: str, on: str, end: str = "") -> None:
+        """Grants privileges to a client or role, such as `role:readers`, or takes them back with `end="/revoke"`."""
+        kind, _, name = to.partition(":")
+        body = {"to": {"kind": kind, "name": name}, "privileges": privileges, "on": on}
+        self.api("POST", f"/api/v1/access/grants{end}", body)
 
     def table(self, name: str, what: str = "", warehouse: str = "default") -> str:
         """Returns the management path of a table given as NAMESPACE.TABLE."""
