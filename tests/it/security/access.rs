@@ -14,7 +14,7 @@ const ACCESS: &str = "/api/v1/access";
 const GRANTS: &str = "/api/v1/access/grants";
 
 /// Makes `admin` an administrator and sets the mode to `on`.
-async fn switch_on(app: &TestApp) {
+pub(super) async fn switch_on(app: &TestApp) {
     app.ok(Method::PUT, &format!("{ACCESS}/roles/esker:admin/members/client:admin"), None).await;
     app.ok(Method::PUT, &format!("{ACCESS}/mode"), Some(json!({"mode": "on"}))).await;
 }
@@ -25,7 +25,7 @@ fn grant_to(client: &str, privileges: &str, on: &str) -> Value {
 }
 
 /// Grants privileges to a client as `admin`. Returns the grant.
-async fn grant(app: &TestApp, client: &str, privileges: &str, on: &str) -> Value {
+pub(super) async fn grant(app: &TestApp, client: &str, privileges: &str, on: &str) -> Value {
     app.ok(Method::POST, GRANTS, Some(grant_to(client, privileges, on))).await
 }
 

@@ -4,6 +4,7 @@ use esker_tests::TestApp;
 use reqwest::Method;
 use serde_json::json;
 
+use super::access::switch_on;
 use super::sql::{lines, run};
 use super::{make_token, send_as};
 
@@ -21,8 +22,7 @@ impl Sandbox {
         for table in ["orders", "secret"] {
             app.sql(&format!("CREATE TABLE n.{table} AS SELECT 1 AS id")).await.expect("created");
         }
-        app.ok(Method::PUT, "/api/v1/access/roles/esker:admin/members/client:admin", None).await;
-        app.ok(Method::PUT, "/api/v1/access/mode", Some(json!({"mode": "on"}))).await;
+        switch_on(&app).await;
         // A token that is made under the mode `on` gives no rights.
         let (_, token) = make_token(&app, "bi").await;
         Self { app, token }

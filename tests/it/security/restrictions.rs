@@ -5,6 +5,7 @@ use esker_types::{DAY_MS, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::access::{grant, switch_on};
 use super::{make_token, send_as};
 use crate::cli::ok;
 
@@ -14,18 +15,6 @@ const MASKS: &str = "/api/v1/access/masks";
 const TABLE: &str = "table default.n.t";
 /// The table as a parameter of a query.
 const ON: &str = "on=table%20default.n.t";
-
-/// Makes `admin` an administrator and sets the mode to `on`.
-async fn switch_on(app: &TestApp) {
-    app.ok(Method::PUT, &format!("{ACCESS}/roles/esker:admin/members/client:admin"), None).await;
-    app.ok(Method::PUT, &format!("{ACCESS}/mode"), Some(json!({"mode": "on"}))).await;
-}
-
-/// Grants privileges to a client as `admin`.
-async fn grant(app: &TestApp, client: &str, privileges: &str, on: &str) {
-    let body = json!({"to": {"kind": "client", "name": client}, "privileges": privileges, "on": on});
-    app.ok(Method::POST, "/api/v1/access/grants", Some(body)).await;
-}
 
 /// Returns the body of a request that adds a row filter for a client.
 fn filter_for(client: &str, filter: impl Into<Value>) -> Value {
