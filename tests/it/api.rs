@@ -139,8 +139,13 @@ async fn system_and_metadata_tables_have_the_columns_that_the_contract_lists() {
 
 /// Adds the token to a call, which ends in half a minute.
 fn signed<T>(message: T) -> Request<T> {
+    signed_by(message, esker_tests::TOKEN)
+}
+
+/// Adds another token to a call, which ends in half a minute.
+pub(crate) fn signed_by<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {}", esker_tests::TOKEN).parse().expect("a header"));
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
     request.set_timeout(Duration::from_secs(30));
     request
 }
@@ -176,7 +181,7 @@ async fn status_of(client: &mut FlightServiceClient<Channel>, rpc: &str, message
 }
 
 /// Connects to the server's Flight service.
-async fn flight(app: &TestApp) -> FlightServiceClient<Channel> {
+pub(crate) async fn flight(app: &TestApp) -> FlightServiceClient<Channel> {
     let url = format!("http://{}", app.server.flight);
     FlightServiceClient::new(Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection"))
 }

@@ -13,10 +13,11 @@ use esker_tests::{TOKEN, TestApp, TestTable, on_postgres};
 use prost::Message;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::{make_token, on_machine, send_as};
+use crate::api::{flight, signed_by};
 use crate::kills::beside;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -54,24 +55,10 @@ impl Numbers {
     }
 }
 
-/// Adds a token to a call.
-fn signed<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
-    request.set_timeout(Duration::from_secs(30));
-    request
-}
-
-/// Connects to the Flight service of a server.
-async fn flight(app: &TestApp) -> FlightServiceClient<Channel> {
-    let url = format!("http://{}", app.server.flight);
-    FlightServiceClient::new(Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection"))
-}
-
 /// Plans a command. Returns its ticket.
 async fn plan(app: &TestApp, token: &str, command: &impl ProstMessageExt) -> Result<Bytes, Status> {
     let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-    let info = flight(app).await.get_flight_info(signed(descriptor, token)).await?.into_inner();
+    let info = flight(app).await.get_flight_info(signed_by(descriptor, token)).await?.into_inner();
     Ok(info.endpoint[0].ticket.clone().expect("a ticket").ticket)
 }
 
@@ -83,7 +70,7 @@ async fn ticket(app: &TestApp, token: &str, sql: &str) -> Bytes {
 
 /// Runs a ticket to its end. Returns the number of messages.
 async fn run(client: &mut FlightServiceClient<Channel>, token: &str, ticket: Vec<u8>) -> Result<usize, Status> {
-    let mut stream = client.do_get(signed(Ticket { ticket: ticket.into() }, token)).await?.into_inner();
+    let mut stream = client.do_get(signed_by(Ticket { ticket: ticket.into() }, token)).await?.into_inner();
     let mut count = 0;
     while stream.message().await?.is_some() {
         count += 1;
@@ -95,7 +82,7 @@ async fn run(client: &mut FlightServiceClient<Channel>, token: &str, ticket: Vec
 async fn prepare(app: &TestApp, token: &str, sql: &str) -> Bytes {
     let create = ActionCreatePreparedStatementRequest { query: sql.to_owned(), transaction_id: None };
     let action = Action { r#type: "CreatePreparedStatement".to_owned(), body: create.as_any().encode_to_vec().into() };
-    let mut results = flight(app).await.do_action(signed(action, token)).await.expect("prepared").into_inner();
+    let mut results = flight(app).await.do_action(signed_by(action, token)).await.expect("prepared").into_inner();
     let result = results.message().await.expect("an answer").expect("a result");
     let any = Any::decode(&*result.body).expect("a message");
     let made: Option<ActionCreatePreparedStatementResult> = any.unpack().expect("read");
