@@ -186,17 +186,22 @@ pub(crate) async fn flight(app: &TestApp) -> FlightServiceClient<Channel> {
     FlightServiceClient::new(Endpoint::from_shared(url).expect("a url").connect().await.expect("a connection"))
 }
 
+/// Prepares a statement. Returns its handle.
+pub(crate) async fn prepare(app: &TestApp, token: &str, sql: &str) -> bytes::Bytes {
+    let create = ActionCreatePreparedStatementRequest { query: sql.to_owned(), transaction_id: None };
+    let action = Action { r#type: "CreatePreparedStatement".to_owned(), body: create.as_any().encode_to_vec().into() };
+    let mut results = flight(app).await.do_action(signed_by(action, token)).await.expect("prepared").into_inner();
+    let result = results.message().await.expect("an answer").expect("a result");
+    let any = arrow_flight::sql::Any::decode(&*result.body).expect("a message");
+    let made: Option<ActionCreatePreparedStatementResult> = any.unpack().expect("read");
+    made.expect("a prepared statement").prepared_statement_handle
+}
+
 /// Rows of parameters that can't be decoded are a mistake of the client.
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_that_cannot_be_decoded_are_an_invalid_argument() {
     let app = TestApp::start().await;
-    let create = ActionCreatePreparedStatementRequest { query: "SELECT ? || ?".to_owned(), transaction_id: None };
-    let create = Action { r#type: "CreatePreparedStatement".to_owned(), body: create.as_any().encode_to_vec().into() };
-    let mut results = flight(&app).await.do_action(signed(create)).await.expect("prepared").into_inner();
-    let result = results.message().await.expect("an answer").expect("a result");
-    let any = arrow_flight::sql::Any::decode(&*result.body).expect("a message");
-    let made: Option<ActionCreatePreparedStatementResult> = any.unpack().expect("read");
-    let handle = made.expect("a prepared statement").prepared_statement_handle;
+    let handle = prepare(&app, esker_tests::TOKEN, "SELECT ? || ?").await;
     let command = CommandPreparedStatementQuery { prepared_statement_handle: handle }.as_any().encode_to_vec();
     let first = FlightData {
         flight_descriptor: Some(FlightDescriptor::new_cmd(command)),

@@ -3,11 +3,8 @@
 use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::sql::{
-    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery,
-    CommandStatementQuery, ProstMessageExt, TicketStatementQuery,
-};
-use arrow_flight::{Action, FlightDescriptor, Ticket};
+use arrow_flight::sql::{Any, CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{FlightDescriptor, Ticket};
 use bytes::Bytes;
 use esker_tests::{TOKEN, TestApp, TestTable, on_postgres};
 use prost::Message;
@@ -17,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::{make_token, on_machine, send_as};
-use crate::api::{flight, signed_by};
+use crate::api::{flight, prepare, signed_by};
 use crate::kills::beside;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -76,17 +73,6 @@ async fn run(client: &mut FlightServiceClient<Channel>, token: &str, ticket: Vec
         count += 1;
     }
     Ok(count)
-}
-
-/// Prepares a statement. Returns its handle.
-async fn prepare(app: &TestApp, token: &str, sql: &str) -> Bytes {
-    let create = ActionCreatePreparedStatementRequest { query: sql.to_owned(), transaction_id: None };
-    let action = Action { r#type: "CreatePreparedStatement".to_owned(), body: create.as_any().encode_to_vec().into() };
-    let mut results = flight(app).await.do_action(signed_by(action, token)).await.expect("prepared").into_inner();
-    let result = results.message().await.expect("an answer").expect("a result");
-    let any = Any::decode(&*result.body).expect("a message");
-    let made: Option<ActionCreatePreparedStatementResult> = any.unpack().expect("read");
-    made.expect("a prepared statement").prepared_statement_handle
 }
 
 /// Returns the handle in a ticket, if it is one of a statement.
