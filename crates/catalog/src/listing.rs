@@ -218,10 +218,14 @@ impl Catalog {
                     return Ok(true);
                 }
             }
-            if self.sees_any_function(&namespace, &key, reader).await? || self.sees_any_namespace(&namespace, reader).await? {
+            if self.sees_any_function(&namespace, &key, reader).await? {
                 return Ok(true);
             }
-            open.extend(self.read_namespaces(Some(&namespace), "", u32::MAX).await?);
+            let inner = self.read_namespaces(Some(&namespace), "", u32::MAX).await?;
+            if inner.iter().any(|name| reader.decides(&self.namespace_path(&name.key()), Required::NOTHING)) {
+                return Ok(true);
+            }
+            open.extend(inner);
         }
         Ok(false)
     }
@@ -285,12 +289,6 @@ impl Catalog {
     async fn sees_any_function(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<bool> {
         let all = self.read_functions(namespace, "", u32::MAX).await?;
         Ok(all.iter().any(|name| reader.decides(&self.namespace_path(key).function(name), Required::NOTHING)))
-    }
-
-    /// Checks that the reader sees a namespace directly under another one, by the rules.
-    async fn sees_any_namespace(&self, parent: &NamespaceName, reader: &Authority) -> Result<bool> {
-        let all = self.read_namespaces(Some(parent), "", u32::MAX).await?;
-        Ok(all.iter().any(|name| reader.decides(&self.namespace_path(&name.key()), Required::NOTHING)))
     }
 }
 
