@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use esker_access::{AUDIT_NAMESPACE, Required, ResourcePath};
+use esker_access::{AUDIT_NAMESPACE, Privilege, Required, ResourcePath};
 use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
@@ -30,7 +30,8 @@ impl Catalog {
         limit: u32,
         reader: &Authority,
     ) -> Result<Vec<NamespaceName>> {
-        let Some(container) = self.filtered(parent, reader).await? else {
+        let filtered = self.filtered(parent, reader).await?;
+        let Some(container) = filtered.filter(|key| !self.sees_all_namespaces(key, reader)) else {
             return self.read_namespaces(parent, after, limit).await;
         };
         let mut list = Filter { after: after.to_owned(), limit, found: Vec::new() };
@@ -53,7 +54,7 @@ impl Catalog {
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn visible_namespaces(&self, reader: &Authority) -> Result<Vec<NamespaceName>> {
         let mut all: Vec<NamespaceName> = self.all_namespaces().await?.into_iter().map(|row| row.name).collect();
-        if !reader.sees_all_below(&self.warehouse_path()) {
+        if !self.sees_all_namespaces("", reader) {
             let mut within = self.keys_with_seen(reader).await?;
             self.add_audit(&mut within, &all, reader).await?;
             all.retain(|name| self.is_listed(&name.key(), &within, reader));
@@ -266,6 +267,13 @@ impl Catalog {
         };
         let sees_all = reader.sees_all_below(&self.container_path(&key));
         Ok(Some(key).filter(|_| !sees_all))
+    }
+
+    /// Checks that the reader sees every namespace in a container, by its key.
+    ///
+    /// The table of the audit trail is the one thing that a privilege on the container does not show, and it is no namespace.
+    fn sees_all_namespaces(&self, key: &str, reader: &Authority) -> bool {
+        reader.has(&self.container_path(key), Required::privilege(Privilege::List))
     }
 
     /// Returns the path to a namespace by its key, or to the warehouse for an empty one.
