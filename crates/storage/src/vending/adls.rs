@@ -12,14 +12,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
-use esker_types::with_causes;
 use object_store::azure::{AzureCredential, AzureCredentialProvider};
 use percent_encoding::utf8_percent_encode;
 use reqwest::{Client, Url};
 use ring::hmac;
 use serde::Deserialize;
 
-use super::sts::{ALL_BUT_UNRESERVED, origin, token_service};
+use super::sts::{ALL_BUT_UNRESERVED, is_passing, origin, send, token_service};
 use super::{DirectorySas, Grant, Level, PolicyPrefix, VendingOptions};
 use crate::{Location, Result, Scheme, StorageError};
 
@@ -106,24 +105,21 @@ impl Adls {
     /// Gets a user delegation key that ends with the signature.
     async fn key(&self, ends: DateTime<Utc>) -> Result<DelegationKey> {
         let uri = || origin(&self.endpoint);
-        let unavailable = |reason| StorageError::StsUnavailable { uri: uri(), reason };
         let own = self.own.get_credential().await.map_err(|e| StorageError::new(&uri(), e))?;
         let AzureCredential::BearerToken(own) = &*own else {
             return Err(self.refused("the warehouse's own credential is no token of Entra ID".to_owned()));
         };
         let mut url = self.endpoint.clone();
         url.set_query(Some("restype=service&comp=userdelegationkey"));
-        let sent = self.http.post(url).bearer_auth(own).header("x-ms-version", VERSION).header("content-type", "application/xml");
-        let sent = sent.body(key_request(Utc::now(), ends)).send().await;
-        let answer = sent.map_err(|e| unavailable(with_causes(&e.without_url())))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|e| unavailable(with_causes(&e.without_url())))?;
+        let request = self.http.post(url).bearer_auth(own).header("x-ms-version", VERSION);
+        let request = request.header("content-type", "application/xml").body(key_request(Utc::now(), ends));
+        let (status, text) = send(request, &uri()).await?;
         if status.is_success() {
             return quick_xml::de::from_str(&text).map_err(|_| self.refused("its answer has no key".to_owned()));
         }
         tracing::warn!(endpoint = uri(), %status, "the account gives out no key for signatures");
-        match status.is_server_error() || status.as_u16() == 429 {
-            true => Err(unavailable(status.to_string())),
+        match is_passing(status) {
+            true => Err(StorageError::StsUnavailable { uri: uri(), reason: status.to_string() }),
             false => Err(self.refused(status.to_string())),
         }
     }
