@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::sts::{ALL_BUT_UNRESERVED, is_passing, origin, send, token_service};
 use super::{DirectorySas, Grant, Level, PolicyPrefix, VendingOptions};
+use crate::cloud::{account_of, container_and_host};
 use crate::{Location, Result, Scheme, StorageError};
 
 /// The version of the protocol: that of the requests, and that of the text that is signed.
@@ -71,7 +72,7 @@ impl Adls {
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the endpoint is not a URL of HTTP, and
     /// [`StsUnavailable`](StorageError::StsUnavailable) if the HTTP client can't be built.
     pub(super) fn new(at: &Location, options: &VendingOptions, own: AzureCredentialProvider) -> Result<Self> {
-        let (_, host) = split(at.authority());
+        let (_, host) = container_and_host(at.authority());
         let of_account = format!("https://{}", host.replacen(".dfs.", ".blob.", 1));
         let (endpoint, http) = token_service(options.sts_endpoint.as_deref().unwrap_or(&of_account))?;
         Ok(Self { endpoint, own, duration: options.duration, http })
@@ -89,7 +90,7 @@ impl Adls {
         let place = only_place(grant)?;
         let ends = Utc::now() + self.duration;
         let key = self.key(ends).await?;
-        let (container, host) = split(place.bucket());
+        let (container, host) = container_and_host(place.bucket());
         let permit = Permit {
             account: account_of(host),
             container,
@@ -139,16 +140,6 @@ fn only_place(grant: &Grant) -> Result<&PolicyPrefix> {
             reason: "a signature of Azure is for one directory; give the table no place but its location".to_owned(),
         }),
     }
-}
-
-/// Splits `container@host`.
-fn split(authority: &str) -> (&str, &str) {
-    authority.split_once('@').unwrap_or((authority, ""))
-}
-
-/// Returns the account of a host.
-fn account_of(host: &str) -> &str {
-    host.split('.').next().unwrap_or_default()
 }
 
 /// Returns the permissions of a level, in the order that Azure wants.
