@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use super::algorithm::SigningAlgorithm;
 use super::attempt::LogInAttempt;
 use super::claims;
+use super::client::read_secret;
 use super::endpoints::{ClientAuth, LogInEndpoints};
 use super::fault::{LogInFault, TokenFault};
 use super::issuer::Issuer;
@@ -234,10 +235,7 @@ async fn secret_of(options: &LogInOptions) -> Result<Option<String>, String> {
     match &options.secret {
         None => Ok(None),
         Some(ClientSecret::Text(text)) => Ok(Some(text.clone())),
-        Some(ClientSecret::File(path)) => {
-            let read = tokio::fs::read_to_string(path).await.map_err(|e| format!("{}: {e}", path.display()))?;
-            Ok(Some(read.trim().to_owned()))
-        }
+        Some(ClientSecret::File(path)) => read_secret(path).await.map(Some),
     }
 }
 
