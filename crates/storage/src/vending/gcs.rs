@@ -170,8 +170,7 @@ fn boundary(grant: &Grant) -> Result<String> {
     if grant.prefixes().is_empty() || grant.prefixes().iter().any(|prefix| prefix.scheme() != Scheme::Gcs) {
         return Err(refused("the table has no place in Google Cloud Storage, or one elsewhere"));
     }
-    let mut buckets: Vec<&str> = grant.prefixes().iter().map(PolicyPrefix::bucket).collect();
-    buckets.dedup();
+    let buckets = grant.buckets();
     let rule = |bucket: &&str| {
         let within = grant.prefixes().iter().filter(|prefix| prefix.bucket() == *bucket);
         let expression = within.map(condition).collect::<Vec<_>>().join(" || ");
