@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use esker_access::{AUDIT_NAMESPACE, Required, ResourcePath};
+use esker_access::{AUDIT_NAMESPACE, Privilege, Required, ResourcePath};
 use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
@@ -30,7 +30,8 @@ impl Catalog {
         limit: u32,
         reader: &Authority,
     ) -> Result<Vec<NamespaceName>> {
-        let Some(container) = self.filtered(parent, reader).await? else {
+        let filtered = self.filtered(parent, reader).await?;
+        let Some(container) = filtered.filter(|key| !self.sees_all_namespaces(key, reader)) else {
             return self.read_namespaces(parent, after, limit).await;
         };
         let mut list = Filter { after: after.to_owned(), limit, found: Vec::new() };
@@ -53,7 +54,7 @@ impl Catalog {
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn visible_namespaces(&self, reader: &Authority) -> Result<Vec<NamespaceName>> {
         let mut all: Vec<NamespaceName> = self.all_namespaces().await?.into_iter().map(|row| row.name).collect();
-        if !reader.sees_all_below(&self.warehouse_path()) {
+        if !self.sees_all_namespaces("", reader) {
             let mut within = self.keys_with_seen(reader).await?;
             self.add_audit(&mut within, &all, reader).await?;
             all.retain(|name| self.is_listed(&name.key(), &within, reader));
@@ -218,10 +219,14 @@ impl Catalog {
                     return Ok(true);
                 }
             }
-            if self.sees_any_function(&namespace, &key, reader).await? || self.sees_any_namespace(&namespace, reader).await? {
+            if self.sees_any_function(&namespace, &key, reader).await? {
                 return Ok(true);
             }
-            open.extend(self.read_namespaces(Some(&namespace), "", u32::MAX).await?);
+            let inner = self.read_namespaces(Some(&namespace), "", u32::MAX).await?;
+            if inner.iter().any(|name| reader.decides(&self.namespace_path(&name.key()), Required::NOTHING)) {
+                return Ok(true);
+            }
+            open.extend(inner);
         }
         Ok(false)
     }
@@ -264,6 +269,13 @@ impl Catalog {
         Ok(Some(key).filter(|_| !sees_all))
     }
 
+    /// Checks that the reader sees every namespace in a container, by its key.
+    ///
+    /// The table of the audit trail is the one thing that a privilege on the container does not show, and it is no namespace.
+    fn sees_all_namespaces(&self, key: &str, reader: &Authority) -> bool {
+        reader.has(&self.container_path(key), Required::privilege(Privilege::List))
+    }
+
     /// Returns the path to a namespace by its key, or to the warehouse for an empty one.
     fn container_path<'a>(&'a self, key: &'a str) -> ResourcePath<'a> {
         if key.is_empty() { self.warehouse_path() } else { self.namespace_path(key) }
@@ -285,12 +297,6 @@ impl Catalog {
     async fn sees_any_function(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<bool> {
         let all = self.read_functions(namespace, "", u32::MAX).await?;
         Ok(all.iter().any(|name| reader.decides(&self.namespace_path(key).function(name), Required::NOTHING)))
-    }
-
-    /// Checks that the reader sees a namespace directly under another one, by the rules.
-    async fn sees_any_namespace(&self, parent: &NamespaceName, reader: &Authority) -> Result<bool> {
-        let all = self.read_namespaces(Some(parent), "", u32::MAX).await?;
-        Ok(all.iter().any(|name| reader.decides(&self.namespace_path(&name.key()), Required::NOTHING)))
     }
 }
 

@@ -23,15 +23,23 @@ pub(crate) fn display_levels(levels: &[String]) -> String {
 ///
 /// Returns [`IdentError`] if a level or the name of the table is empty or has a control character.
 pub(crate) fn candidate_tables(levels: &[String], table: &str) -> Result<Vec<TableName>, IdentError> {
-    let of = |levels: Vec<String>| TableName::new(NamespaceName::new(levels)?, table);
     if let [level] = levels
         && let Some(key) = level.strip_prefix(EXACT)
     {
-        return Ok(vec![of(key.split(EXACT).map(str::to_owned).collect())?]);
+        return Ok(vec![TableName::new(NamespaceName::from_key(key)?, table)?]);
     }
-    let mut found = vec![of(levels.to_vec())?];
+    candidate_namespaces(levels)?.into_iter().map(|namespace| TableName::new(namespace, table)).collect()
+}
+
+/// Returns the namespaces that levels may mean, the likeliest first: as they are written, then split at dots.
+///
+/// # Errors
+///
+/// Returns [`IdentError`] if a level is empty or has a control character.
+pub(crate) fn candidate_namespaces(levels: &[String]) -> Result<Vec<NamespaceName>, IdentError> {
+    let mut found = vec![NamespaceName::new(levels.to_vec())?];
     if levels.iter().any(|level| level.contains('.')) {
-        found.extend(of(levels.iter().flat_map(|level| level.split('.')).map(str::to_owned).collect()));
+        found.extend(NamespaceName::new(levels.iter().flat_map(|level| level.split('.')).map(str::to_owned).collect()));
     }
     Ok(found)
 }

@@ -21,6 +21,8 @@ mod conformance;
 mod conformance_access;
 #[cfg(test)]
 mod conformance_identities;
+#[cfg(test)]
+mod conformance_jobs;
 mod database;
 mod error;
 mod fleet;

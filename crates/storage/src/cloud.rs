@@ -108,14 +108,23 @@ fn adls_store(
     options: &BTreeMap<String, String>,
     requests: &RequestCounts,
 ) -> object_store::Result<MicrosoftAzure> {
-    let (container, host) = at.authority().split_once('@').unwrap_or((at.authority(), ""));
-    let account = host.split('.').next().unwrap_or_default();
+    let (container, host) = container_and_host(at.authority());
     let builder = MicrosoftAzureBuilder::from_env()
         .with_container_name(container)
-        .with_account(account)
+        .with_account(account_of(host))
         .with_retry(retry_config())
         .with_http_connector(PacedConnector::new(requests.clone()));
     parsed_options(options).into_iter().fold(builder, |b, (key, value)| b.with_config(key, value)).build()
+}
+
+/// Splits `container@host`, the authority of a location in Azure.
+pub(crate) fn container_and_host(authority: &str) -> (&str, &str) {
+    authority.split_once('@').unwrap_or((authority, ""))
+}
+
+/// Returns the account of a host in Azure.
+pub(crate) fn account_of(host: &str) -> &str {
+    host.split('.').next().unwrap_or_default()
 }
 
 /// Returns the source of the tokens with which a bucket of Google Cloud Storage is reached. Sends no request.

@@ -172,12 +172,6 @@ impl FilterExpr {
         }
     }
 
-    /// Returns the disjunction of two predicates.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self::any([self, other])
-    }
-
     /// Returns the ids of the fields that the predicate reads.
     pub fn field_ids(&self) -> BTreeSet<i32> {
         let mut ids = BTreeSet::new();

@@ -4,7 +4,7 @@
 //! redirect is followed. Time and size of an answer are bounded. Spec: OpenID Connect Discovery 1.0, section 4.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use esker_types::with_causes;
@@ -82,7 +82,7 @@ impl KeyClient {
     /// Fetches the keys. The error is for the log.
     pub(super) async fn fetch(&self) -> Result<Vec<VerificationKey>, String> {
         let bearer = self.bearer().await?;
-        let bearer = bearer.as_deref().map(str::trim);
+        let bearer = bearer.as_deref();
         let jwks_url = match &self.jwks_url {
             Some(url) => url.clone(),
             None => self.discover(bearer).await?.jwks_uri,
@@ -98,7 +98,7 @@ impl KeyClient {
     /// Fetches where users log in. The error is for the log.
     pub(super) async fn log_in_endpoints(&self) -> Result<LogInEndpoints, String> {
         let bearer = self.bearer().await?;
-        let document = self.discover(bearer.as_deref().map(str::trim)).await?;
+        let document = self.discover(bearer.as_deref()).await?;
         LogInEndpoints::of(&document, |url| self.endpoint(url))
     }
 
@@ -123,7 +123,7 @@ impl KeyClient {
     /// Reads the token for requests to the provider, if there is one.
     async fn bearer(&self) -> Result<Option<String>, String> {
         match &self.bearer_file {
-            Some(file) => tokio::fs::read_to_string(file).await.map(Some).map_err(|e| format!("{}: {e}", file.display())),
+            Some(file) => read_secret(file).await.map(Some),
             None => Ok(None),
         }
     }
@@ -161,6 +161,12 @@ impl KeyClient {
         }
         read(answer).await.map_err(|why| format!("{url}: {why}"))
     }
+}
+
+/// Reads a secret from its file, without the white space around it. The error is for the log.
+pub(super) async fn read_secret(file: &Path) -> Result<String, String> {
+    let text = tokio::fs::read_to_string(file).await.map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(text.trim().to_owned())
 }
 
 /// Reads an answer, up to the maximum size.

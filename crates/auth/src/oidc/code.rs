@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use esker_types::{Millis, to_millis};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::Url;
+use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 use super::algorithm::SigningAlgorithm;
 use super::attempt::LogInAttempt;
 use super::claims;
+use super::client::read_secret;
 use super::endpoints::{ClientAuth, LogInEndpoints};
 use super::fault::{LogInFault, TokenFault};
 use super::issuer::Issuer;
@@ -217,7 +218,8 @@ async fn exchange(
         (None, _) => form.push(("client_id", options.client_id.as_str())),
     }
     let (status, body) = issuer.client.post(&endpoints.token, authorization, &form).await.map_err(unavailable)?;
-    if status.is_client_error() {
+    let passes = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+    if status.is_client_error() && !passes {
         let error = serde_json::from_slice(&body).map_or_else(|_| String::new(), |answer: TokenError| answer.error);
         let error: String = error.chars().take(MAX_LOGGED_CHARACTERS).collect();
         tracing::warn!(issuer = issuer.options.issuer, status = status.as_u16(), ?error, "the provider refuses a code");
@@ -234,10 +236,7 @@ async fn secret_of(options: &LogInOptions) -> Result<Option<String>, String> {
     match &options.secret {
         None => Ok(None),
         Some(ClientSecret::Text(text)) => Ok(Some(text.clone())),
-        Some(ClientSecret::File(path)) => {
-            let read = tokio::fs::read_to_string(path).await.map_err(|e| format!("{}: {e}", path.display()))?;
-            Ok(Some(read.trim().to_owned()))
-        }
+        Some(ClientSecret::File(path)) => read_secret(path).await.map(Some),
     }
 }
 

@@ -8,11 +8,11 @@ use esker_access::{Caller, RightsError, RuleChange, SecurableKind};
 use esker_auth::{AccessControl, AuthError, GrantOrder};
 use esker_catalog::{Authority, Catalog, NamedSecurable, SecurableName};
 use esker_read::Reader;
-use esker_types::{Coded, ErrorCode, IdentError, NamespaceName};
+use esker_types::{Coded, ErrorCode, IdentError};
 
 use super::{AccessStatement, Privileges, Thing, show};
 use crate::change::count_batch;
-use crate::table_names::candidate_tables;
+use crate::table_names::{candidate_namespaces, candidate_tables};
 use crate::{QueryError, Result};
 
 /// Runs a statement for a caller, and returns its result.
@@ -169,15 +169,6 @@ fn readings<'a>(
             }
             (_, None) => {}
         }
-    }
-    Ok(found)
-}
-
-/// Returns the namespaces that levels may mean: as they are written, then split at dots.
-fn candidate_namespaces(levels: &[String]) -> std::result::Result<Vec<NamespaceName>, IdentError> {
-    let mut found = vec![NamespaceName::new(levels.to_vec())?];
-    if levels.iter().any(|level| level.contains('.')) {
-        found.extend(NamespaceName::new(levels.iter().flat_map(|level| level.split('.')).map(str::to_owned).collect()));
     }
     Ok(found)
 }

@@ -12,15 +12,15 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
-use esker_types::with_causes;
 use object_store::azure::{AzureCredential, AzureCredentialProvider};
 use percent_encoding::utf8_percent_encode;
 use reqwest::{Client, Url};
 use ring::hmac;
 use serde::Deserialize;
 
-use super::sts::{ALL_BUT_UNRESERVED, origin, token_service};
+use super::sts::{ALL_BUT_UNRESERVED, is_passing, origin, send, token_service};
 use super::{DirectorySas, Grant, Level, PolicyPrefix, VendingOptions};
+use crate::cloud::{account_of, container_and_host};
 use crate::{Location, Result, Scheme, StorageError};
 
 /// The version of the protocol: that of the requests, and that of the text that is signed.
@@ -72,7 +72,7 @@ impl Adls {
     /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the endpoint is not a URL of HTTP, and
     /// [`StsUnavailable`](StorageError::StsUnavailable) if the HTTP client can't be built.
     pub(super) fn new(at: &Location, options: &VendingOptions, own: AzureCredentialProvider) -> Result<Self> {
-        let (_, host) = split(at.authority());
+        let (_, host) = container_and_host(at.authority());
         let of_account = format!("https://{}", host.replacen(".dfs.", ".blob.", 1));
         let (endpoint, http) = token_service(options.sts_endpoint.as_deref().unwrap_or(&of_account))?;
         Ok(Self { endpoint, own, duration: options.duration, http })
@@ -90,7 +90,7 @@ impl Adls {
         let place = only_place(grant)?;
         let ends = Utc::now() + self.duration;
         let key = self.key(ends).await?;
-        let (container, host) = split(place.bucket());
+        let (container, host) = container_and_host(place.bucket());
         let permit = Permit {
             account: account_of(host),
             container,
@@ -106,24 +106,21 @@ impl Adls {
     /// Gets a user delegation key that ends with the signature.
     async fn key(&self, ends: DateTime<Utc>) -> Result<DelegationKey> {
         let uri = || origin(&self.endpoint);
-        let unavailable = |reason| StorageError::StsUnavailable { uri: uri(), reason };
         let own = self.own.get_credential().await.map_err(|e| StorageError::new(&uri(), e))?;
         let AzureCredential::BearerToken(own) = &*own else {
             return Err(self.refused("the warehouse's own credential is no token of Entra ID".to_owned()));
         };
         let mut url = self.endpoint.clone();
         url.set_query(Some("restype=service&comp=userdelegationkey"));
-        let sent = self.http.post(url).bearer_auth(own).header("x-ms-version", VERSION).header("content-type", "application/xml");
-        let sent = sent.body(key_request(Utc::now(), ends)).send().await;
-        let answer = sent.map_err(|e| unavailable(with_causes(&e.without_url())))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|e| unavailable(with_causes(&e.without_url())))?;
+        let request = self.http.post(url).bearer_auth(own).header("x-ms-version", VERSION);
+        let request = request.header("content-type", "application/xml").body(key_request(Utc::now(), ends));
+        let (status, text) = send(request, &uri()).await?;
         if status.is_success() {
             return quick_xml::de::from_str(&text).map_err(|_| self.refused("its answer has no key".to_owned()));
         }
         tracing::warn!(endpoint = uri(), %status, "the account gives out no key for signatures");
-        match status.is_server_error() || status.as_u16() == 429 {
-            true => Err(unavailable(status.to_string())),
+        match is_passing(status) {
+            true => Err(StorageError::StsUnavailable { uri: uri(), reason: status.to_string() }),
             false => Err(self.refused(status.to_string())),
         }
     }
@@ -143,16 +140,6 @@ fn only_place(grant: &Grant) -> Result<&PolicyPrefix> {
             reason: "a signature of Azure is for one directory; give the table no place but its location".to_owned(),
         }),
     }
-}
-
-/// Splits `container@host`.
-fn split(authority: &str) -> (&str, &str) {
-    authority.split_once('@').unwrap_or((authority, ""))
-}
-
-/// Returns the account of a host.
-fn account_of(host: &str) -> &str {
-    host.split('.').next().unwrap_or_default()
 }
 
 /// Returns the permissions of a level, in the order that Azure wants.

@@ -9,13 +9,12 @@
 use std::fmt;
 
 use chrono::Utc;
-use esker_types::with_causes;
 use object_store::gcp::GcpCredentialProvider;
 use percent_encoding::utf8_percent_encode;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
-use super::sts::{ALL_BUT_UNRESERVED, origin, token_service};
+use super::sts::{ALL_BUT_UNRESERVED, is_passing, origin, send, token_service};
 use super::{BearerToken, Grant, Level, PolicyPrefix, VendingOptions};
 use crate::{Result, Scheme, StorageError};
 
@@ -113,20 +112,16 @@ impl Gcs {
     /// not answer, and the errors of [`StorageError::new`] if the warehouse's own token can't be got.
     pub(super) async fn exchange(&self, grant: &Grant) -> Result<BearerToken> {
         let uri = || origin(&self.endpoint);
-        let unavailable = |reason| StorageError::StsUnavailable { uri: uri(), reason };
         let boundary = boundary(grant)?;
         let own = self.own.get_credential().await.map_err(|e| StorageError::new(&uri(), e))?;
         let now_ms = Utc::now().timestamp_millis();
-        let sent = self.http.post(self.endpoint.clone()).header("content-type", "application/x-www-form-urlencoded");
-        let sent = sent.body(form(&own.bearer, &boundary)).send().await;
-        let answer = sent.map_err(|e| unavailable(with_causes(&e.without_url())))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|e| unavailable(with_causes(&e.without_url())))?;
+        let request = self.http.post(self.endpoint.clone()).header("content-type", "application/x-www-form-urlencoded");
+        let (status, text) = send(request.body(form(&own.bearer, &boundary)), &uri()).await?;
         if !status.is_success() {
             let code = serde_json::from_str(&text).map_or_else(|_| status.to_string(), |refusal: Refusal| refusal.error);
             tracing::warn!(endpoint = uri(), %status, code, "the token service vends no credentials");
-            return Err(match status.is_server_error() || status.as_u16() == 429 {
-                true => unavailable(code),
+            return Err(match is_passing(status) {
+                true => StorageError::StsUnavailable { uri: uri(), reason: code },
                 false => StorageError::StsRefused { uri: uri(), code },
             });
         }
@@ -175,8 +170,7 @@ fn boundary(grant: &Grant) -> Result<String> {
     if grant.prefixes().is_empty() || grant.prefixes().iter().any(|prefix| prefix.scheme() != Scheme::Gcs) {
         return Err(refused("the table has no place in Google Cloud Storage, or one elsewhere"));
     }
-    let mut buckets: Vec<&str> = grant.prefixes().iter().map(PolicyPrefix::bucket).collect();
-    buckets.dedup();
+    let buckets = grant.buckets();
     let rule = |bucket: &&str| {
         let within = grant.prefixes().iter().filter(|prefix| prefix.bucket() == *bucket);
         let expression = within.map(condition).collect::<Vec<_>>().join(" || ");

@@ -83,6 +83,14 @@ impl Grant {
     pub fn prefixes(&self) -> &[PolicyPrefix] {
         &self.prefixes
     }
+
+    /// Returns the buckets of places in one kind of store, each once.
+    fn buckets(&self) -> Vec<&str> {
+        let mut buckets: Vec<&str> = self.prefixes.iter().map(PolicyPrefix::bucket).collect();
+        // The places are sorted, so those of a bucket stand together.
+        buckets.dedup();
+        buckets
+    }
 }
 
 /// Credentials of S3 for a grant. They end by themselves, and nothing ends them earlier.

@@ -100,8 +100,7 @@ pub(super) fn session_policy(grant: &Grant, partition: &str, kms_key_arn: Option
     }
     let objects = grant.prefixes().iter().map(|prefix| arn(format!("{}/{}*", prefix.bucket(), prefix.key()))).collect();
     let mut statement = vec![Statement::allow(grant.level().object_actions(), objects, None)];
-    let mut buckets: Vec<&str> = grant.prefixes().iter().map(PolicyPrefix::bucket).collect();
-    buckets.dedup();
+    let buckets = grant.buckets();
     for bucket in &buckets {
         // A statement for each bucket: in one for all, a prefix of one bucket could be listed in the others.
         let prefix = grant.prefixes().iter().filter(|prefix| prefix.bucket() == *bucket);

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use esker_types::with_causes;
 use object_store::aws::AwsCredentialProvider;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
 use serde::Deserialize;
 
 use super::{Vended, VendingOptions};
@@ -185,7 +185,6 @@ impl Sts {
     /// Sends one request.
     async fn ask(&self, policy: &str, session: &SessionName) -> Result<Vended> {
         let uri = || self.origin();
-        let unavailable = |reason| StorageError::StsUnavailable { uri: uri(), reason };
         let keys = self.keys.get_credential().await.map_err(|e| StorageError::new(&uri(), e))?;
         let (body, time) = (self.form(policy, session), Utc::now().format("%Y%m%dT%H%M%SZ").to_string());
         let host = self.endpoint.host_str().unwrap_or_default();
@@ -203,10 +202,7 @@ impl Sts {
         for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
             sent = sent.header(*name, *value);
         }
-        // The URL is that of the configuration, and an error that repeats it could show a password in it.
-        let answer = sent.send().await.map_err(|e| unavailable(with_causes(&e.without_url())))?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(|e| unavailable(with_causes(&e.without_url())))?;
+        let (status, text) = send(sent, &uri()).await?;
         if status.is_success() {
             return credentials_of(&text).ok_or_else(|| {
                 let code = "its answer has no credentials".to_owned();
@@ -222,10 +218,11 @@ impl Sts {
         let (code, message) = detail.map_or_else(|_| (status.to_string(), String::new()), |e| (e.code, e.message));
         let uri = self.origin();
         tracing::warn!(endpoint = uri, %status, code, message, "the token service vends no credentials");
-        let passes = status.is_server_error()
-            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
-            || PASSING_CODES.contains(&code.as_str());
-        if passes { StorageError::StsUnavailable { uri, reason: code } } else { StorageError::StsRefused { uri, code } }
+        if is_passing(status) || PASSING_CODES.contains(&code.as_str()) {
+            StorageError::StsUnavailable { uri, reason: code }
+        } else {
+            StorageError::StsRefused { uri, code }
+        }
     }
 }
 
@@ -245,6 +242,27 @@ pub(super) fn token_service(endpoint: &str) -> Result<(Url, Client)> {
     let http = Client::builder().timeout(REQUEST_TIMEOUT).redirect(redirect::Policy::none()).build();
     let http = http.map_err(|e| StorageError::StsUnavailable { uri: origin(&url), reason: with_causes(&e) })?;
     Ok((url, http))
+}
+
+/// Sends a request to a token service whose origin is `uri`. Returns the status and the text of the answer.
+///
+/// # Errors
+///
+/// Returns [`StsUnavailable`](StorageError::StsUnavailable) if the service does not answer.
+pub(super) async fn send(request: RequestBuilder, uri: &str) -> Result<(StatusCode, String)> {
+    // The URL is that of the configuration, and an error that repeats it could show a password in it.
+    let unavailable = |error: reqwest::Error| {
+        let reason = with_causes(&error.without_url());
+        StorageError::StsUnavailable { uri: uri.to_owned(), reason }
+    };
+    let answer = request.send().await.map_err(unavailable)?;
+    let status = answer.status();
+    Ok((status, answer.text().await.map_err(unavailable)?))
+}
+
+/// Checks that a refusal with this status passes: the service fails, or wants to be asked again later.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// Returns the scheme, the host and the port of an endpoint. The rest of the URL may have a password, and clients get errors.
