@@ -31,7 +31,8 @@ const POLICY_PREFIX: &str = "esker.";
 /// Returns the privileges that updates of a table need on the table.
 ///
 /// `before` is the table that the updates are applied to. A client's commit needs [`Privilege::ReadMetadata`] too, even without
-/// updates: the answer has the metadata, and requirements ask about it. [`leaves_places`] says if more is needed on the namespace.
+/// updates: the answer has the metadata, and requirements ask about it. A place of the client's choice needs
+/// [`Privilege::ChooseLocation`] on the namespace.
 pub fn of_updates(before: &TableMetadata, updates: &[TableUpdate]) -> Required {
     use Privilege::{AlterSchema, Expire, Maintain, ManageKeys, ManageRefs, Modify, Rewrite, SetLocation, Upgrade};
     let mut branches = Branches::of(before);

@@ -6,6 +6,8 @@ use esker_types::NamespaceName;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::matrix::new_view;
+
 const NAMESPACE: &str = "/v1/default/namespaces/n";
 const TABLES: &str = "/v1/default/namespaces/n/tables";
 const RENAME: &str = "/v1/default/tables/rename";
@@ -288,11 +290,7 @@ async fn an_append_that_leaves_files_out_needs_modify() {
 async fn a_commit_tells_nothing_of_the_metadata_to_who_may_not_read_it() {
     let test = started().await;
     test.create_table("n", "t").await;
-    let version = json!({"version-id": 1, "schema-id": 0, "timestamp-ms": 1, "summary": {}, "default-namespace": ["n"],
-        "representations": [{"type": "sql", "sql": "SELECT 1 AS id", "dialect": "spark"}]});
-    let schema = AccessTest::new_table("v")["schema"].clone();
-    let view = json!({"name": "v", "schema": schema, "view-version": version, "properties": {}});
-    test.app.ok(Method::POST, &format!("{NAMESPACE}/views"), Some(view)).await;
+    test.app.ok(Method::POST, &format!("{NAMESPACE}/views"), Some(new_view("v"))).await;
     let lister = test.client("lister").await;
     let (see, change) = (Privilege::List, Privilege::SetProperties);
     test.grant("lister", test.namespace("n"), PrivilegeSet::of(&[see, change])).await;
