@@ -123,8 +123,8 @@ impl Catalog {
     /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, a snapshot's sequence number or time leaves
     /// no room for later ones, `write.location-provider.impl` names a class that is not allowed, or the UUID is that of another
     /// table. Returns [`Location`](CatalogError::Location) if it names a file of another table whose rows the caller may not all
-    /// read. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a rule, and the other errors of
-    /// [`Catalog::create_table`] but [`Name`](CatalogError::Name).
+    /// read. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a rule, and the other errors
+    /// of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let metadata = self.metadata_of_create(&name, &proposal).await?;
         self.insert_new_table(name, metadata, &proposal.actor).await.map_err(failed_assert_create)
@@ -179,8 +179,8 @@ impl Catalog {
     /// - Returns [`Name`](CatalogError::Name) if the name is not valid. Returns [`State`](CatalogError::State) if the namespace
     ///   does not exist, a view has the name, a table has it and `overwrite` is not set, or the database fails.
     /// - Returns [`Location`](CatalogError::Location) if the file, the table's location or a path property lies outside the
-    ///   allowed locations, or the location or a path property overlaps another table's place. Also if the metadata leads to a file
-    ///   of another table whose rows the caller may not all read.
+    ///   allowed locations, or the location or a path property overlaps another table's place. Also if the metadata leads to a
+    ///   file of another table whose rows the caller may not all read.
     /// - Returns [`Table`](CatalogError::Table) if such a caller's manifests can't be read.
     /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist, names a location provider that is not allowed, or
     ///   has the UUID of another table whose rows the caller may not all read,

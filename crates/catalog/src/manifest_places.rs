@@ -1,9 +1,9 @@
 //! Refuses to take files of another table into a table, unless the writer may read the other one as a whole.
 //!
-//! Whoever reads a table reads every file that its manifests name. So a table of one's own with the manifest list, a manifest or a
-//! data file of another one would show the other's rows, without the privilege to read them and without its row filters and column
-//! masks. Statistics files tell values too. Files in no table's place may be taken. Start reading at [`Catalog::check_new_files`]
-//! for commits, and then at [`Catalog::check_files_of_others`].
+//! Whoever reads a table reads every file that its manifests name. So a table of one's own with the manifest list, a manifest or
+//! a data file of another one would show the other's rows, without the privilege to read them and without its row filters and
+//! column masks. Statistics files tell values too. Files in no table's place may be taken. Start reading at
+//! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`].
 
 use esker_access::{Privilege, Required};
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
@@ -103,13 +103,13 @@ impl Catalog {
 
     /// Checks that new files of a table lie in no place of another table whose rows the caller may not all read.
     ///
-    /// Dropped tables that can be brought back count, but for one that was registered again as this table, by the UUID. `own` is the
-    /// table that is changed or replaced. `before` is its state before the change, whose manifests are not read again.
+    /// Dropped tables that can be brought back count, but for one that was registered again as this table, by the UUID. `own` is
+    /// the table that is changed or replaced. `before` is its state before the change, whose manifests are not read again.
     ///
     /// # Errors
     ///
-    /// Returns [`Location`](CatalogError::Location) if one does, [`Table`](CatalogError::Table) if a new manifest list or manifest
-    /// can't be read, and [`State`](CatalogError::State) if the database fails.
+    /// Returns [`Location`](CatalogError::Location) if one does, [`Table`](CatalogError::Table) if a new manifest list or a new
+    /// manifest can't be read, and [`State`](CatalogError::State) if the database fails.
     pub(crate) async fn check_files_of_others(
         &self,
         new: &NewFiles<'_>,
@@ -139,8 +139,9 @@ impl Catalog {
         visit_named(self.manifests(), &known, &new.snapshots, |kind, path| check_outside(&places, kind, path)).await
     }
 
-    /// Checks that the UUID in the metadata of a table that is registered is not that of another one whose rows the caller may not
-    /// all read. By the UUID, a table gets to the files of a dropped one.
+    /// Checks that the UUID of a table that is registered is not that of another one whose rows the caller may not all read.
+    ///
+    /// By the UUID, a table gets to the files of a dropped one.
     ///
     /// # Errors
     ///

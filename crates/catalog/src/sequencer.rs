@@ -100,8 +100,9 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if no table has this name, [`Location`](CatalogError::Location) if the commit names a
-    /// file of another table whose rows the caller may not all read, and the errors of [`Catalog::commit_to`].
+    /// Returns [`State`](CatalogError::State) if no table has this name, [`Rights`](CatalogError::Rights) if privileges are missing,
+    /// [`Location`](CatalogError::Location) if the commit names a file of another table whose rows the caller may not all read, and
+    /// the errors of [`Catalog::commit_to`].
     pub async fn commit(&self, name: &TableName, proposal: Proposal) -> Result<Committed> {
         // Who may do nothing at all with the table does not learn from its queue that it exists. The answer has the metadata.
         let required = ANY_OF_TABLE.and(Privilege::ReadMetadata.into());

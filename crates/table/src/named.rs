@@ -1,6 +1,7 @@
 //! The files that new snapshots of a table name.
 //!
-//! A commit names a manifest list. Everything else that it brings into the table is in manifests. Start reading at [`visit_named`].
+//! A commit names a manifest list. Everything else that it brings into the table is in manifests. Start reading at
+//! [`visit_named`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ async fn read_paths(source: Manifests, file: ManifestFile) -> Result<Arc<Manifes
 ///
 /// # Errors
 ///
-/// Returns the first error of `visit`, and the errors of [`load_manifests`](crate::load_manifests) and [`Manifests::load`] for what
-/// is new. If the list of a known snapshot can't be read, its manifests count as new.
+/// Returns the first error of `visit`, and the errors of [`load_manifests`](crate::load_manifests) and [`Manifests::load`] for
+/// what is new. If the list of a known snapshot can't be read, its manifests count as new.
 pub async fn visit_named<E: From<TableError>>(
     source: &Manifests,
     known: &[&Snapshot],

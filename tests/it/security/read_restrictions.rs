@@ -323,6 +323,28 @@ async fn no_commit_brings_in_a_file_of_a_table_that_its_writer_may_not_read_as_a
     assert_eq!(status, 200, "nothing is hidden from it: {text}");
 }
 
+/// By the UUID of a dropped table, another one gets to its files.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_registration_takes_the_uuid_of_a_table_that_the_caller_may_not_read_as_a_whole() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let victim = TestTable::create(&test.app, "victim", 2, false, json!({})).await;
+    let mine = TestTable::create(&test.app, "mine", 2, false, json!({})).await;
+    let (thief, hidden) = (test.client("thief").await, test.table("lake.victim").await);
+    test.grant("thief", test.table("lake.mine").await, PrivilegeSet::of(&[Privilege::List, Privilege::Drop])).await;
+    test.grant("thief", test.namespace("lake"), Privilege::Register.into()).await;
+    let mut metadata = test.app.ok(Method::GET, &mine.path(), None).await["metadata"].clone();
+    let file = format!("{}/metadata/forged.metadata.json", metadata["location"].as_str().expect("a location"));
+    metadata["table-uuid"] = test.app.ok(Method::GET, &victim.path(), None).await["metadata"]["table-uuid"].clone();
+    std::fs::write(&file["file://".len()..], metadata.to_string()).expect("written");
+    let body = json!({"name": "mine", "metadata-location": file, "overwrite": true});
+    let register = async || test.send(&thief, Method::POST, "/v1/default/namespaces/lake/register", Some(body.clone())).await;
+    let (status, text) = register().await;
+    assert!(status == 400 && text.contains("the UUID of another table"), "{status} {text}");
+    test.grant("thief", hidden, Privilege::ReadData.into()).await;
+    let (status, text) = register().await;
+    assert_eq!(status, 200, "nothing is hidden from it: {text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_restricted_changes_neither_the_fields_of_names_nor_the_metadata_of_the_table() {
     let test = AccessTest::start(AccessMode::On).await;
