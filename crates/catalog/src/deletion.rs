@@ -82,7 +82,7 @@ impl Swept {
 ///
 /// - The table is owned and has the UUID that it had when the file was quarantined, or it was dropped for good.
 /// - Nothing in the table's metadata leads to the file.
-/// - The file lies in a place of the table, and in no place of another.
+/// - The file lies in a place of the table, and in no place of another. It is none of Esker's own files.
 /// - No other table refers to the file, if it is an orphan.
 ///
 /// A file that fails a check is released. The files of a table that is frozen or has `gc.enabled=false` stay in quarantine. A
