@@ -114,6 +114,17 @@ impl Authority {
         matches!(self, Self::Caller(caller) if caller.subject().is_trusted_engine())
     }
 
+    /// Checks that the caller may read every row and value of everything in a container, so that nothing of it must be looked up.
+    pub(crate) fn reads_all_below(&self, container: &ResourcePath<'_>) -> bool {
+        match self {
+            Self::Server => true,
+            Self::Caller(caller) => {
+                let subject = caller.subject();
+                !self.is_limited() || (subject.uniform_below(container, Privilege::ReadData.into()) && !subject.is_restricted())
+            }
+        }
+    }
+
     /// Checks that anything is decided: neither Esker itself acts, nor is access control off.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(self, Self::Caller(caller) if caller.subject().rules().mode() != AccessMode::Off)
@@ -334,7 +345,11 @@ impl Catalog {
         if needs::maps_names(&proposal.updates) && authority.restrictions(table.row.id).is_some() {
             required = required.and(Privilege::ManageRestrictions.into());
         }
-        Ok(authority.require(&Need { on: self.tabular_path(&key, &table.row), required })?)
+        let mut all = vec![Need { on: self.tabular_path(&key, &table.row), required }];
+        if needs::leaves_places(&table.metadata, &proposal.updates) {
+            all.push(Need::new(self.namespace_path(&key), Privilege::ChooseLocation));
+        }
+        Ok(authority.require(Needs::All(&all))?)
     }
 
     /// Checks that the snapshots of a commit that say `append` remove nothing, if their writer may do no more than append.

@@ -137,7 +137,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "updateTable",
         "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
-        Check::Catalog("[by update](#what-a-commit-needs); to create the table, as `createTable`"),
+        Check::Catalog("`READ_METADATA`, and [by update](#what-a-commit-needs); to create the table, as `createTable`"),
     ),
     needs(
         "dropTable",
@@ -185,7 +185,10 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "replaceView",
         "POST /v1/{prefix}/namespaces/{namespace}/views/{view}",
-        Check::Catalog("`ALTER_SCHEMA`, `SET_LOCATION`, `SET_PROPERTIES`, `SET_PROTECTED` or `UPGRADE` on the view, by update"),
+        Check::Catalog(
+            "`READ_METADATA` on the view, and `ALTER_SCHEMA`, `SET_LOCATION`, `SET_PROPERTIES`, `SET_PROTECTED` or `UPGRADE`, \
+             by update",
+        ),
     ),
     needs("dropView", "DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}", Check::Catalog("`DROP` on the view")),
     needs(
