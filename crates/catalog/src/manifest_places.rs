@@ -4,9 +4,7 @@
 //! another one would show the other's rows, without the privilege to read them and without its row filters and column masks.
 //! The path of the list is in the metadata, which restricted callers get. Start reading at [`Catalog::check_lists_of_others`].
 
-use esker_access::{Privilege, Required};
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
-use esker_state::TabularRow;
 use esker_storage::Location;
 use esker_types::TableId;
 
@@ -59,12 +57,5 @@ impl Catalog {
             }
         }
         Ok(())
-    }
-
-    /// Checks that a caller may read every row and value of a table.
-    fn shows_all(&self, row: &TabularRow, authority: &Authority) -> bool {
-        let key = row.name.namespace.key();
-        let may_read = authority.has(&self.tabular_path(&key, row), Required::privilege(Privilege::ReadData));
-        may_read && authority.restrictions(row.id).is_none()
     }
 }
