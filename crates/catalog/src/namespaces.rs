@@ -208,8 +208,7 @@ impl Catalog {
             let gained = into.as_ref().map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, row, key, into));
             Required::privilege(Privilege::Rename).and(gained)
         };
-        let from_need =
-            row.as_ref().map(|(key, row)| Need { on: self.tabular_path(key, row), required: required(key, row) });
+        let from_need = row.as_ref().map(|(key, row)| Need { on: self.tabular_path(key, row), required: required(key, row) });
         let into_need = into.as_ref().map(|key| Need::new(self.namespace_path(key), create));
         let named = vec![
             Named::looked_up(from_need, no_such_tabular(kind, from)),

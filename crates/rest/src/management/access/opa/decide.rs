@@ -258,7 +258,7 @@ impl<'a> Asker<'a> {
                 let Some(to) = to.and_then(|to| namespace_of(&to.schema_name)) else { return Ok(self.otherwise()) };
                 // As the catalog does: a move gives nobody privileges.
                 let gained = match found(catalog.namespace(&to).await)? {
-                    Some(into) => catalog.gained_in(self.authority, &named.row, &key, &into.name.key()),
+                    Some(into) => catalog.gained_in(&self.authority, &named.row, &key, &into.name.key()),
                     None => PrivilegeSet::EMPTY,
                 };
                 let may_leave = self.has(on, Required::privilege(Privilege::Rename).and(gained));
