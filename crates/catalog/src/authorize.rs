@@ -128,8 +128,7 @@ impl Authority {
     }
 
     /// Returns the privileges that the caller gets on a table or view by moving it, because it has them in the new namespace.
-    ///
-    /// Privileges on the old namespace that end are not looked at. Esker itself gets none.
+    /// Esker itself gets none.
     fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
         match self {
             Self::Server => PrivilegeSet::EMPTY,
@@ -239,8 +238,9 @@ impl Catalog {
         }
     }
 
-    /// Returns the privileges that the caller gets on a table or view by moving it into a namespace. `key` is that of its namespace
-    /// now, and `into` that of the new one. See [`Authority::gained_by_move`].
+    /// Returns the privileges that the caller gets on a table or view by moving it into a namespace.
+    ///
+    /// `key` is the key of its namespace now, and `into` that of the new one. Privileges that end by the move are not looked at.
     pub fn gained_in(&self, authority: &Authority, row: &TabularRow, key: &str, into: &str) -> PrivilegeSet {
         let namespace = self.namespace_path(into);
         let to = match row.kind {

@@ -11,7 +11,7 @@ use esker_access::{Privilege, PrivilegeSet, Required};
 use esker_format::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata, TableUpdate, ViewUpdate};
 use esker_table::properties::NAME_MAPPING;
 use esker_types::JobKind;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::places::decides_paths;
 
@@ -132,7 +132,7 @@ const ROW_OPTIONS: [&str; 2] = ["where", "partition"];
 ///
 /// The plan and the outcome of such a job answer a question about the rows. All kinds share the names of these options.
 fn names_rows(request: &Value) -> bool {
-    let kinds = request.as_object().into_iter().flat_map(|kinds| kinds.values());
+    let kinds = request.as_object().into_iter().flat_map(Map::values);
     kinds.flat_map(|options| ROW_OPTIONS.map(|key| &options[key])).any(|option| !option.is_null())
 }
 
@@ -148,7 +148,8 @@ pub fn asks_for_rows(kind: &str, request: &Value) -> bool {
     kind != JobKind::Erase.as_str() && names_rows(request)
 }
 
-/// Returns the privileges on the table that are needed to ask for a job. One that [asks for rows](asks_for_rows) needs `READ_DATA`.
+/// Returns the privileges on the table that are needed to ask for a job, with `READ_DATA` for one that
+/// [asks for rows](asks_for_rows).
 pub fn to_ask_for_job(kind: &str, request: &Value) -> Required {
     let required = to_run_job(kind);
     match asks_for_rows(kind, request) {

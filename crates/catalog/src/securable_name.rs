@@ -104,7 +104,7 @@ impl NamedSecurable {
                 (row.securable(), row.name)
             }
             SecurableName::Entry(SecurableKind::Function, _, name) => {
-                // As for tables and views, the function is what is missing: a hidden one in a hidden namespace gets this answer too.
+                // As for tables and views, the function is missing: one in a hidden namespace gets this answer too.
                 let missing = |e: CatalogError| match e {
                     CatalogError::State(StateError::NoSuchNamespace(_)) => StateError::NoSuchFunction(name.to_string()).into(),
                     e => e,

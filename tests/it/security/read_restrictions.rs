@@ -235,7 +235,7 @@ async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() 
     assert_eq!(get(format!("/api/v1/jobs/{job}/log")).await, (200, json!([])));
 }
 
-/// A count of the rows for which a condition is true answers a question about them, and so does a list of files that may have some.
+/// A count of the rows for which a condition is true answers a question about them, and so does a list of files with such rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_job_answers_a_question_about_rows_that_its_caller_may_not_read() {
     let test = AccessTest { app: TestApp::start().await };

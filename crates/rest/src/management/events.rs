@@ -95,8 +95,8 @@ pub(crate) async fn list(
     Ok(Json(EventPage { events, next }))
 }
 
-/// Returns the tables of a warehouse on which row filters or column masks restrict a reader, and those that the reader may read as
-/// a whole. Those that can be brought back count.
+/// Returns the tables of a warehouse on which row filters or column masks restrict a reader, and those that the reader may read
+/// as a whole. Those that can be brought back count.
 async fn split_tables(catalog: &Catalog, reader: &Authority) -> Result<(Vec<TabularRow>, Vec<TabularRow>), ApiError> {
     if !reader.is_limited() {
         return Ok((Vec::new(), Vec::new()));

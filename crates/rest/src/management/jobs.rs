@@ -120,8 +120,9 @@ fn catalog_of<'a>(app: &'a App, job: &Job) -> Option<&'a Catalog> {
     app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse)
 }
 
-/// Checks that a reader is not told what a job counts or names of rows and values: row filters or masks restrict the reader on the
-/// table, or the job names rows and the reader lacks `READ_DATA`.
+/// Checks that a reader is not told what a job counts or names of rows and values.
+///
+/// Row filters or masks restrict the reader on the table, or the job names rows and the reader lacks `READ_DATA`.
 async fn is_withheld(app: &App, job: &Job, reader: &Authority) -> Result<bool, ApiError> {
     if reader.restrictions(job.table_id).is_some() {
         return Ok(true);
@@ -185,12 +186,12 @@ pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) ->
     shown_to(app, job, &caller.quiet_authority()).await
 }
 
-/// Returns the log of a job that the caller may read. It is empty if what the job counts [is withheld](is_withheld) from the caller.
+/// Returns the log of a job that the caller may read. It is empty if the job [is withheld](is_withheld) from the caller.
 ///
 /// # Errors
 ///
-/// Returns [`ErrorCode::Internal`] or [`ErrorCode::Unavailable`] if the database fails, and [`ErrorCode::NotFound`] if the job has
-/// gone meanwhile.
+/// Returns [`ErrorCode::Internal`] or [`ErrorCode::Unavailable`] if the database fails, and [`ErrorCode::NotFound`] if the job
+/// has gone meanwhile.
 pub(crate) async fn log_to_read(app: &App, caller: &RequestAccess, job: &Job) -> Result<Vec<JobLogLine>, ApiError> {
     // The job may lack its request, because it is shown to the caller.
     let stored = find(app.overview(), &job.id.to_string()).await?;

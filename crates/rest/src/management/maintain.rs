@@ -100,8 +100,8 @@ pub(crate) async fn kinds() -> Json<Vec<KindView>> {
 /// Enqueues a job, or shows its plan with `dry-run=true`.
 ///
 /// A frozen table takes only jobs that change nothing. A compaction takes `compact.spark-over` from the policy if the request
-/// does not set it. A job that names rows by `where` or `partition`, and the dry run of an erasure, are for who may read all rows of
-/// the table. An erasure itself needs `ERASE` alone.
+/// does not set it. A job that names rows by `where` or `partition`, and the dry run of an erasure, are for who may read all rows
+/// of the table. An erasure itself needs `ERASE` alone.
 #[utoipa::path(
     post,
     path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/{kind}",
