@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use esker_access::{
-    AccessMode, Caller, Member, Need, Needs, Privilege, Required, ResourcePath, Restrictions, RightsError, SecurableKind,
-    is_audit_table,
+    AccessMode, Caller, Member, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, Restrictions, RightsError,
+    SecurableKind, is_audit_table,
 };
 use esker_format::{Operation, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{NamespaceRow, StateError, TabularKind, TabularRow};
@@ -138,6 +138,18 @@ impl Authority {
         }
     }
 
+    /// Returns the privileges that the caller gets on a table or view by moving it, because it has them in the new namespace.
+    /// Esker itself gets none.
+    fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
+        match self {
+            Self::Server => PrivilegeSet::EMPTY,
+            Self::Caller(caller) => {
+                let (subject, others) = (caller.subject(), PrivilegeSet::ALL.without(to.kind().privileges()));
+                subject.effective(to).without(subject.effective(from)).without(others)
+            }
+        }
+    }
+
     /// Returns the owner of a table or view that is created now; `None` if nothing is decided, or the caller has no name.
     pub(crate) fn owner_of_new(&self) -> Option<Member> {
         match self {
@@ -237,6 +249,18 @@ impl Catalog {
         }
     }
 
+    /// Returns the privileges that the caller gets on a table or view by moving it into a namespace.
+    ///
+    /// `key` is the key of its namespace now, and `into` that of the new one. Privileges that end by the move are not looked at.
+    pub fn gained_in(&self, authority: &Authority, row: &TabularRow, key: &str, into: &str) -> PrivilegeSet {
+        let namespace = self.namespace_path(into);
+        let to = match row.kind {
+            TabularKind::Table => namespace.table(row.id, &row.name.name),
+            TabularKind::View => namespace.view(row.id, &row.name.name),
+        };
+        authority.gained_by_move(&self.tabular_path(key, row), &to)
+    }
+
     /// Checks privileges on a table or view that a request names.
     ///
     /// # Errors
@@ -251,6 +275,13 @@ impl Catalog {
         let key = row.name.namespace.key();
         let on = self.tabular_path(&key, row);
         require_named(authority, vec![Named::found(on, required, no_such_tabular(row.kind, name))])
+    }
+
+    /// Checks that a caller may read every row and value of a table: it has `READ_DATA`, and nothing restricts it.
+    pub fn shows_all(&self, row: &TabularRow, authority: &Authority) -> bool {
+        let key = row.name.namespace.key();
+        let may_read = authority.has(&self.tabular_path(&key, row), Required::privilege(Privilege::ReadData));
+        may_read && authority.restrictions(row.id).is_none()
     }
 
     /// Checks privileges on a namespace that a request names.
@@ -423,7 +454,7 @@ pub(crate) const ANY_OF_TABLE: Required = Required::any_of(SecurableKind::Table.
 
 #[cfg(test)]
 mod tests {
-    use esker_access::{GrantRow, Identity, PrivilegeSet, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded};
+    use esker_access::{GrantRow, Identity, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded};
     use esker_types::{Coded, ErrorCode};
 
     use super::*;

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use esker_access::{Need, Privilege, Required};
+use esker_access::{Need, Privilege, PrivilegeSet, Required};
 use esker_state::{
     DroppedTable, EventData, NewQuarantine, Outbox, SoftDrop, StateError, TableDropEndedData, TableDroppedData,
     TableIdentityData, TableUnregisteredData, TabularRow,
@@ -180,6 +180,12 @@ impl Catalog {
         if let Some(name) = renamed {
             let need = into.as_ref().map(|key| Need::new(self.namespace_path(key), Privilege::CreateTable));
             named.push(Named::looked_up(need, no_such_namespace(&name.namespace)));
+        }
+        // As a rename, it must not give the caller privileges on the table that the caller lacks.
+        let gained = into.as_ref().map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, &dropped.row, &key, into));
+        if !gained.is_empty() {
+            let missing = StateError::NotDropped(dropped.row.id.to_string());
+            named.push(Named::found(self.tabular_path(&key, &dropped.row), Required::all(gained), missing));
         }
         require_named(authority, named)
     }

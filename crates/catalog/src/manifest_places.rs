@@ -5,9 +5,7 @@
 //! column masks. Statistics files tell values too. Files in no table's place may be taken. Start reading at
 //! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`].
 
-use esker_access::{Privilege, Required};
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
-use esker_state::TabularRow;
 use esker_storage::Location;
 use esker_table::{FileKind, visit_named};
 use esker_types::TableId;
@@ -163,12 +161,5 @@ impl Catalog {
                 "can't register: {uuid} is the UUID of another table, whose rows the caller may not all read"
             ))),
         }
-    }
-
-    /// Checks that a caller may read every row and value of a table.
-    fn shows_all(&self, row: &TabularRow, authority: &Authority) -> bool {
-        let key = row.name.namespace.key();
-        let may_read = authority.has(&self.tabular_path(&key, row), Required::privilege(Privilege::ReadData));
-        may_read && authority.restrictions(row.id).is_none()
     }
 }

@@ -12,6 +12,7 @@ use esker_format::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMet
 use esker_storage::Location;
 use esker_table::properties::NAME_MAPPING;
 use esker_types::JobKind;
+use serde_json::{Map, Value};
 
 use crate::places::{PATH_PROPERTIES, decides_paths, places_in_metadata};
 
@@ -160,6 +161,39 @@ pub fn to_read_job(kind: &str) -> Required {
     match kind == JobKind::Erase.as_str() {
         true => read.and_any_of(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Maintain, Privilege::Erase])),
         false => read,
+    }
+}
+
+/// The options of jobs that name rows by their values.
+const ROW_OPTIONS: [&str; 2] = ["where", "partition"];
+
+/// Checks that the request of a job, as its record has it, names rows by their values.
+///
+/// The plan and the outcome of such a job answer a question about the rows. All kinds share the names of these options.
+fn names_rows(request: &Value) -> bool {
+    let kinds = request.as_object().into_iter().flat_map(Map::values);
+    kinds.flat_map(|options| ROW_OPTIONS.map(|key| &options[key])).any(|option| !option.is_null())
+}
+
+/// Checks that a job names rows by their values. An erasure always does, whatever its record has.
+pub fn is_about_rows(kind: &str, request: &Value) -> bool {
+    kind == JobKind::Erase.as_str() || names_rows(request)
+}
+
+/// Checks that only who may read all rows of the table may ask for a job, because it names rows by their values.
+///
+/// An erasure by values is what `ERASE` is for: who has no more may start one, and is not told what it found.
+pub fn asks_for_rows(kind: &str, request: &Value) -> bool {
+    kind != JobKind::Erase.as_str() && names_rows(request)
+}
+
+/// Returns the privileges on the table that are needed to ask for a job, with `READ_DATA` for one that
+/// [asks for rows](asks_for_rows).
+pub fn to_ask_for_job(kind: &str, request: &Value) -> Required {
+    let required = to_run_job(kind);
+    match asks_for_rows(kind, request) {
+        true => required.and(Privilege::ReadData.into()),
+        false => required,
     }
 }
 

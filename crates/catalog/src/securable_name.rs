@@ -104,7 +104,12 @@ impl NamedSecurable {
                 (row.securable(), row.name)
             }
             SecurableName::Entry(SecurableKind::Function, _, name) => {
-                let name = catalog.function_name(name).await?;
+                // As for tables and views, the function is missing: one in a hidden namespace gets this answer too.
+                let missing = |e: CatalogError| match e {
+                    CatalogError::State(StateError::NoSuchNamespace(_)) => StateError::NoSuchFunction(name.to_string()).into(),
+                    e => e,
+                };
+                let name = catalog.function_name(name).await.map_err(missing)?;
                 let (namespace, function) = (name.namespace.clone(), name.name.clone());
                 (Securable::Function { warehouse: id, namespace, name: function }, name)
             }

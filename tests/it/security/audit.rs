@@ -296,6 +296,19 @@ async fn nobody_reads_the_trail_without_its_privilege_whatever_else_they_may() {
         SELECT table_name FROM information_schema.tables WHERE table_name = 'audit'";
     assert_eq!(sql_as(&test.app, &bi, listed).await.expect("lists"), Vec::<String>::new());
 
+    let location = test.app.ok(Method::GET, TRAIL, None).await["metadata-location"].as_str().expect("a path").to_owned();
+    let explain = format!("/api/v1/warehouses/default/explain?path={location}");
+    assert_eq!(test.app.ok(Method::GET, &explain, None).await["table"], "system.audit");
+    let (status, explained) = test.send(&bi, Method::GET, &explain, None).await;
+    let explained: Value = serde_json::from_str(&explained).expect("JSON");
+    assert_eq!((status, &explained["table"], &explained["bytes"]), (200, &Value::Null, &Value::Null), "{explained}");
+    for path in ["/api/v1/events?limit=1000", "/api/v1/events?limit=1000&warehouse=default"] {
+        let of_trail = |text: &str| text.contains("\"system.audit\"");
+        let (status, events) = test.send(&bi, Method::GET, path, None).await;
+        assert!(status == 200 && !of_trail(&events), "{path}: {events}");
+        assert!(of_trail(&test.send(esker_tests::TOKEN, Method::GET, path, None).await.1), "{path}");
+    }
+
     assert_eq!(test.status(&bi, Method::GET, "/api/v1/audit", None).await, 403);
     let auditor = test.client("auditor").await;
     test.grant("auditor", Securable::Server, Privilege::ReadAudit.into()).await;

@@ -235,6 +235,50 @@ async fn a_rename_needs_privileges_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_move_gives_its_caller_no_privileges_on_the_table() {
+    let test = started().await;
+    test.create_namespace("m").await;
+    test.create_table("n", "t").await;
+    let etl = test.client("etl").await;
+    test.grant("etl", test.table("n.t").await, PrivilegeSet::of(&[Privilege::List, Privilege::Rename])).await;
+    let read = AccessTest::bundle(Bundle::Select, SecurableKind::Namespace);
+    test.grant("etl", test.namespace("m"), read.union(Privilege::CreateTable.into())).await;
+    let move_it = async || test.send(&etl, Method::POST, RENAME, Some(rename(("n", "t"), ("m", "t")))).await;
+    let (status, text) = move_it().await;
+    assert!(status == 403 && text.contains("READ_DATA on table n.t"), "{status} {text}");
+
+    // Neither does a way through the dropped tables.
+    let id = test.table_id("n.t").await;
+    test.grant("etl", test.namespace("n"), PrivilegeSet::of(&[Privilege::List, Privilege::Undrop])).await;
+    test.app.ok(Method::DELETE, &table("t"), None).await;
+    let undrop = format!("/api/v1/warehouses/default/dropped/{id}/undrop");
+    let (status, text) = test.send(&etl, Method::POST, &undrop, Some(json!({"as": {"namespace": ["m"], "name": "t"}}))).await;
+    assert!(status == 403 && text.contains("READ_DATA on table n.t"), "{status} {text}");
+    test.app.ok(Method::POST, &undrop, Some(json!({}))).await;
+
+    test.grant("etl", test.table("n.t").await, AccessTest::bundle(Bundle::Select, SecurableKind::Table)).await;
+    let (status, text) = move_it().await;
+    assert_eq!(status, 204, "it has them already: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thing_in_a_hidden_namespace_is_answered_as_one_in_a_missing_namespace() {
+    let test = started().await;
+    let bi = test.client("bi").await;
+    for kind in ["table", "view", "function"] {
+        for route in ["me?on=", "grants?on=", "explain?privileges=LIST&on="] {
+            let ask = async |namespace: &str| {
+                let path = format!("/api/v1/access/{route}{kind}%20default.{namespace}.x");
+                test.send(&bi, Method::GET, &path, None).await
+            };
+            let ((hidden, of_hidden), (missing, of_missing)) = (ask("n").await, ask("k").await);
+            assert_eq!((hidden, of_hidden), (missing, of_missing.replace("k.x", "n.x")), "{route} {kind}");
+            assert_eq!(hidden, 404, "{route} {kind}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_needs_the_privileges_of_all_its_tables_before_anything_is_written() {
     let test = started().await;
     for name in ["a", "b", "c"] {

@@ -236,6 +236,79 @@ async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() 
     assert_eq!(get(format!("/api/v1/jobs/{job}/log")).await, (200, json!([])));
 }
 
+/// A count of the rows for which a condition is true answers a question about them, and so does a list of files with such rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_answers_a_question_about_rows_that_its_caller_may_not_read() {
+    let test = AccessTest { app: TestApp::start().await };
+    test.app.table().await;
+    test.app.sql("INSERT INTO n.t VALUES (1, 'EU'), (2, 'US')").await.expect("inserted");
+    test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let (keeper, table) = (test.client("keeper").await, test.table_id("n.t").await);
+    let care = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain, Privilege::Erase]);
+    test.grant("keeper", test.table("n.t").await, care).await;
+    test.grant("keeper", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    let question = || json!({"where": "id = 1"});
+    let ask = async |end: &str, options: Value| {
+        let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{end}");
+        let (status, text) = test.send(&keeper, Method::POST, &path, Some(options)).await;
+        (status, serde_json::from_str::<Value>(&text).unwrap_or(Value::String(text)))
+    };
+    let get = async |path: &str| {
+        let (status, text) = test.send(&keeper, Method::GET, path, None).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let questions = || {
+        let by_partition = ("compact?dry-run=true", json!({"partition": "id=1"}));
+        [("compact?dry-run=true", question()), ("compact", question()), by_partition, ("erase?dry-run=true", question())]
+    };
+    for (end, options) in questions() {
+        let (status, refusal) = ask(end, options).await;
+        assert!(status == 403 && refusal.to_string().contains("READ_DATA on table n.t"), "{end}: {refusal}");
+    }
+    assert_eq!(ask("compact?dry-run=true", json!({})).await.0, 200, "it asks for no rows");
+
+    // The privilege to erase is enough to start an erasure, and not to learn what it found.
+    let (status, accepted) = ask("erase", question()).await;
+    assert_eq!(status, 202, "{accepted}");
+    let id = accepted["job-id"].as_str().expect("an id");
+    let found = test.app.wait_for_job(id).await["error"].as_str().expect("the row is in the table").to_owned();
+    assert!(found.contains("id = 1"), "{found}");
+    let (job, log) = (format!("/api/v1/jobs/{id}"), format!("/api/v1/jobs/{id}/log"));
+    let error_in_events = async || {
+        let page = get("/api/v1/events?warehouse=default&limit=1000").await;
+        let failed = page["events"].as_array().expect("events").iter().find(|event| event["type"] == "job.failed").cloned();
+        failed.expect("the erasure")["data"]["error"].clone()
+    };
+    let shown = get(&job).await;
+    for key in ["request", "plan", "error", "outcome"] {
+        assert_eq!(shown[key], Value::Null, "{key}: {shown}");
+    }
+    assert_eq!((get(&log).await, error_in_events().await), (json!([]), Value::Null));
+    assert!(!get("/api/v1/jobs").await.to_string().contains("id = 1"));
+
+    test.grant("keeper", test.table("n.t").await, Privilege::ReadData.into()).await;
+    assert_eq!((&get(&job).await["error"], error_in_events().await), (&json!(found), json!(found)));
+    for (end, options) in questions() {
+        let (status, answer) = ask(end, options).await;
+        assert!(status == 200 || status == 202, "{end}: {answer}");
+    }
+
+    // Who is restricted gets no preview at all, because previews count files and rows.
+    test.change(vec![filter("f1", table, &Member::client("keeper"), below(2))]).await;
+    let previews =
+        ["compact", "expire", "manifests", "orphans", "statistics", "check"].map(|kind| format!("{kind}?dry-run=true"));
+    let previews = previews.iter().map(|end| (end.as_str(), json!({})));
+    for (end, options) in questions().into_iter().chain(previews) {
+        let (status, refusal) = ask(end, options).await;
+        assert!(status == 403 && refusal.to_string().contains("row filters or column masks restrict"), "{end}: {refusal}");
+    }
+    assert_eq!(ask("erase", question()).await.0, 202);
+    let metadata = get(TABLE).await["metadata-location"].as_str().expect("a path").to_owned();
+    let explain = format!("/api/v1/warehouses/default/explain?path={metadata}");
+    assert_eq!(test.status(&keeper, Method::GET, &explain, None).await, 403);
+}
+
 /// The path of a manifest list is in the metadata. A table of one's own that names it would show all that it lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_snapshot_names_the_manifest_list_of_a_table_that_its_writer_may_not_read_as_a_whole() {
