@@ -347,6 +347,21 @@ impl Audit {
         }
     }
 
+    /// Writes all records of the queues at the end of the server. Those that can't be written are counted as lost, and logged.
+    pub async fn drain(&self) {
+        if self.flush().await {
+            return;
+        }
+        let unwritten: Vec<AuditRecord> = {
+            let mut queue = self.queue();
+            let Queue { changes, others } = &mut *queue;
+            changes.drain(..).chain(others.drain(..)).collect()
+        };
+        for record in &unwritten {
+            self.lose(record, "the state database could not be written before the server stopped");
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -384,10 +399,15 @@ impl Audit {
             return;
         }
         drop(queue);
+        self.lose(&record, "its queue is full");
+    }
+
+    /// Counts a record that is lost, and logs what is lost.
+    fn lose(&self, record: &AuditRecord, why: &str) {
         self.inner.lost.fetch_add(1, Ordering::Relaxed);
-        let AuditRecord { principal, operation, request_id: request, object, status, .. } = &record;
+        let AuditRecord { principal, operation, request_id: request, object, status, .. } = record;
         let (object, status) = (object.as_deref(), status.map(u64::from));
-        tracing::error!(principal, operation, request, object, status, "a record of the audit trail is lost: its queue is full");
+        tracing::error!(principal, operation, request, object, status, why, "a record of the audit trail is lost");
     }
 }
 

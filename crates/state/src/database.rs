@@ -114,8 +114,6 @@ impl Database {
     pub(crate) async fn pool(&self, purpose: PoolUse) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
-        // The end of a transaction that only read can't fail on a full disk.
-        let transactions = sqlite && purpose != PoolUse::Reads;
         let pool = AnyPoolOptions::new()
             .max_connections(if purpose == PoolUse::Reads { 4 } else { 1 })
             .acquire_timeout(Duration::from_secs(40))
@@ -125,7 +123,7 @@ impl Database {
                 Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(drop) })
             })
             .before_acquire(move |connection, _| {
-                Box::pin(async move { Ok(!transactions || is_between_transactions(connection).await) })
+                Box::pin(async move { Ok(!sqlite || is_between_transactions(connection).await) })
             });
         let url = self.url()?;
         match pool.clone().connect(&url).await {
@@ -227,12 +225,15 @@ pub(crate) fn sqlite_migration_checksum(version: i64) -> Option<Vec<u8>> {
     SQLITE.iter().find(|step| step.version == version).map(|step| step.checksum.to_vec())
 }
 
-/// Checks that a pooled connection is outside of any transaction. A connection that is not is closed.
+/// Checks that a pooled connection is outside of any transaction, by SQLite's account and by the driver's. A connection that is not
+/// is closed.
 ///
-/// A COMMIT that fails (on a full disk, for example) leaves SQLite's transaction open and its write lock held. The next user of the
-/// connection would go on in that transaction without noticing.
+/// A COMMIT that fails may leave SQLite's transaction open and its write lock held. The next user of the connection would go on in
+/// that transaction without noticing. The other way round, SQLite rolls back by itself when a statement finds the disk full. The
+/// driver's own ROLLBACK then fails, and the driver counts the transaction as open for good: it refuses every further one.
 async fn is_between_transactions(connection: &mut AnyConnection) -> bool {
-    sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.is_ok()
+    let is_outside = sqlx::raw_sql("BEGIN; ROLLBACK").execute(&mut *connection).await.is_ok();
+    is_outside && !connection.is_in_transaction()
 }
 
 #[cfg(test)]

@@ -156,6 +156,9 @@ async fn a_change_that_cannot_be_recorded_is_refused_and_a_queued_record_is_kept
     assert!(!audit.flush().await, "the database is closed");
     let expected = AuditCounts { written: 0, lost: 0, queued: 1, refused: 1 };
     assert_eq!(audit.counts(), expected, "the record of the first request still waits");
+    audit.drain().await;
+    let expected = AuditCounts { written: 0, lost: 1, queued: 0, refused: 1 };
+    assert_eq!(audit.counts(), expected, "the server stops: what could not be written is counted as lost");
 }
 
 #[tokio::test]
