@@ -148,7 +148,8 @@ pub struct AuditedObject {
 impl From<&ResourcePath<'_>> for AuditedObject {
     fn from(path: &ResourcePath<'_>) -> Self {
         let id = match path.leaf() {
-            Some(Leaf::Table { id, .. } | Leaf::View { id, .. }) => Some(id.to_string()),
+            // A table that was refused before it was made has no id.
+            Some(Leaf::Table { id, .. } | Leaf::View { id, .. }) => Some(id).filter(|id| !id.0.is_nil()).map(|id| id.to_string()),
             Some(Leaf::Function { .. }) | None => None,
         };
         Self {

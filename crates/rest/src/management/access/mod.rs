@@ -11,7 +11,7 @@ pub(crate) mod restrictions;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use esker_access::{AccessMode, Caller, Member, RESERVED_ROLES, RuleChange};
+use esker_access::{AccessMode, Caller, Member, Need, RESERVED_ROLES, Required, RuleChange};
 use esker_auth::AccessControl;
 use esker_catalog::{LoadedTable, NamedSecurable, SecurableName};
 use esker_maintenance::Maintenance;
@@ -92,8 +92,12 @@ pub(crate) async fn find_securable(app: &App, by: &Caller, text: &str) -> Result
     };
     match is_known || AccessControl::knows(by, &catalog.warehouse_path()) {
         true => Ok(found?),
-        // Another answer would tell that there is such a warehouse.
-        false => Err(no_such_warehouse(warehouse)),
+        false => {
+            // Another answer would tell that there is such a warehouse. The refusal is recorded.
+            let need = Need { on: catalog.warehouse_path(), required: Required::NOTHING };
+            by.require(&need).map_err(|_| no_such_warehouse(warehouse))?;
+            Err(no_such_warehouse(warehouse))
+        }
     }
 }
 
