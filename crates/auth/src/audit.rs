@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::AuthError;
 use crate::access_control::MACHINE;
 use crate::decisions::Counted;
+use crate::secret::without_tokens;
 
 /// The maximum number of records that wait in each of the two queues.
 const MAX_QUEUED: usize = 10_000;
@@ -452,10 +453,31 @@ fn log(record: &AuditRecord) {
     );
 }
 
-/// Returns a text of the client as records have it: short, and without control characters.
+/// Returns a text of the client as records have it: short, without tokens and without control characters.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARACTERS).collect()
+    without_tokens(text).chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARACTERS).collect()
 }
+
+/// Returns the name or id of a thing as records have it: without tokens, and with control characters escaped.
+fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in without_tokens(text).chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Returns a name in a body as records have it: short, without tokens, and with control characters escaped.
+fn shown_name(text: &str) -> String {
+    let short: String = without_tokens(text).chars().take(MAX_TEXT_CHARACTERS).collect();
+    escaped(&short)
+}
+
+/// The rank of tables, views and functions.
+const RANK_OF_TABLE: u8 = 3;
 
 /// Returns the place of a kind in the order by which the main object of a request is chosen: the innermost one.
 fn rank_of(kind: Option<&str>) -> u8 {
@@ -465,7 +487,7 @@ fn rank_of(kind: Option<&str>) -> u8 {
         Some(SecurableKind::Warehouse) => 1,
         // A job, a role, a token: it lies in no namespace, and says more than the warehouse.
         None | Some(SecurableKind::Namespace) => 2,
-        Some(SecurableKind::Table | SecurableKind::View | SecurableKind::Function) => 3,
+        Some(SecurableKind::Table | SecurableKind::View | SecurableKind::Function) => RANK_OF_TABLE,
     }
 }
 
@@ -490,6 +512,7 @@ struct Noted {
 impl Noted {
     fn set_object(&mut self, object: AuditedObject) {
         let AuditedObject { warehouse, kind, name, id } = object;
+        let [warehouse, name, id] = [warehouse, name, id].map(|text| text.as_deref().map(escaped));
         (self.record.warehouse, self.record.object_kind) = (warehouse, kind);
         (self.record.object, self.record.object_id) = (name, id);
     }
@@ -498,7 +521,7 @@ impl Noted {
     fn note(&mut self, path: &ResourcePath<'_>) -> u8 {
         let rank = rank_of(Some(path.kind().as_str()));
         if rank > 1 && self.objects.len() < MAX_OBJECTS {
-            let object = path.to_string();
+            let object = escaped(&path.to_string());
             if !self.objects.contains(&object) {
                 self.objects.push(object);
             }
@@ -559,11 +582,17 @@ impl RequestTrail {
         (noted.kind, noted.record.is_change) = (kind, kind == AuditedKind::Change);
     }
 
-    /// Sets the object of a request that names it in its body, and that is no thing of the catalog: a role, or the client of a token.
+    /// Sets the object of a request that names it in its body: a thing that is to be made, a role, or the client of a token.
+    ///
+    /// The warehouse stays that of the path. The catalog says more of a thing that it finds.
     pub fn set_object(&self, kind: &str, name: &str) {
         let mut noted = self.noted();
-        noted.rank = rank_of(Some(kind));
-        noted.set_object(AuditedObject { kind: Some(kind.to_owned()), name: Some(shown(name)), ..AuditedObject::default() });
+        // Rights are decided on the namespace around a new one, which is not the object.
+        let is_namespace = kind == SecurableKind::Namespace.as_str();
+        noted.rank = if is_namespace { RANK_OF_TABLE } else { rank_of(Some(kind)) };
+        let warehouse = noted.record.warehouse.take();
+        let (kind, name) = (Some(kind.to_owned()), Some(shown_name(name)));
+        noted.set_object(AuditedObject { warehouse, kind, name, id: None });
     }
 
     /// Takes over what was noted of the request in which a statement was planned that this one runs.
@@ -666,7 +695,7 @@ pub async fn record_command(state: &State, operation: &str, (kind, name): (&str,
         phase: AuditPhase::Attempt,
         is_change: true,
         object_kind: Some(kind.to_owned()),
-        object: Some(shown(name)),
+        object: Some(shown_name(name)),
         ..record_of("command", ("machine", MACHINE.to_owned()), operation.to_owned())
     };
     Ok(state.audit().append(&stamped(record)).await?)

@@ -57,7 +57,7 @@ pub use oidc::{
     SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url,
 };
 pub use scram::{ScramExchange, ScramFault, ScramVerifier};
-pub use secret::{SecretToken, token_hash};
+pub use secret::{SecretToken, has_token, token_hash, without_tokens};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
 
 /// The time in seconds after which a revocation holds on every server, at the latest.
