@@ -398,7 +398,7 @@ impl Catalog {
 }
 
 /// Checks that a table is that of the audit trail, whose changes are refused in every mode.
-pub(crate) fn is_audit_name(name: &TableName) -> bool {
+pub fn is_audit_name(name: &TableName) -> bool {
     let levels = name.namespace.levels();
     levels.len() == 1 && is_audit_table(&levels[0], &name.name)
 }
