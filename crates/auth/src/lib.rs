@@ -48,7 +48,7 @@ pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connec
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
 pub use grants::GrantOrder;
-pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys};
+pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys, RewrappedKeys};
 pub use limits::{LimitExceeded, LimitRefusals, PrincipalLimitOptions, PrincipalLimits, PrincipalPermit};
 pub use log_in::{FinishedLogIn, LogInProvider};
 use oidc::VerifiedUser;
