@@ -3,6 +3,8 @@
 //! All other SQL of this crate is one text for both. Changes run one at a time: on SQLite under its write lock, on PostgreSQL under
 //! an advisory lock that lives as long as its transaction. Start reading with [`Database::pool`] and [`Database::begin_exclusive`].
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,6 +128,9 @@ impl Database {
                 Box::pin(async move { Ok(!sqlite || is_between_transactions(connection).await) })
             });
         let url = self.url()?;
+        if let Self::Sqlite(path) = self {
+            create_private(path);
+        }
         match pool.clone().connect(&url).await {
             // "invalid_catalog_name": the database does not exist. Another server may create it at the same time.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
@@ -218,6 +223,16 @@ impl Database {
             }
         }
     }
+}
+
+/// The mode of the database and its backups: their owner alone reads and writes them.
+pub(crate) const PRIVATE_MODE: u32 = 0o600;
+
+/// Makes an empty file that its owner alone may read, if there is none. SQLite gives the files beside it the same mode.
+///
+/// A failure is left to SQLite, which can't make the file either, and says why.
+pub(crate) fn create_private(path: &Path) {
+    drop(File::options().write(true).create_new(true).mode(PRIVATE_MODE).open(path));
 }
 
 /// Returns the checksum of a migration of SQLite's schema, or `None` if this version does not know it.

@@ -244,15 +244,19 @@ async fn statements_are_recorded_by_what_they_change_and_by_what_they_were_refus
     let bi = test.client("bi").await;
     test.grant("bi", test.table("n.t").await, Privilege::List.into()).await;
     sql_as(&test.app, &bi, "SELECT * FROM n.t").await.expect_err("refused");
+    sql_as(&test.app, &bi, "INSERT INTO n.t VALUES (3)").await.expect_err("refused");
     let found = records(&test.app).await;
     let of_sql = found.iter().filter(|record| record.protocol == "flight-sql");
     let told: Vec<_> = of_sql.map(|r| (r.principal.as_str(), r.operation.as_str(), r.decision, r.object.as_deref())).collect();
     let expected = [
         ("admin", "create-table-as", AuditDecision::Allowed, Some("n.t")),
         ("admin", "insert", AuditDecision::Allowed, Some("n.t")),
-        ("bi", "GetFlightInfo", AuditDecision::Refused, Some("n.t")),
+        ("bi", "query", AuditDecision::Refused, Some("n.t")),
+        ("bi", "insert", AuditDecision::Refused, Some("n.t")),
     ];
     assert_eq!(told, expected, "{found:#?}");
+    let of_sql = found.iter().filter(|record| record.protocol == "flight-sql");
+    assert!(of_sql.into_iter().all(|record| record.is_change == (record.operation != "query")), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
