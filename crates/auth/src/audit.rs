@@ -7,6 +7,8 @@
 //!
 //! A record has names and ids only. Bodies, values of properties, texts of statements, tokens and credentials never get here.
 
+mod texts;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +25,7 @@ use uuid::Uuid;
 use crate::AuthError;
 use crate::access_control::MACHINE;
 use crate::decisions::Counted;
-use crate::secret::without_tokens;
+use texts::{escaped, shown, shown_name};
 
 /// The maximum number of records that wait in each of the two queues.
 const MAX_QUEUED: usize = 10_000;
@@ -36,9 +38,6 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// The pause after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// The maximum number of characters of a text of the client in a record: of the header `user-agent`, or of a name in a body.
-const MAX_TEXT_CHARACTERS: usize = 200;
 
 /// The maximum number of objects that a record names.
 const MAX_OBJECTS: usize = 20;
@@ -451,29 +450,6 @@ fn log(record: &AuditRecord) {
         engine = record.engine.as_deref(),
         "audit"
     );
-}
-
-/// Returns a text of the client as records have it: short, without tokens and without control characters.
-fn shown(text: &str) -> String {
-    without_tokens(text).chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARACTERS).collect()
-}
-
-/// Returns the name or id of a thing as records have it: without tokens, and with control characters escaped.
-fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in without_tokens(text).chars() {
-        match c.is_control() {
-            true => shown.extend(c.escape_default()),
-            false => shown.push(c),
-        }
-    }
-    shown
-}
-
-/// Returns a name in a body as records have it: short, without tokens, and with control characters escaped.
-fn shown_name(text: &str) -> String {
-    let short: String = without_tokens(text).chars().take(MAX_TEXT_CHARACTERS).collect();
-    escaped(&short)
 }
 
 /// The rank of tables, views and functions.

@@ -147,8 +147,8 @@ impl Catalog {
 
     /// Finds the thing that a change needs privileges on: its table, or the namespace in which it creates one.
     ///
-    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there. That is a refusal, which is
-    /// recorded.
+    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there. That is a refusal, which
+    /// is recorded.
     async fn look_up(&self, change: &TableChange, authority: &Authority) -> Result<Option<ChangedThing>> {
         let (name, updates) = (&change.name, &change.proposal.updates);
         if change.creates() {

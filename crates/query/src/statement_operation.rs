@@ -9,8 +9,8 @@ use crate::{access_statement, statement_text};
 
 /// Returns the name of a statement's operation, and true if the statement is to change something.
 ///
-/// The name is that of [`PreparedStatement::operation`](crate::PreparedStatement::operation). Returns `None` for a text that is no
-/// statement of these operations.
+/// The name is that of [`PreparedStatement::operation`](crate::PreparedStatement::operation). Returns `None` for a text that is
+/// no statement of these operations.
 pub fn operation_of(sql: &str) -> Option<(&'static str, bool)> {
     // Planning may have failed because the parser panics on the text.
     catch_panic_sync(|| operation_of_text(sql)).ok().flatten()

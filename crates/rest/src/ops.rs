@@ -30,8 +30,8 @@ pub(crate) async fn healthz() -> &'static str {
 ///
 /// The state database and the storage of every warehouse must answer, and the server must not be draining. A background task that
 /// keeps failing is a line of the answer, but does not make the server unready. The server answers requests all the same, and
-/// every replica would fail for the same table. So is a port whose certificate could not be replaced, and so are keys that can't be
-/// used.
+/// every replica would fail for the same table. So is a port whose certificate could not be replaced, and so are keys that
+/// can't be used.
 #[utoipa::path(
     get,
     path = "/readyz",

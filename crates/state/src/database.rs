@@ -125,7 +125,7 @@ impl Database {
                 Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(drop) })
             })
             .before_acquire(move |connection, _| {
-                Box::pin(async move { Ok(!sqlite || is_between_transactions(connection).await) })
+                Box::pin(async move { Ok(!sqlite || is_between_transactions(connection, purpose).await) })
             });
         let url = self.url()?;
         if let Self::Sqlite(path) = self {
@@ -240,15 +240,18 @@ pub(crate) fn sqlite_migration_checksum(version: i64) -> Option<Vec<u8>> {
     SQLITE.iter().find(|step| step.version == version).map(|step| step.checksum.to_vec())
 }
 
-/// Checks that a pooled connection is outside of any transaction, by SQLite's account and by the driver's. A connection that is not
-/// is closed.
+/// Checks that a pooled connection is outside of any transaction, by the driver's account and by SQLite's. A connection that is
+/// not is closed.
 ///
-/// A COMMIT that fails may leave SQLite's transaction open and its write lock held. The next user of the connection would go on in
-/// that transaction without noticing. The other way round, SQLite rolls back by itself when a statement finds the disk full. The
-/// driver's own ROLLBACK then fails, and the driver counts the transaction as open for good: it refuses every further one.
-async fn is_between_transactions(connection: &mut AnyConnection) -> bool {
-    let is_outside = sqlx::raw_sql("BEGIN; ROLLBACK").execute(&mut *connection).await.is_ok();
-    is_outside && !connection.is_in_transaction()
+/// SQLite rolls back by itself when a statement finds the disk full. The driver's own ROLLBACK then fails, and the driver counts
+/// the transaction as open for good: it refuses every further one. The other way round, a COMMIT that fails may leave SQLite's
+/// transaction open and its write lock held. The next user of the connection would go on in that transaction without noticing.
+async fn is_between_transactions(connection: &mut AnyConnection, purpose: PoolUse) -> bool {
+    if connection.is_in_transaction() {
+        return false;
+    }
+    // Only what wrote can have failed to commit. Reads are many, and do without the question.
+    purpose == PoolUse::Reads || sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.is_ok()
 }
 
 #[cfg(test)]

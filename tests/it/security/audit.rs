@@ -255,8 +255,8 @@ async fn statements_are_recorded_by_what_they_change_and_by_what_they_were_refus
         ("bi", "insert", AuditDecision::Refused, Some("n.t")),
     ];
     assert_eq!(told, expected, "{found:#?}");
-    let of_sql = found.iter().filter(|record| record.protocol == "flight-sql");
-    assert!(of_sql.into_iter().all(|record| record.is_change == (record.operation != "query")), "{found:#?}");
+    let mut of_sql = found.iter().filter(|record| record.protocol == "flight-sql");
+    assert!(of_sql.all(|record| record.is_change == (record.operation != "query")), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

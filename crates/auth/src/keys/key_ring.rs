@@ -137,8 +137,8 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// Returns [`KeysUnusable`](AuthError::KeysUnusable) if an active key can't be decrypted, and [`State`](AuthError::State) if the
-    /// database does not answer.
+    /// Returns [`KeysUnusable`](AuthError::KeysUnusable) if an active key can't be decrypted, and [`State`](AuthError::State) if
+    /// the database does not answer.
     pub async fn verify(&self, purpose: KeyPurpose, parts: &[&[u8]], tag: &str) -> Result<bool, AuthError> {
         let Some((id, tag)) = tag.split_once('.') else { return Ok(false) };
         let (Ok(_), Ok(tag)) = (Uuid::parse_str(id), URL_SAFE_NO_PAD.decode(tag)) else { return Ok(false) };
@@ -177,8 +177,8 @@ impl KeyRing {
         match active.master_key == masters.current_id() {
             true => Ok(()),
             false => Err(AuthError::Invalid(format!(
-                "the active key of {purpose} is not stored as keys.master_key of this configuration says; give all servers the same \
-                 [keys], restart them, and run `esker keys rewrap` first"
+                "the active key of {purpose} is not stored as keys.master_key of this configuration says; give all servers the \
+                 same [keys], restart them, and run `esker keys rewrap` first"
             ))),
         }
     }
