@@ -48,7 +48,7 @@ pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connec
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
 pub use grants::GrantOrder;
-pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys};
+pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys, RewrappedKeys};
 pub use limits::{LimitExceeded, LimitRefusals, PrincipalLimitOptions, PrincipalLimits, PrincipalPermit};
 pub use log_in::{FinishedLogIn, LogInProvider};
 use oidc::VerifiedUser;
@@ -57,7 +57,7 @@ pub use oidc::{
     SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url,
 };
 pub use scram::{ScramExchange, ScramFault, ScramVerifier};
-pub use secret::{SecretToken, token_hash};
+pub use secret::{SecretToken, has_token, token_hash, without_tokens};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
 
 /// The time in seconds after which a revocation holds on every server, at the latest.

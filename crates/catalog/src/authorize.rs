@@ -14,6 +14,7 @@ use esker_format::{Operation, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{NamespaceRow, StateError, TabularKind, TabularRow};
 use esker_table::beyond_append;
 use esker_types::{NamespaceName, TableId, TableName};
+use uuid::Uuid;
 
 use crate::{Catalog, CatalogError, LoadedTable, Proposal, Result, needs};
 
@@ -77,18 +78,25 @@ impl Authority {
         matches!(self, Self::Caller(caller) if caller.wants_names())
     }
 
-    /// Checks that a name is not that of the audit trail, which only Esker gives to a table.
+    /// Checks that a name is not that of the audit trail, which only Esker gives to a table. A refusal is recorded.
+    ///
+    /// `warehouse` is the path to the warehouse of the new table or view.
     ///
     /// # Errors
     ///
     /// Returns [`RightsError::AuditTrail`] if it is, whatever the mode.
-    pub(crate) fn check_name_of_new(&self, name: &TableName) -> std::result::Result<(), RightsError> {
+    pub(crate) fn check_name_of_new(
+        &self,
+        warehouse: ResourcePath<'_>,
+        name: &TableName,
+    ) -> std::result::Result<(), RightsError> {
         match self {
-            Self::Caller(caller) if is_audit_name(name) => Err(RightsError::AuditTrail {
-                principal: caller.subject().identity().to_string(),
-                on: format!("table {name}"),
-                missing: Required::privilege(Privilege::CreateTable),
-            }),
+            Self::Caller(caller) if is_audit_name(name) => {
+                let key = name.namespace.key();
+                // There is no such table, so it has no id.
+                let on = warehouse.namespace(&key).table(TableId(Uuid::nil()), &name.name);
+                Err(caller.refuse_new_audit_table(on, Required::privilege(Privilege::CreateTable)))
+            }
             Self::Caller(_) | Self::Server => Ok(()),
         }
     }
@@ -436,7 +444,7 @@ impl Catalog {
 }
 
 /// Checks that a table is that of the audit trail, whose changes are refused in every mode.
-pub(crate) fn is_audit_name(name: &TableName) -> bool {
+pub fn is_audit_name(name: &TableName) -> bool {
     let levels = name.namespace.levels();
     levels.len() == 1 && is_audit_table(&levels[0], &name.name)
 }
@@ -537,9 +545,13 @@ mod tests {
             assert!(!caller.has(&on, write), "{mode:?}: no credentials for writing are vended");
             assert_eq!(caller.has(&on, read), mode != AccessMode::On, "{mode:?}");
             assert!(caller.require(&Need { on, required: write }).is_err(), "{mode:?}");
-            assert!(caller.check_name_of_new(&trail).is_err() && caller.check_name_of_new(&name("audit")).is_ok(), "{mode:?}");
+            let lake = ResourcePath::warehouse(1, "lake");
+            let refused = caller.check_name_of_new(lake, &trail).expect_err("refused").to_string();
+            assert!(refused.contains("table system.audit"), "{mode:?}: {refused}");
+            assert!(caller.check_name_of_new(lake, &name("audit")).is_ok(), "{mode:?}");
         }
-        assert!(Authority::Server.has(&on, write) && Authority::Server.check_name_of_new(&trail).is_ok());
+        let lake = ResourcePath::warehouse(1, "lake");
+        assert!(Authority::Server.has(&on, write) && Authority::Server.check_name_of_new(lake, &trail).is_ok());
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = privileges_to_create(Privilege::CreateTable, request.location.as_ref(), &request.properties);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
@@ -136,7 +136,7 @@ impl Catalog {
             let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));
         }
-        proposal.actor.authority.check_name_of_new(name)?;
+        proposal.actor.authority.check_name_of_new(self.warehouse_path(), name)?;
         let into = self.namespace(&name.namespace).await?;
         let required = self.privileges_to_create_by_commit(name, &into, &proposal.updates);
         self.require_namespace(&proposal.actor.authority, &name.namespace, &into, required)?;
@@ -189,7 +189,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = Required::privilege(Privilege::Register);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         let metadata_file = Location::parse(&request.metadata_location)?;

@@ -157,7 +157,7 @@ impl Catalog {
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
         self.authorize_undrop(&dropped, name.as_ref(), &actor.authority).await?;
         let name = name.unwrap_or(dropped.row.name);
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let data = EventData::TableUndropped(TableIdentityData { table_id: id, table_uuid: dropped.row.table_uuid });
         let outbox = self.outbox(actor, &name, data, &RequestOutcome::NoContent);
         self.state().tables().undrop(self.warehouse(), id, &name, &outbox).await?;

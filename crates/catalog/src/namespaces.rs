@@ -185,7 +185,7 @@ impl Catalog {
         to: &TableName,
         authority: &Authority,
     ) -> Result<()> {
-        authority.check_name_of_new(to)?;
+        authority.check_name_of_new(self.warehouse_path(), to)?;
         let is_decided = authority.is_decided() || is_audit_name(from);
         if !is_decided && !authority.wants_names() {
             return Ok(());

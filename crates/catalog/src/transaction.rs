@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use esker_access::{Privilege, Required};
+use esker_access::{Need, Privilege, Required, RightsError};
 use esker_format::{TableMetadata, TableRequirement};
 use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, TabularKind, TabularRow};
 use esker_types::{TableId, TableName};
@@ -160,7 +160,8 @@ impl Catalog {
 
     /// Finds the thing that a change needs privileges on: its table, or the namespace in which it creates one.
     ///
-    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there.
+    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there. That is a refusal, which
+    /// is recorded.
     async fn look_up(&self, change: &TableChange, authority: &Authority) -> Result<Option<ChangedThing>> {
         let (name, updates) = (&change.name, &change.proposal.updates);
         if change.creates() {
@@ -172,8 +173,12 @@ impl Catalog {
         }
         let Some(row) = found(self.table(name).await)? else { return Ok(None) };
         let key = row.name.namespace.key();
-        if !authority.has(&self.tabular_path(&key, &row), ANY_OF_TABLE) {
-            return Ok(None);
+        let on = self.tabular_path(&key, &row);
+        if !authority.has(&on, ANY_OF_TABLE) {
+            return match authority.require(&Need { on, required: ANY_OF_TABLE }) {
+                Ok(()) | Err(RightsError::Hidden { .. }) => Ok(None),
+                Err(refused) => Err(refused.into()),
+            };
         }
         Ok(Some(ChangedThing::Table { key, table: Box::new(self.load_row(row).await?) }))
     }

@@ -146,7 +146,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = privileges_to_create(Privilege::CreateView, request.location.as_ref(), &request.properties);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
@@ -195,7 +195,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register_view(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = Required::privilege(Privilege::Register);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.check_allowed(&Location::parse(&request.metadata_location)?)?;

@@ -20,6 +20,7 @@ use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
 
 use crate::audited::trail_of;
 use crate::guard::Peer;
+use crate::named_in_body::name_object;
 use crate::needs::{Check, OperationNeeds, needs_of};
 use crate::{ApiError, App};
 
@@ -101,6 +102,12 @@ async fn check_and_run(
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
+    if let Some(trail) = &trail {
+        request = match name_object(app, trail, operation, request).await {
+            Ok(request) => request,
+            Err(e) => return e.into_response(),
+        };
+    }
     let (principal, checked) = (authenticated.principal.clone(), Arc::default());
     let access = RequestNeeds { principal, caller: caller.clone(), needs, checked, trail: trail.clone() };
     match access.check() {
