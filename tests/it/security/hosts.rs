@@ -65,7 +65,8 @@ async fn a_proxy_on_this_machine_makes_nobody_anonymous() {
         c.server.trusted_proxies = vec!["127.0.0.1".to_owned()];
     })
     .await;
-    for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
+    let of_vendors = ["cf-connecting-ip", "true-client-ip", "x-client-ip", "x-envoy-external-address"];
+    for name in ["x-forwarded-for", "forwarded", "x-real-ip"].into_iter().chain(of_vendors) {
         assert_eq!(status(&app, Method::GET, NAMESPACES, &[(name, "127.0.0.1")]).await, 401, "{name}");
     }
 }
