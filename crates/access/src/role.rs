@@ -41,14 +41,16 @@ pub const RESERVED_ROLES: [&str; 6] = [ADMIN, LEGACY, BREAK_GLASS, EVERYONE, ANO
 ///
 /// # Errors
 ///
-/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, or begins with the
-/// prefix of the server's own roles.
+/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, begins with the prefix
+/// of the server's own roles, or begins or ends with a blank.
 pub fn check_role_name(name: &str) -> Result<()> {
     let bad = |why| Err(RightsError::BadRoleName { name: name.to_owned(), why });
     match name {
         "" => bad("it is empty; give it a name"),
         name if name.len() > 128 => bad("it is longer than 128 bytes; shorten it"),
         name if name.chars().any(char::is_control) => bad("it has a control character; leave it out"),
+        // Lists do not show such a blank: a role ` esker:admin` would be taken for the server's.
+        name if name.trim() != name => bad("it begins or ends with a blank; leave it out"),
         // In any case: a role ESKER:ADMIN would be taken for the server's.
         name if name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED)) => {
             bad("the prefix esker: is the server's; choose another")
@@ -468,7 +470,7 @@ mod tests {
     #[test]
     fn names_of_the_servers_roles_are_taken_in_every_case() {
         assert_eq!(check_role_name("readers of esker:admin"), Ok(()));
-        for name in ["", "a\nb", "esker:admin", "Esker:mine", &"x".repeat(129)] {
+        for name in ["", "a\nb", "esker:admin", "Esker:mine", " esker:admin", "a ", &"x".repeat(129)] {
             assert!(matches!(check_role_name(name), Err(RightsError::BadRoleName { .. })), "{name:?}");
         }
     }
