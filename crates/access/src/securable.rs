@@ -187,6 +187,15 @@ pub enum Leaf<'a> {
     },
 }
 
+impl<'a> Leaf<'a> {
+    /// Returns the name of the table, view or function in its namespace.
+    const fn name(self) -> &'a str {
+        match self {
+            Self::Table { name, .. } | Self::View { name, .. } | Self::Function { name } => name,
+        }
+    }
+}
+
 /// The namespace of the table of the audit trail, in every warehouse.
 pub const AUDIT_NAMESPACE: &str = "system";
 
@@ -315,10 +324,7 @@ impl<'a> ResourcePath<'a> {
     /// Returns the name of the securable, for people: levels and names joined by dots. It is empty for the server.
     pub fn name(&self) -> String {
         let namespace = self.namespace.map(|key| key.replace(NamespaceName::SEPARATOR, "."));
-        let leaf = self.leaf.map(|leaf| match leaf {
-            Leaf::Table { name, .. } | Leaf::View { name, .. } | Leaf::Function { name } => name,
-        });
-        match (namespace, leaf) {
+        match (namespace, self.leaf.map(Leaf::name)) {
             (Some(namespace), Some(leaf)) => format!("{namespace}.{leaf}"),
             (Some(namespace), None) => namespace,
             _ => self.warehouse.map(|(_, name)| name.to_owned()).unwrap_or_default(),
@@ -329,10 +335,8 @@ impl<'a> ResourcePath<'a> {
     pub fn dotted(&self) -> String {
         let Some((_, warehouse)) = self.warehouse else { return String::new() };
         let Some(namespace) = self.namespace else { return warehouse.to_owned() };
-        let leaf = self.leaf.map(|leaf| match leaf {
-            Leaf::Table { name, .. } | Leaf::View { name, .. } | Leaf::Function { name } => name,
-        });
-        let parts = [warehouse].into_iter().chain(namespace.split(NamespaceName::SEPARATOR)).chain(leaf);
+        let levels = namespace.split(NamespaceName::SEPARATOR);
+        let parts = [warehouse].into_iter().chain(levels).chain(self.leaf.map(Leaf::name));
         parts.map(quoted).collect::<Vec<_>>().join(".")
     }
 
