@@ -41,8 +41,8 @@ pub const RESERVED_ROLES: [&str; 6] = [ADMIN, LEGACY, BREAK_GLASS, EVERYONE, ANO
 ///
 /// # Errors
 ///
-/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, begins with the prefix
-/// of the server's own roles, or begins or ends with a blank.
+/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, begins with the
+/// prefix of the server's own roles, or begins or ends with a blank.
 pub fn check_role_name(name: &str) -> Result<()> {
     let bad = |why| Err(RightsError::BadRoleName { name: name.to_owned(), why });
     match name {

@@ -204,13 +204,13 @@ impl Authenticator {
     /// Returns the caller of a request with this `authorization` header.
     ///
     /// An empty token counts as none, because PyIceberg sends one if none is configured. A wrong token is refused even where none
-    /// is needed: its sender does not mean to be anonymous. A token that is not UTF-8 is a wrong one. A header with another scheme is
-    /// refused as a missing token is.
+    /// is needed: its sender does not mean to be anonymous. A token that is not UTF-8 is a wrong one. A header with another
+    /// scheme is refused as a missing token is.
     ///
     /// # Errors
     ///
-    /// Returns [`Missing`](AuthError::Missing) if there is no bearer token and one is needed, and the errors of
-    /// [`Self::authenticate_token`].
+    /// Returns [`Missing`](AuthError::Missing) if there is no bearer token and one is needed, or if the header has another
+    /// scheme, and the errors of [`Self::authenticate_token`].
     pub async fn authenticate(&self, header: Option<&[u8]>, from_loopback: bool) -> Result<Authenticated, AuthError> {
         self.authenticate_by(Evidence { header, from_loopback, certificate: None }).await
     }
@@ -224,9 +224,8 @@ impl Authenticator {
     /// # Errors
     ///
     /// Returns [`Missing`](AuthError::Missing) if there is neither a bearer token nor a certificate and one is needed, or if the
-    /// header has another scheme,
-    /// [`Certificate`](AuthError::Certificate) if the certificate has ended or is not that of one client, and the errors of
-    /// [`Self::authenticate_token`].
+    /// header has another scheme, [`Certificate`](AuthError::Certificate) if the certificate has ended or is not that of one
+    /// client, and the errors of [`Self::authenticate_token`].
     pub async fn authenticate_by(&self, evidence: Evidence<'_>) -> Result<Authenticated, AuthError> {
         let Evidence { header, from_loopback, certificate } = evidence;
         if let Some(token) = bearer_token(header) {
