@@ -41,8 +41,8 @@ pub const RESERVED_ROLES: [&str; 6] = [ADMIN, LEGACY, BREAK_GLASS, EVERYONE, ANO
 ///
 /// # Errors
 ///
-/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, or begins with the
-/// prefix of the server's own roles.
+/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, begins with the
+/// prefix of the server's own roles, or begins or ends with a blank.
 pub fn check_role_name(name: &str) -> Result<()> {
     let bad = |why| Err(RightsError::BadRoleName { name: name.to_owned(), why });
     match name {
@@ -50,6 +50,8 @@ pub fn check_role_name(name: &str) -> Result<()> {
         name if name.len() > 128 => bad("it is longer than 128 bytes; shorten it"),
         name if name.chars().all(is_unseen) => bad("it has blanks alone; give it a name that people see"),
         name if name.chars().any(|c| c.is_control() || is_format(c)) => bad("it has a control character; leave it out"),
+        // Lists do not show such a blank: a role ` esker:admin` would be taken for the server's.
+        name if name.trim() != name => bad("it begins or ends with a blank; leave it out"),
         // In any case: a role ESKER:ADMIN would be taken for the server's.
         name if name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED)) => {
             bad("the prefix esker: is the server's; choose another")
@@ -489,7 +491,7 @@ mod tests {
         assert_eq!(check_role_name("readers of esker:admin"), Ok(()));
         assert_eq!(check_role_name("Lesende für é"), Ok(()));
         let unseen = [" ", "\u{a0}\u{3000}", "\u{200b}", "admin\u{202e}", "a\u{2028}b", "\u{feff}esker:admin"];
-        for name in ["", "a\nb", "esker:admin", "Esker:mine", &"x".repeat(129)].into_iter().chain(unseen) {
+        for name in ["", "a\nb", "esker:admin", "Esker:mine", " esker:admin", "a ", &"x".repeat(129)].into_iter().chain(unseen) {
             assert!(matches!(check_role_name(name), Err(RightsError::BadRoleName { .. })), "{name:?}");
         }
     }

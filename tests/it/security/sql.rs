@@ -255,7 +255,7 @@ async fn lists_have_what_the_caller_sees() {
 
     sandbox.allow(&[]).await;
     assert_eq!(listed().await, (Vec::new(), Vec::new(), Vec::new()));
-    for list in ["SHOW TABLES", names, columns, "SELECT * FROM information_schema.schemata"] {
+    for list in ["SHOW TABLES", "SHOW SCHEMAS", "SHOW NAMESPACES", names, columns, "SELECT * FROM information_schema.schemata"] {
         assert_eq!(sandbox.rows(list).await, Vec::<String>::new(), "{list}");
     }
 
@@ -264,6 +264,11 @@ async fn lists_have_what_the_caller_sees() {
     assert_eq!((catalogs, schemas), (text(&["default"]), text(&["default|n"])));
     assert!(tables.len() == 1 && tables[0].contains("orders"), "{tables:?}");
     assert_eq!(sandbox.rows(names).await, ["n|orders"]);
+    assert_eq!(
+        sandbox.rows("SHOW SCHEMAS").await,
+        sandbox.rows("SELECT catalog_name, schema_name FROM information_schema.schemata").await
+    );
+    assert!(sandbox.rows("SHOW NAMESPACES").await.contains(&"default|n".to_owned()));
     assert_eq!(sandbox.rows(columns).await, Vec::<String>::new(), "columns need READ_METADATA");
     let without_columns = schemas_of_tables().await;
 
