@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import requests
 from pyiceberg.exceptions import NoSuchTableError
@@ -26,9 +25,8 @@ from stack.esker import Server
 from stack.minio import Minio
 
 USER, SECRET = "guide", "the-secret-of-guide"
-ROWS = pa.table({"id": pa.array(range(3), pa.int64()), "s": ["a", "b", "c"]})
 SUMMARY = "count(*), sum(id), max(s)"
-RUN = ("esker ", "cp ", "keytool ")
+RUN = ("esker ", "cp ", "keytool ", "curl -sSf ")
 
 
 class Guide:
@@ -115,27 +113,27 @@ def test_spark_reads_only_what_the_role_may(minio: Minio, tmp_path: Path) -> Non
     rest, flight = free_port(), free_port()
     guide = Guide(tmp_path, rest, flight, minio.endpoint)
     with serving(guide, rest, flight) as (admin, log):
-        guide.env |= {"ESKER_URL": admin.rest, "ESKER_CA_FILE": str(admin.ca), "ESKER_TOKEN": admin.token}
+        guide.env |= {"ESKER_URL": admin.rest, "ESKER_FLIGHT_URL": f"https://127.0.0.1:{flight}"}
+        guide.env |= {"ESKER_CA_FILE": str(admin.ca), "ESKER_TOKEN": admin.token}
         printed = guide.run(1)
         assert "s3://lake/prod" in printed["esker warehouses"]
-        catalog = admin.catalog("lake")
-        for table in ("sales.orders", "hr.salaries"):
-            catalog.create_namespace(table.partition(".")[0])
-            catalog.create_table(table, ROWS.schema).append(ROWS)
-        # A client from before access control, which the page takes out of `esker:legacy`.
-        guide.shell(f"esker token create etl --config {tmp_path}/esker.toml")
-
         guide.run(2)
         guide.run(3)
         made = next(text for command, text in guide.run(4).items() if command.startswith("esker token create spark"))
         token = made.strip()
         spark = replace(admin, token=token)
         assert spark.catalog("lake").load_table("hr.salaries"), "nothing is refused in the mode report"
-        assert "would be refused in the mode on" in log.read_text()
+        assert spark.sql("SELECT count(*) FROM lake.hr.salaries") == [(3,)]
+        reported = [line for line in log.read_text().splitlines() if "would be refused in the mode on" in line]
+        of_flight = [line for line in reported if re.search(r'operation="?(GetFlightInfo|DoGet|DoAction)\b', line)]
+        assert len(of_flight) < len(reported), "REST reports too"
+        assert any("on=table lake.hr.salaries" in line for line in of_flight), of_flight
+        assert "FlightService" not in "".join(reported)
         explained = guide.run(5)
         (allowed,) = (text for command, text in explained.items() if "lake.sales.orders" in command)
         (refused,) = (text for command, text in explained.items() if "lake.hr.salaries" in command)
         assert "allowed by" in allowed and "refused" in refused
+        assert "on table lake.sales.orders\n" in allowed
 
         guide.run(6)
         with pytest.raises(NoSuchTableError):
@@ -156,8 +154,12 @@ def test_spark_reads_only_what_the_role_may(minio: Minio, tmp_path: Path) -> Non
         assert "TABLE_OR_VIEW_NOT_FOUND" in hidden
         assert "Access Denied" in written
         assert admin.sql(f"SELECT {SUMMARY} FROM lake.sales.orders") == [(3, 3, "c")]
+        assert spark.sql("SHOW NAMESPACES") == [("lake", "sales")]
 
+        left = guide.run(7)["esker access member list esker:legacy"]
+        assert re.findall(r"^client:\w+", left, re.MULTILINE) == ["client:admin"]
         checked = guide.run(0)
+        assert not re.findall(r"^client:", checked["esker access member list esker:legacy"], re.MULTILINE)
         assert "mode on" in checked["esker access mode"]
         config, verify = f"{admin.rest}/v1/config", admin.verify
         assert requests.get(config, verify=verify, timeout=30).status_code == 401

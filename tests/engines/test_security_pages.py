@@ -53,6 +53,13 @@ def test_each_link_leads_to_something() -> None:
     assert not broken, "\n".join(broken)
 
 
+def test_the_first_page_lists_each_other_one() -> None:
+    directory = ROOT / "docs" / "security"
+    listed = (directory / "README.md").read_text().split("## All pages")[1]
+    others = {page.name for page in directory.glob("*.md")} - {"README.md"}
+    assert not others - {target for target, _ in LINK.findall(listed)}
+
+
 def test_each_lesson_of_others_has_a_test_or_says_what_is_not_there_yet() -> None:
     page = (ROOT / "docs" / "security" / "threat-model.md").read_text()
     lessons = page.split("## Lessons of other catalogs")[1].splitlines()

@@ -278,6 +278,23 @@ async fn what_a_dropped_table_left_in_an_earlier_location_is_no_orphan_of_the_ne
     assert_eq!((moved.rows().await.len(), moved.missing_files().await), (1, Vec::new()));
 }
 
+/// The directory `_esker` of the warehouse has the epoch and the ledger. No table has a place there now, but an older one may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_eskers_own_is_not_deleted_even_if_a_table_had_a_place_there() {
+    let app = TestApp::start().await;
+    TestTable::create(&app, "t", 2, false, json!({})).await;
+    let mut row = app.catalog().table(&"lake.t".parse().expect("a name")).await.expect("a table");
+    let files = ["_esker", "other"].map(|directory| old_file(&place(&app, directory), "x.json", 9));
+    let quarantined = [("_esker", &files[0]), ("other", &files[1])].map(|(directory, file)| {
+        row.location = place(&app, directory);
+        row.quarantine(file.clone(), None, "a test", None, now_ms())
+    });
+    app.catalog().state().quarantine().add(&quarantined).await.expect("added");
+    sweep(app.catalog(), now_ms() + HOUR).await.expect("swept");
+    let exists = files.map(|file| std::path::Path::new(&file[7..]).exists());
+    assert_eq!(exists, [true, false], "the other file is deleted");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_cannot_be_read_stops_the_look_for_orphans_where_it_has_files_and_nowhere_else() {
     let app = TestApp::start().await;

@@ -108,6 +108,16 @@ impl Caller {
         }
     }
 
+    /// Refuses to make a thing with the name of the audit trail, and records that. The rules have no say in it.
+    ///
+    /// `on` is the path that the thing would have.
+    pub fn refuse_new_audit_table(&self, on: ResourcePath<'_>, missing: Required) -> RightsError {
+        let need = Need { on, required: missing };
+        let decision = AccessDecision::Deny { visible: true, missing };
+        self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced: true });
+        self.refusal(&need, true, missing)
+    }
+
     /// Names a securable of the request to the receiver of its decisions.
     pub fn names(&self, on: &ResourcePath<'_>) {
         self.record.named(on);
@@ -303,6 +313,10 @@ mod tests {
             assert!(matches!(refused, RightsError::AuditTrail { .. }), "{mode:?}: {refused}");
             assert_eq!(*kept.0.lock().expect("no panic"), ["root DROP table system.audit false true"], "{mode:?}");
             assert_eq!(caller.require(&Need::new(audit, Privilege::ReadData)), Ok(()), "{mode:?}");
+            let new = caller.refuse_new_audit_table(audit, Required::privilege(Privilege::CreateTable));
+            assert!(matches!(new, RightsError::AuditTrail { .. }), "{mode:?}: {new}");
+            let last = kept.0.lock().expect("no panic").last().cloned();
+            assert_eq!(last.as_deref(), Some("root CREATE_TABLE table system.audit false true"), "{mode:?}");
         }
     }
 

@@ -99,7 +99,7 @@ impl Subject {
         };
         AccessExplanation {
             principal: self.identity().to_string(),
-            on: on.to_string(),
+            on: on.text(),
             required,
             version: self.rules.version(),
             mode: self.rules.mode(),
@@ -228,7 +228,7 @@ mod tests {
         let rows = rows(vec![grant("g1", Member::role("readers"), on, some)]);
         let explained = client(rows, "etl").explain(&orders(), Required::all(some));
         let text = "\
-etl asks for LIST, READ_DATA on table raw.crm.orders
+etl asks for LIST, READ_DATA on table lake.raw.crm.orders
 rules: version 7, mode on
 roles:
   esker:everyone: every caller of this kind has it

@@ -41,20 +41,41 @@ pub const RESERVED_ROLES: [&str; 6] = [ADMIN, LEGACY, BREAK_GLASS, EVERYONE, ANO
 ///
 /// # Errors
 ///
-/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, or begins with the
-/// prefix of the server's own roles.
+/// Returns [`RightsError::BadRoleName`] if the name is empty, longer than 128 bytes, has a control character, begins with the
+/// prefix of the server's own roles, or begins or ends with a blank.
 pub fn check_role_name(name: &str) -> Result<()> {
     let bad = |why| Err(RightsError::BadRoleName { name: name.to_owned(), why });
     match name {
         "" => bad("it is empty; give it a name"),
         name if name.len() > 128 => bad("it is longer than 128 bytes; shorten it"),
-        name if name.chars().any(char::is_control) => bad("it has a control character; leave it out"),
+        name if name.chars().all(is_unseen) => bad("it has blanks alone; give it a name that people see"),
+        name if name.chars().any(|c| c.is_control() || is_format(c)) => bad("it has a control character; leave it out"),
+        // Lists do not show such a blank: a role ` esker:admin` would be taken for the server's.
+        name if name.trim() != name => bad("it begins or ends with a blank; leave it out"),
         // In any case: a role ESKER:ADMIN would be taken for the server's.
         name if name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED)) => {
             bad("the prefix esker: is the server's; choose another")
         }
         _ => Ok(()),
     }
+}
+
+/// Checks that a character shows nothing by itself.
+fn is_unseen(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || is_format(c)
+}
+
+/// Checks that a character changes how the text around it is shown or broken, and shows nothing: with one, a name can look like
+/// another.
+///
+/// These are the general categories Cf, Zl and Zp of Unicode 16.
+const fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+        | '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}'
+        | '\u{e0020}'..='\u{e007f}')
 }
 
 /// Checks that a person may add a member to a role, or remove one.
@@ -468,7 +489,9 @@ mod tests {
     #[test]
     fn names_of_the_servers_roles_are_taken_in_every_case() {
         assert_eq!(check_role_name("readers of esker:admin"), Ok(()));
-        for name in ["", "a\nb", "esker:admin", "Esker:mine", &"x".repeat(129)] {
+        assert_eq!(check_role_name("Lesende für é"), Ok(()));
+        let unseen = [" ", "\u{a0}\u{3000}", "\u{200b}", "admin\u{202e}", "a\u{2028}b", "\u{feff}esker:admin"];
+        for name in ["", "a\nb", "esker:admin", "Esker:mine", " esker:admin", "a ", &"x".repeat(129)].into_iter().chain(unseen) {
             assert!(matches!(check_role_name(name), Err(RightsError::BadRoleName { .. })), "{name:?}");
         }
     }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use esker_types::{NamespaceName, TableId};
+use esker_types::{NamespaceName, TableId, quote_name};
 use serde::{Deserialize, Serialize};
 
 use crate::{Privilege, PrivilegeSet, Result, RightsError};
@@ -187,6 +187,15 @@ pub enum Leaf<'a> {
     },
 }
 
+impl<'a> Leaf<'a> {
+    /// Returns the name of the table, view or function in its namespace.
+    const fn name(self) -> &'a str {
+        match self {
+            Self::Table { name, .. } | Self::View { name, .. } | Self::Function { name } => name,
+        }
+    }
+}
+
 /// The namespace of the table of the audit trail, in every warehouse.
 pub const AUDIT_NAMESPACE: &str = "system";
 
@@ -315,15 +324,36 @@ impl<'a> ResourcePath<'a> {
     /// Returns the name of the securable, for people: levels and names joined by dots. It is empty for the server.
     pub fn name(&self) -> String {
         let namespace = self.namespace.map(|key| key.replace(NamespaceName::SEPARATOR, "."));
-        let leaf = self.leaf.map(|leaf| match leaf {
-            Leaf::Table { name, .. } | Leaf::View { name, .. } | Leaf::Function { name } => name,
-        });
-        match (namespace, leaf) {
+        match (namespace, self.leaf.map(Leaf::name)) {
             (Some(namespace), Some(leaf)) => format!("{namespace}.{leaf}"),
             (Some(namespace), None) => namespace,
             _ => self.warehouse.map(|(_, name)| name.to_owned()).unwrap_or_default(),
         }
     }
+
+    /// Returns the name of the securable in the form of requests: it begins with the warehouse. It is empty for the server.
+    pub fn dotted(&self) -> String {
+        let Some((_, warehouse)) = self.warehouse else { return String::new() };
+        let Some(namespace) = self.namespace else { return warehouse.to_owned() };
+        let levels = namespace.split(NamespaceName::SEPARATOR);
+        let parts = [warehouse].into_iter().chain(levels).chain(self.leaf.map(Leaf::name));
+        parts.map(quoted).collect::<Vec<_>>().join(".")
+    }
+
+    /// Returns the kind and the name of the securable in the form of requests: `table lake.raw.crm.orders`, `server`.
+    pub fn text(&self) -> String {
+        let kind = self.kind();
+        match self.dotted() {
+            name if name.is_empty() => kind.to_string(),
+            name => format!("{kind} {name}"),
+        }
+    }
+}
+
+/// Puts a part of a name in quotes if it would be read as something else without them.
+fn quoted(part: &str) -> String {
+    let plain = !part.starts_with(['"', '`']) && !part.contains(|c: char| c == '.' || c.is_whitespace());
+    if plain { part.to_owned() } else { quote_name(part, '"') }
 }
 
 /// Prints the kind and the name: `table raw.crm.orders`, `the server`.
@@ -346,6 +376,9 @@ mod tests {
         let path = ResourcePath::warehouse(1, "lake").namespace("a\u{1f}b.c").table(table, "t");
         let steps: Vec<String> = path.steps().map(|step| step.to_string()).collect();
         assert_eq!(steps, ["the server", "warehouse lake", "namespace a", "namespace a.b.c", "table a.b.c.t"]);
+        let texts: Vec<String> = path.steps().map(|step| step.text()).collect();
+        let expected = ["server", "warehouse lake", "namespace lake.a", "namespace lake.a.\"b.c\"", "table lake.a.\"b.c\".t"];
+        assert_eq!(texts, expected);
         assert_eq!(ResourcePath::SERVER.steps().collect::<Vec<_>>(), [ResourcePath::SERVER]);
         assert_eq!(ResourcePath::warehouse(1, "lake").steps().count(), 2);
     }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::audit::{Audited, record_command};
 use crate::decisions::{Counted, DecisionCounts};
-use crate::{Audit, AuditLevel, AuditOptions, AuthError, AuthOptions, Authenticator, MadeToken, RequestTrail};
+use crate::{Audit, AuditLevel, AuditOptions, AuthError, AuthOptions, Authenticator, MadeToken, Providers, RequestTrail};
 
 /// The time in seconds after which a change of the rules holds on every server.
 pub const RULES_SECONDS: u64 = 2;
@@ -48,6 +48,8 @@ pub(crate) const MACHINE: &str = "esker:machine";
 pub struct AccessControl {
     inner: Arc<Inner>,
     audit: Audit,
+    /// The providers whose users can log in.
+    providers: Providers,
 }
 
 #[derive(Debug)]
@@ -90,7 +92,8 @@ impl AccessControl {
         let record = Arc::new(Counted::new(record));
         let audit = Audit::new(state.clone(), AuditOptions { record: AuditLevel::Off, ..AuditOptions::default() });
         let (loaded, refreshes, asking) = (RwLock::new(None), AtomicU64::new(0), Mutex::new(None));
-        let opened = Self { inner: Arc::new(Inner { state, record, loaded, refreshes, asking }), audit };
+        let inner = Arc::new(Inner { state, record, loaded, refreshes, asking });
+        let opened = Self { inner, audit, providers: Providers::default() };
         opened.rules().await?;
         Ok(opened)
     }
@@ -99,6 +102,12 @@ impl AccessControl {
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { audit, ..self }
+    }
+
+    /// Counts users and claims of these providers among those who can log in. Without this, nobody but clients can.
+    #[must_use]
+    pub fn with_providers(self, providers: Providers) -> Self {
+        Self { providers, ..self }
     }
 
     /// Returns the audit trail.
@@ -335,13 +344,15 @@ impl AccessControl {
 
     /// Checks that the author of a change may make it, if somebody can manage access. In the mode `on` that is always asked.
     ///
+    /// Here a user counts whatever the issuer is: a provider that the configuration lacks for a while gives nobody the rules.
+    ///
     /// The request was checked by rules that may be some seconds old, and in the modes `off` and `report` by none. A change lasts,
     /// so the rules on which it is stored decide. Otherwise any token could make itself an administrator for the day on which the
     /// mode becomes `on`, or just after it.
     async fn check_author(&self, before: &RuleRows, Author { identity, needs }: Author<'_>) -> Result<(), AuthError> {
         let rules = Arc::new(Rules::build(before.clone())?);
-        let is_open =
-            before.mode != AccessMode::On && !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?);
+        let is_open = before.mode != AccessMode::On
+            && !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?, |_| true);
         let subject = Subject::new(rules, identity.clone());
         let lacks = |need: &Need<'_>| need.required.missing_from(subject.granted(&need.on));
         match needs.first() {
@@ -362,7 +373,8 @@ impl AccessControl {
             return Ok(());
         }
         let live = self.inner.state.tokens().clients(0, now_ms()).await?;
-        if is_managed(&after, &live) || (mode == after.mode() && !is_managed(&Rules::build(before)?, &live)) {
+        let is_open_to_some = |rules: &Rules| is_managed(rules, &live, |issuer| self.providers.has(issuer));
+        if is_open_to_some(&after) || (mode == after.mode() && !is_open_to_some(&Rules::build(before)?)) {
             return Ok(());
         }
         Err(AuthError::LocksOut)
@@ -376,11 +388,12 @@ struct Author<'a> {
     needs: &'a [Need<'a>],
 }
 
-/// Checks that somebody who can log in manages access. `live` are the clients with a token.
-fn is_managed(rules: &Rules, live: &[String]) -> bool {
+/// Checks that somebody who can log in manages access. `live` are the clients with a token. Users and claims count if `knows` is
+/// true for their issuer.
+fn is_managed(rules: &Rules, live: &[String], knows: impl Fn(&str) -> bool) -> bool {
     let can_log_in = |member: &&Member| match member {
         Member::Client { name } => live.contains(name),
-        Member::User { .. } | Member::Claim { .. } => true,
+        Member::User { issuer, .. } | Member::Claim { issuer, .. } => knows(issuer),
         Member::Role { .. } => false,
     };
     rules.holders(Privilege::ManageAccess).iter().any(can_log_in)

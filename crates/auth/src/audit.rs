@@ -7,6 +7,8 @@
 //!
 //! A record has names and ids only. Bodies, values of properties, texts of statements, tokens and credentials never get here.
 
+mod texts;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +25,7 @@ use uuid::Uuid;
 use crate::AuthError;
 use crate::access_control::MACHINE;
 use crate::decisions::Counted;
+use texts::{escaped, shown, shown_name};
 
 /// The maximum number of records that wait in each of the two queues.
 const MAX_QUEUED: usize = 10_000;
@@ -35,9 +38,6 @@ const GATHER: Duration = Duration::from_millis(200);
 
 /// The pause after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// The maximum number of characters of a text of the client in a record: of the header `user-agent`, or of a name in a body.
-const MAX_TEXT_CHARACTERS: usize = 200;
 
 /// The maximum number of objects that a record names.
 const MAX_OBJECTS: usize = 20;
@@ -148,7 +148,8 @@ pub struct AuditedObject {
 impl From<&ResourcePath<'_>> for AuditedObject {
     fn from(path: &ResourcePath<'_>) -> Self {
         let id = match path.leaf() {
-            Some(Leaf::Table { id, .. } | Leaf::View { id, .. }) => Some(id.to_string()),
+            // A table that was refused before it was made has no id.
+            Some(Leaf::Table { id, .. } | Leaf::View { id, .. }) => Some(id).filter(|id| !id.0.is_nil()).map(|id| id.to_string()),
             Some(Leaf::Function { .. }) | None => None,
         };
         Self {
@@ -352,6 +353,21 @@ impl Audit {
         }
     }
 
+    /// Writes all records of the queues at the end of the server. Those that can't be written are counted as lost, and logged.
+    pub async fn drain(&self) {
+        if self.flush().await {
+            return;
+        }
+        let unwritten: Vec<AuditRecord> = {
+            let mut queue = self.queue();
+            let Queue { changes, others } = &mut *queue;
+            changes.drain(..).chain(others.drain(..)).collect()
+        };
+        for record in &unwritten {
+            self.lose(record, "the state database could not be written before the server stopped");
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -389,10 +405,15 @@ impl Audit {
             return;
         }
         drop(queue);
+        self.lose(&record, "its queue is full");
+    }
+
+    /// Counts a record that is lost, and logs what is lost.
+    fn lose(&self, record: &AuditRecord, why: &str) {
         self.inner.lost.fetch_add(1, Ordering::Relaxed);
-        let AuditRecord { principal, operation, request_id: request, object, status, .. } = &record;
+        let AuditRecord { principal, operation, request_id: request, object, status, .. } = record;
         let (object, status) = (object.as_deref(), status.map(u64::from));
-        tracing::error!(principal, operation, request, object, status, "a record of the audit trail is lost: its queue is full");
+        tracing::error!(principal, operation, request, object, status, why, "a record of the audit trail is lost");
     }
 }
 
@@ -436,10 +457,8 @@ fn log(record: &AuditRecord) {
     );
 }
 
-/// Returns a text of the client as records have it: short, and without control characters.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARACTERS).collect()
-}
+/// The rank of tables, views and functions.
+const RANK_OF_TABLE: u8 = 3;
 
 /// Returns the place of a kind in the order by which the main object of a request is chosen: the innermost one.
 fn rank_of(kind: Option<&str>) -> u8 {
@@ -449,7 +468,7 @@ fn rank_of(kind: Option<&str>) -> u8 {
         Some(SecurableKind::Warehouse) => 1,
         // A job, a role, a token: it lies in no namespace, and says more than the warehouse.
         None | Some(SecurableKind::Namespace) => 2,
-        Some(SecurableKind::Table | SecurableKind::View | SecurableKind::Function) => 3,
+        Some(SecurableKind::Table | SecurableKind::View | SecurableKind::Function) => RANK_OF_TABLE,
     }
 }
 
@@ -474,6 +493,7 @@ struct Noted {
 impl Noted {
     fn set_object(&mut self, object: AuditedObject) {
         let AuditedObject { warehouse, kind, name, id } = object;
+        let [warehouse, name, id] = [warehouse, name, id].map(|text| text.as_deref().map(escaped));
         (self.record.warehouse, self.record.object_kind) = (warehouse, kind);
         (self.record.object, self.record.object_id) = (name, id);
     }
@@ -482,7 +502,7 @@ impl Noted {
     fn note(&mut self, path: &ResourcePath<'_>) -> u8 {
         let rank = rank_of(Some(path.kind().as_str()));
         if rank > 1 && self.objects.len() < MAX_OBJECTS {
-            let object = path.to_string();
+            let object = escaped(&path.to_string());
             if !self.objects.contains(&object) {
                 self.objects.push(object);
             }
@@ -543,11 +563,17 @@ impl RequestTrail {
         (noted.kind, noted.record.is_change) = (kind, kind == AuditedKind::Change);
     }
 
-    /// Sets the object of a request that names it in its body, and that is no thing of the catalog: a role, or the client of a token.
+    /// Sets the object of a request that names it in its body: a thing that is to be made, a role, or the client of a token.
+    ///
+    /// The warehouse stays that of the path. The catalog says more of a thing that it finds.
     pub fn set_object(&self, kind: &str, name: &str) {
         let mut noted = self.noted();
-        noted.rank = rank_of(Some(kind));
-        noted.set_object(AuditedObject { kind: Some(kind.to_owned()), name: Some(shown(name)), ..AuditedObject::default() });
+        // Rights are decided on the namespace around a new one, which is not the object.
+        let is_namespace = kind == SecurableKind::Namespace.as_str();
+        noted.rank = if is_namespace { RANK_OF_TABLE } else { rank_of(Some(kind)) };
+        let warehouse = noted.record.warehouse.take();
+        let (kind, name) = (Some(kind.to_owned()), Some(shown_name(name)));
+        noted.set_object(AuditedObject { warehouse, kind, name, id: None });
     }
 
     /// Takes over what was noted of the request in which a statement was planned that this one runs.
@@ -650,7 +676,7 @@ pub async fn record_command(state: &State, operation: &str, (kind, name): (&str,
         phase: AuditPhase::Attempt,
         is_change: true,
         object_kind: Some(kind.to_owned()),
-        object: Some(shown(name)),
+        object: Some(shown_name(name)),
         ..record_of("command", ("machine", MACHINE.to_owned()), operation.to_owned())
     };
     Ok(state.audit().append(&stamped(record)).await?)

@@ -14,7 +14,8 @@ impl Record for LoggedDecisions {
         let WorthRecording { caller, need, .. } = decision;
         let (principal, facts) = (caller.subject().identity(), caller.facts());
         let (operation, source_ip) = (&*facts.operation, facts.source_ip.map(tracing::field::display));
-        let (needs, on) = (need.required, need.on);
+        // The form of requests: the line can be pasted into `esker access explain` and `grant`.
+        let (needs, on) = (need.required, need.on.text());
         match Outcome::of(&decision) {
             Outcome::BreakGlass => {
                 tracing::warn!(target: "esker::access", %principal, operation, source_ip, %needs, %on, "allowed by break-glass");

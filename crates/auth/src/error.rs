@@ -73,6 +73,9 @@ pub enum AuthError {
     /// A key that authenticates what clients carry is missing, or can't be encrypted or decrypted.
     #[error("{0}")]
     Keys(String),
+    /// The server can't use the keys that authenticate what clients carry. Its log says why; clients are not told.
+    #[error("the server can't use its keys for tickets and plan tasks; its log says why")]
+    KeysUnusable,
     /// The system gives no random numbers.
     #[error("random numbers of the system: {0}")]
     Random(getrandom::Error),
@@ -104,7 +107,7 @@ impl Coded for AuthError {
             Self::NoSuchToken(_) => ErrorCode::NotFound,
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::AnonymousCaller | Self::OutlivesCaller(_) => ErrorCode::Forbidden,
-            Self::Random(_) | Self::Keys(_) => ErrorCode::Internal,
+            Self::Random(_) | Self::Keys(_) | Self::KeysUnusable => ErrorCode::Internal,
             Self::LocksOut => ErrorCode::Refused,
             Self::Rules { code, .. } => *code,
             Self::Rights(e) => e.code(),

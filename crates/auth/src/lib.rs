@@ -48,7 +48,7 @@ pub use certificate::{CertificateMap, CertificateName, ClientCertificate, Connec
 pub use decisions::{DecisionCounts, LoggedDecisions};
 pub use error::AuthError;
 pub use grants::GrantOrder;
-pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys};
+pub use keys::{KEYS_SECONDS, KeyInfo, KeyPurpose, KeyRing, KeyState, MasterKey, MasterKeys, RewrappedKeys};
 pub use limits::{LimitExceeded, LimitRefusals, PrincipalLimitOptions, PrincipalLimits, PrincipalPermit};
 pub use log_in::{FinishedLogIn, LogInProvider};
 use oidc::VerifiedUser;
@@ -57,7 +57,7 @@ pub use oidc::{
     SigningAlgorithm, TokenFault, check_issuer_url, check_provider_url,
 };
 pub use scram::{ScramExchange, ScramFault, ScramVerifier};
-pub use secret::{SecretToken, token_hash};
+pub use secret::{SecretToken, has_token, token_hash, without_tokens};
 pub use tokens::{IssuedToken, MadeToken, TokenInfo};
 
 /// The time in seconds after which a revocation holds on every server, at the latest.
@@ -204,12 +204,13 @@ impl Authenticator {
     /// Returns the caller of a request with this `authorization` header.
     ///
     /// An empty token counts as none, because PyIceberg sends one if none is configured. A wrong token is refused even where none
-    /// is needed: its sender does not mean to be anonymous. A token that is not UTF-8 is a wrong one.
+    /// is needed: its sender does not mean to be anonymous. A token that is not UTF-8 is a wrong one. A header with another
+    /// scheme is refused as a missing token is.
     ///
     /// # Errors
     ///
-    /// Returns [`Missing`](AuthError::Missing) if there is no bearer token and one is needed, and the errors of
-    /// [`Self::authenticate_token`].
+    /// Returns [`Missing`](AuthError::Missing) if there is no bearer token and one is needed, or if the header has another
+    /// scheme, and the errors of [`Self::authenticate_token`].
     pub async fn authenticate(&self, header: Option<&[u8]>, from_loopback: bool) -> Result<Authenticated, AuthError> {
         self.authenticate_by(Evidence { header, from_loopback, certificate: None }).await
     }
@@ -222,15 +223,19 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// Returns [`Missing`](AuthError::Missing) if there is neither a bearer token nor a certificate and one is needed,
-    /// [`Certificate`](AuthError::Certificate) if the certificate has ended or is not that of one client, and the errors of
-    /// [`Self::authenticate_token`].
+    /// Returns [`Missing`](AuthError::Missing) if there is neither a bearer token nor a certificate and one is needed, or if the
+    /// header has another scheme, [`Certificate`](AuthError::Certificate) if the certificate has ended or is not that of one
+    /// client, and the errors of [`Self::authenticate_token`].
     pub async fn authenticate_by(&self, evidence: Evidence<'_>) -> Result<Authenticated, AuthError> {
         let Evidence { header, from_loopback, certificate } = evidence;
         if let Some(token) = bearer_token(header) {
             return self.authenticate_token(std::str::from_utf8(token).map_err(|_| AuthError::Unknown)?).await;
         }
-        if let Some(certificate) = certificate.filter(|_| header.is_none_or(is_empty_bearer)) {
+        // Whoever shows something else does not mean to be anonymous.
+        if header.is_some_and(|header| !is_without_token(header)) {
+            return Err(AuthError::Missing);
+        }
+        if let Some(certificate) = certificate {
             let client = self.certificates.client_of(certificate, now_ms())?;
             return Ok(Authenticated::of_certificate(client));
         }
@@ -296,9 +301,10 @@ impl Authenticator {
     }
 }
 
-/// Checks that an `authorization` header has the scheme of bearer tokens and no token.
-fn is_empty_bearer(header: &[u8]) -> bool {
-    header.trim_ascii().eq_ignore_ascii_case(b"bearer")
+/// Checks that an `authorization` header is empty, or has the scheme of bearer tokens and no token.
+fn is_without_token(header: &[u8]) -> bool {
+    let header = header.trim_ascii();
+    header.is_empty() || header.eq_ignore_ascii_case(b"bearer")
 }
 
 /// Returns the token of an `authorization` header, or `None` if the header has another scheme or no token.
@@ -351,8 +357,8 @@ mod tests {
             assert!(matches!(principal(none, &unknown).await, Err(AuthError::Certificate(_))), "{none:?}");
         }
         assert!(matches!(principal(Some(b"Bearer wrong".as_slice()), &etl).await, Err(AuthError::Unknown)));
-        let other_scheme = principal(Some(b"Basic ZXRsOng=".as_slice()), &etl).await.expect("anonymous");
-        assert_eq!(other_scheme, Principal::Anonymous, "the certificate does not count");
+        let other_scheme = principal(Some(b"Basic ZXRsOng=".as_slice()), &etl).await;
+        assert!(matches!(other_scheme, Err(AuthError::Missing)), "neither the certificate nor the address counts");
         let made = auth.make("a", "", None).await.expect("made").token.reveal();
         let header = format!("Bearer {made}");
         let by_token = principal(Some(header.as_bytes()), &unknown).await.expect("valid");
@@ -371,9 +377,12 @@ mod tests {
         let principal = async |header: Option<&[u8]>, loopback: bool| {
             auth.authenticate(header, loopback).await.map(|caller| caller.principal)
         };
-        for none in [None, Some(b"Bearer ".as_slice()), Some(b"Bearer".as_slice())] {
+        for none in [None, Some(b"".as_slice()), Some(b"Bearer ".as_slice()), Some(b"Bearer".as_slice())] {
             assert_eq!(principal(none, true).await.expect("anonymous"), Principal::Anonymous, "{none:?}");
             assert!(matches!(principal(none, false).await, Err(AuthError::Missing)), "{none:?}");
+        }
+        for other in [b"Negotiate x".as_slice(), b"Basic ZXRsOng=", b"token x", b"x"] {
+            assert!(matches!(principal(Some(other), true).await, Err(AuthError::Missing)), "{other:?}");
         }
         for wrong in [b"Bearer wrong".as_slice(), b"Bearer \xff"] {
             assert!(matches!(principal(Some(wrong), true).await, Err(AuthError::Unknown)), "{wrong:?}");

@@ -477,6 +477,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), AuthError> {
     if name.chars().any(|c| c.is_control() || matches!(c, ':' | '/')) {
         return refuse("colons, slashes and control characters are not allowed");
     }
+    if name.trim() != name {
+        return refuse("it can't begin or end with a blank, which lists do not show");
+    }
     if name == Principal::Anonymous.to_string() {
         return refuse("it is that of callers without a token");
     }
@@ -671,7 +674,7 @@ mod tests {
 
     #[test]
     fn names_that_mean_something_else_are_refused() {
-        for name in ["", "anonymous", "esker:health", "issuer/ann", "a\nb", &"x".repeat(201)] {
+        for name in ["", "anonymous", "esker:health", "issuer/ann", "a\nb", " admin", "admin ", "\u{a0}admin", &"x".repeat(201)] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
         for name in ["admin", "Büro 1", "a.b@c"] {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use esker_catalog::{AssessedTable, Catalog, CatalogError};
+use esker_catalog::{AssessedTable, Catalog, CatalogError, is_audit_name};
 use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
@@ -57,7 +57,14 @@ async fn namespaces(catalog: &Catalog) -> Result<Namespaces, CatalogError> {
 }
 
 /// Merges the policy of a table from the configuration, the properties of its namespaces and its own properties.
-fn merge_policy(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, own: &BTreeMap<String, String>) -> Policy {
+///
+/// The table of the audit trail has that of the configuration alone. Who may set properties of its namespace must not be able to
+/// freeze it, or to change for how long it keeps snapshots.
+fn merge_policy(layers: &Layers, namespaces: &Namespaces, table: &TableName, own: &BTreeMap<String, String>) -> Policy {
+    let name = &table.namespace;
+    if is_audit_name(table) {
+        return Policy::of(&layers.layers_of_table(name, std::iter::empty(), std::iter::empty()));
+    }
     let mut above = Vec::new();
     let mut at = Some(name.clone());
     while let Some(name) = at {
@@ -79,18 +86,13 @@ fn merge_policy(layers: &Layers, namespaces: &Namespaces, name: &NamespaceName, 
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
     let namespaces = namespaces(catalog).await?;
     let table = catalog.load_row(row.clone()).await?;
-    Ok(merge_policy(layers, &namespaces, &row.name.namespace, &table.metadata.properties))
+    Ok(merge_policy(layers, &namespaces, &row.name, &table.metadata.properties))
 }
 
 /// Returns the origin of the freeze of a table, for people; `None` if the table is not frozen.
 ///
 /// `namespaces` are the properties of all namespaces, and `own` those of the table. Mistakes in other keys do not count.
-pub fn frozen_by(
-    layers: &Layers,
-    namespaces: &Namespaces,
-    name: &NamespaceName,
-    own: &BTreeMap<String, String>,
-) -> Option<String> {
+pub fn frozen_by(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> Option<String> {
     let policy = merge_policy(layers, namespaces, name, own);
     policy.freeze.then(|| policy.origin("freeze").to_string())
 }
@@ -108,7 +110,7 @@ async fn fleet_with_policies(catalog: &Catalog, layers: &Layers) -> Result<Vec<T
     let nothing = BTreeMap::new();
     let looked = |assessed: AssessedTable| {
         let own = assessed.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
-        let policy = catch_panic_sync(|| merge_policy(layers, &namespaces, &assessed.row.name.namespace, own));
+        let policy = catch_panic_sync(|| merge_policy(layers, &namespaces, &assessed.row.name, own));
         let policy = policy.unwrap_or_else(|panic| {
             tracing::error!(table = %assessed.row.name, %panic, "reading a table's policy panicked; the table counts as frozen");
             Policy { freeze: true, ..Policy::default() }
@@ -369,5 +371,31 @@ fn job_spec(row: &TabularRow, act: &JobToEnqueue) -> JobSpec {
         priority,
         due_ms: 0,
         predicted: (!candidate.predicted.is_null()).then(|| candidate.predicted.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_of_its_namespace_do_not_steer_the_table_of_the_audit_trail() {
+        let map = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let none = BTreeMap::new();
+        let system: NamespaceName = NamespaceName::new(vec!["system".to_owned()]).expect("valid");
+        let of = |layers: &Layers, properties: BTreeMap<String, String>, table: &str| {
+            let namespaces = BTreeMap::from([(system.clone(), properties)]);
+            let name: TableName = format!("system.{table}").parse().expect("valid");
+            let policy = merge_policy(layers, &namespaces, &name, &none);
+            (policy.freeze, policy.schedules.len(), policy.problems.len(), frozen_by(layers, &namespaces, &name, &none))
+        };
+        let layers = Layers::default();
+        let untouched = of(&layers, none.clone(), "audit");
+        for (key, value) in [("esker.freeze", "true"), ("esker.expire.schedule", "* * * * *"), ("esker.no-such-key", "1")] {
+            assert_eq!(of(&layers, map(key, value), "audit"), untouched, "{key}");
+            assert_ne!(of(&layers, map(key, value), "other"), untouched, "{key}");
+        }
+        let frozen = Layers::new("w", &map("freeze", "true"), &none, &BTreeMap::new()).expect("valid");
+        assert!(of(&frozen, none.clone(), "AUDIT").0, "whoever configures the server decides");
     }
 }

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 
 use esker_access::{
-    AccessMode, Caller, Member, Need, Needs, Privilege, Required, ResourcePath, Restrictions, RightsError, SecurableKind,
-    is_audit_table,
+    AccessMode, Caller, Member, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, Restrictions, RightsError,
+    SecurableKind, is_audit_table,
 };
 use esker_format::{Operation, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{NamespaceRow, StateError, TabularKind, TabularRow};
 use esker_table::beyond_append;
 use esker_types::{NamespaceName, TableId, TableName};
+use uuid::Uuid;
 
 use crate::{Catalog, CatalogError, LoadedTable, Proposal, Result, needs};
 
@@ -77,18 +78,25 @@ impl Authority {
         matches!(self, Self::Caller(caller) if caller.wants_names())
     }
 
-    /// Checks that a name is not that of the audit trail, which only Esker gives to a table.
+    /// Checks that a name is not that of the audit trail, which only Esker gives to a table. A refusal is recorded.
+    ///
+    /// `warehouse` is the path to the warehouse of the new table or view.
     ///
     /// # Errors
     ///
     /// Returns [`RightsError::AuditTrail`] if it is, whatever the mode.
-    pub(crate) fn check_name_of_new(&self, name: &TableName) -> std::result::Result<(), RightsError> {
+    pub(crate) fn check_name_of_new(
+        &self,
+        warehouse: ResourcePath<'_>,
+        name: &TableName,
+    ) -> std::result::Result<(), RightsError> {
         match self {
-            Self::Caller(caller) if is_audit_name(name) => Err(RightsError::AuditTrail {
-                principal: caller.subject().identity().to_string(),
-                on: format!("table {name}"),
-                missing: Required::privilege(Privilege::CreateTable),
-            }),
+            Self::Caller(caller) if is_audit_name(name) => {
+                let key = name.namespace.key();
+                // There is no such table, so it has no id.
+                let on = warehouse.namespace(&key).table(TableId(Uuid::nil()), &name.name);
+                Err(caller.refuse_new_audit_table(on, Required::privilege(Privilege::CreateTable)))
+            }
             Self::Caller(_) | Self::Server => Ok(()),
         }
     }
@@ -114,6 +122,17 @@ impl Authority {
         matches!(self, Self::Caller(caller) if caller.subject().is_trusted_engine())
     }
 
+    /// Checks that the caller may read every row and value of everything in a container, so that nothing of it must be looked up.
+    pub(crate) fn reads_all_below(&self, container: &ResourcePath<'_>) -> bool {
+        match self {
+            Self::Server => true,
+            Self::Caller(caller) => {
+                let subject = caller.subject();
+                !self.is_limited() || (subject.uniform_below(container, Privilege::ReadData.into()) && !subject.is_restricted())
+            }
+        }
+    }
+
     /// Checks that anything is decided: neither Esker itself acts, nor is access control off.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(self, Self::Caller(caller) if caller.subject().rules().mode() != AccessMode::Off)
@@ -124,6 +143,18 @@ impl Authority {
         match self {
             Self::Server => true,
             Self::Caller(caller) => caller.subject().decide(on, required).is_allowed(),
+        }
+    }
+
+    /// Returns the privileges that the caller gets on a table or view by moving it, because it has them in the new namespace.
+    /// Esker itself gets none.
+    fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
+        match self {
+            Self::Server => PrivilegeSet::EMPTY,
+            Self::Caller(caller) => {
+                let (subject, others) = (caller.subject(), PrivilegeSet::ALL.without(to.kind().privileges()));
+                subject.effective(to).without(subject.effective(from)).without(others)
+            }
         }
     }
 
@@ -226,6 +257,18 @@ impl Catalog {
         }
     }
 
+    /// Returns the privileges that the caller gets on a table or view by moving it into a namespace.
+    ///
+    /// `key` is the key of its namespace now, and `into` that of the new one. Privileges that end by the move are not looked at.
+    pub fn gained_in(&self, authority: &Authority, row: &TabularRow, key: &str, into: &str) -> PrivilegeSet {
+        let namespace = self.namespace_path(into);
+        let to = match row.kind {
+            TabularKind::Table => namespace.table(row.id, &row.name.name),
+            TabularKind::View => namespace.view(row.id, &row.name.name),
+        };
+        authority.gained_by_move(&self.tabular_path(key, row), &to)
+    }
+
     /// Checks privileges on a table or view that a request names.
     ///
     /// # Errors
@@ -240,6 +283,13 @@ impl Catalog {
         let key = row.name.namespace.key();
         let on = self.tabular_path(&key, row);
         require_named(authority, vec![Named::found(on, required, no_such_tabular(row.kind, name))])
+    }
+
+    /// Checks that a caller may read every row and value of a table: it has `READ_DATA`, and nothing restricts it.
+    pub fn shows_all(&self, row: &TabularRow, authority: &Authority) -> bool {
+        let key = row.name.namespace.key();
+        let may_read = authority.has(&self.tabular_path(&key, row), Required::privilege(Privilege::ReadData));
+        may_read && authority.restrictions(row.id).is_none()
     }
 
     /// Checks privileges on a namespace that a request names.
@@ -334,7 +384,11 @@ impl Catalog {
         if needs::maps_names(&proposal.updates) && authority.restrictions(table.row.id).is_some() {
             required = required.and(Privilege::ManageRestrictions.into());
         }
-        Ok(authority.require(&Need { on: self.tabular_path(&key, &table.row), required })?)
+        let mut all = vec![Need { on: self.tabular_path(&key, &table.row), required }];
+        if needs::leaves_places(&table.metadata, &proposal.updates) {
+            all.push(Need::new(self.namespace_path(&key), Privilege::ChooseLocation));
+        }
+        Ok(authority.require(Needs::All(&all))?)
     }
 
     /// Checks that the snapshots of a commit that say `append` remove nothing, if their writer may do no more than append.
@@ -390,7 +444,7 @@ impl Catalog {
 }
 
 /// Checks that a table is that of the audit trail, whose changes are refused in every mode.
-pub(crate) fn is_audit_name(name: &TableName) -> bool {
+pub fn is_audit_name(name: &TableName) -> bool {
     let levels = name.namespace.levels();
     levels.len() == 1 && is_audit_table(&levels[0], &name.name)
 }
@@ -408,7 +462,7 @@ pub(crate) const ANY_OF_TABLE: Required = Required::any_of(SecurableKind::Table.
 
 #[cfg(test)]
 mod tests {
-    use esker_access::{GrantRow, Identity, PrivilegeSet, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded};
+    use esker_access::{GrantRow, Identity, RequestFacts, RuleRows, Rules, Securable, Subject, Unrecorded};
     use esker_types::{Coded, ErrorCode};
 
     use super::*;
@@ -491,9 +545,13 @@ mod tests {
             assert!(!caller.has(&on, write), "{mode:?}: no credentials for writing are vended");
             assert_eq!(caller.has(&on, read), mode != AccessMode::On, "{mode:?}");
             assert!(caller.require(&Need { on, required: write }).is_err(), "{mode:?}");
-            assert!(caller.check_name_of_new(&trail).is_err() && caller.check_name_of_new(&name("audit")).is_ok(), "{mode:?}");
+            let lake = ResourcePath::warehouse(1, "lake");
+            let refused = caller.check_name_of_new(lake, &trail).expect_err("refused").to_string();
+            assert!(refused.contains("table system.audit"), "{mode:?}: {refused}");
+            assert!(caller.check_name_of_new(lake, &name("audit")).is_ok(), "{mode:?}");
         }
-        assert!(Authority::Server.has(&on, write) && Authority::Server.check_name_of_new(&trail).is_ok());
+        let lake = ResourcePath::warehouse(1, "lake");
+        assert!(Authority::Server.has(&on, write) && Authority::Server.check_name_of_new(lake, &trail).is_ok());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::locations::PathsOrigin;
-use crate::manifest_places::{lists_of, new_lists_outside};
+use crate::manifest_places::NewFiles;
 use crate::readable::check_numbers;
 use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, needs, places};
 
@@ -95,7 +95,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = privileges_to_create(Privilege::CreateTable, request.location.as_ref(), &request.properties);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
@@ -106,7 +106,7 @@ impl Catalog {
         let CreateTable { schema, partition_spec: spec, write_order: order, properties, .. } = request;
         let new = esker_format::NewTable { schema, spec, order, location, properties };
         let metadata = esker_format::create(new, Uuid::now_v7(), now_ms())?;
-        self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
+        self.check_metadata_locations(&metadata, None, PathsOrigin::Created, &actor.authority).await?;
         self.make_directories(&metadata).await?;
         match staged {
             true => Ok(Created::Staged(Box::new(metadata))),
@@ -121,9 +121,10 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`Invalid`](CatalogError::Invalid) if the commit has another requirement, a snapshot's sequence number or time leaves
-    /// no room for later ones, or `write.location-provider.impl` names a class that is not allowed. Returns
-    /// [`Format`](CatalogError::Format) if the table exists already or an update breaks a rule, and the other errors of
-    /// [`Catalog::create_table`] but [`Name`](CatalogError::Name).
+    /// no room for later ones, `write.location-provider.impl` names a class that is not allowed, or the UUID is that of another
+    /// table. Returns [`Location`](CatalogError::Location) if it names a file of another table whose rows the caller may not all
+    /// read. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a rule, and the other errors
+    /// of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
         let metadata = self.metadata_of_create(&name, &proposal).await?;
         self.insert_new_table(name, metadata, &proposal.actor).await.map_err(failed_assert_create)
@@ -135,16 +136,17 @@ impl Catalog {
             let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));
         }
-        proposal.actor.authority.check_name_of_new(name)?;
+        proposal.actor.authority.check_name_of_new(self.warehouse_path(), name)?;
         let into = self.namespace(&name.namespace).await?;
         let required = self.privileges_to_create_by_commit(name, &into, &proposal.updates);
         self.require_namespace(&proposal.actor.authority, &name.namespace, &into, required)?;
         let free = self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await;
         free.map_err(|e| failed_assert_create(e.into()))?;
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
-        self.check_metadata_locations(&metadata, None, PathsOrigin::Created).await?;
-        let lists = new_lists_outside(&metadata, &proposal.updates);
-        self.check_lists_of_others(lists, None, &proposal.actor.authority).await?;
+        self.check_metadata_locations(&metadata, None, PathsOrigin::Created, &proposal.actor.authority).await?;
+        self.check_uuid_is_new(&proposal.updates).await?;
+        let new = NewFiles::of_updates(&proposal.updates);
+        self.check_files_of_others(&new, None, None, &proposal.actor.authority).await?;
         self.make_directories(&metadata).await?;
         Ok(metadata)
     }
@@ -177,14 +179,17 @@ impl Catalog {
     /// - Returns [`Name`](CatalogError::Name) if the name is not valid. Returns [`State`](CatalogError::State) if the namespace
     ///   does not exist, a view has the name, a table has it and `overwrite` is not set, or the database fails.
     /// - Returns [`Location`](CatalogError::Location) if the file, the table's location or a path property lies outside the
-    ///   allowed locations, or the location or a path property overlaps another table's place.
-    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist or names a location provider that is not allowed,
+    ///   allowed locations, or the location or a path property overlaps another table's place. Also if the metadata leads to a
+    ///   file of another table whose rows the caller may not all read.
+    /// - Returns [`Table`](CatalogError::Table) if such a caller's manifests can't be read.
+    /// - Returns [`Invalid`](CatalogError::Invalid) if the file does not exist, names a location provider that is not allowed, or
+    ///   has the UUID of another table whose rows the caller may not all read,
     ///   [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
     ///   [`Storage`](CatalogError::Storage) if it can't be read or a location can't be parsed.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedTable> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = Required::privilege(Privilege::Register);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         let metadata_file = Location::parse(&request.metadata_location)?;
@@ -208,10 +213,10 @@ impl Catalog {
             e => e,
         })?;
         let own = existing.as_ref().map(|row| row.id);
-        self.check_metadata_locations(&metadata, own, PathsOrigin::Registered).await?;
-        // Those in the table's own places count too: a dropped table that can be brought back may have them.
-        let lists = lists_of(metadata.snapshots.iter().map(AsRef::as_ref));
-        self.check_lists_of_others(lists, own, &actor.authority).await?;
+        self.check_metadata_locations(&metadata, own, PathsOrigin::Registered, &actor.authority).await?;
+        // Files in the table's own places count too: a dropped table that can be brought back may have them.
+        self.check_files_of_others(&NewFiles::of_metadata(&metadata), own, None, &actor.authority).await?;
+        self.check_uuid_of_others(&metadata, own, &actor.authority).await?;
         let row = TabularRow {
             id: TableId::fresh(),
             warehouse: self.warehouse().id,
@@ -326,6 +331,29 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// Checks that a commit which creates a table assigns no UUID of another table or view, or of a dropped one.
+    ///
+    /// By the UUID, a table that is registered again gets to the files of the dropped one.
+    async fn check_uuid_is_new(&self, updates: &[TableUpdate]) -> Result<()> {
+        let assigned = updates.iter().filter_map(|update| match update {
+            TableUpdate::AssignUuid { uuid } => Some(*uuid),
+            _ => None,
+        });
+        let assigned: Vec<Uuid> = assigned.collect();
+        if assigned.is_empty() {
+            return Ok(());
+        }
+        let dropped = self.dropped_tables().await?.into_iter().map(|dropped| dropped.row);
+        let taken = self.tables_and_views().await?.into_iter().chain(dropped).find(|row| assigned.contains(&row.table_uuid));
+        match taken {
+            None => Ok(()),
+            Some(row) => {
+                let uuid = row.table_uuid;
+                Err(CatalogError::Invalid(format!("{uuid} is the UUID of another table or view; assign a new one")))
+            }
+        }
     }
 
     /// Computes the metadata of a table that a commit creates.

@@ -82,7 +82,7 @@ impl Swept {
 ///
 /// - The table is owned and has the UUID that it had when the file was quarantined, or it was dropped for good.
 /// - Nothing in the table's metadata leads to the file.
-/// - The file lies in a place of the table, and in no place of another.
+/// - The file lies in a place of the table, and in no place of another. It is none of Esker's own files.
 /// - No other table refers to the file, if it is an orphan.
 ///
 /// A file that fails a check is released. The files of a table that is frozen or has `gc.enabled=false` stay in quarantine. A
@@ -240,6 +240,8 @@ struct DeletionGuard {
     own: Vec<Location>,
     /// Places of the other tables and views.
     foreign: Vec<Place>,
+    /// Directory of Esker's own files in the warehouse, which belong to no table.
+    esker: Location,
     /// Error of reading `gc.enabled`; if it is set, nothing of the table is deleted.
     gc_error: Option<TableError>,
 }
@@ -264,7 +266,7 @@ impl DeletionGuard {
         let own = places_of(catalog, &table).await?;
         let foreign = other_places(catalog, Some(table.row.id)).await?;
         let undecided = GC_ENABLED.get_valid(&metadata.properties).err();
-        Ok(Self { row: Some(table.row), referenced, own, foreign, gc_error: undecided })
+        Ok(Self { row: Some(table.row), referenced, own, foreign, esker: catalog.own_directory(), gc_error: undecided })
     }
 
     /// Collects the facts about a view.
@@ -274,7 +276,7 @@ impl DeletionGuard {
         let referenced = referenced.finish()?;
         let foreign = other_places(catalog, Some(row.id)).await?;
         let own = Location::parse(&row.location).into_iter().collect();
-        Ok(Self { row: Some(row), referenced, own, foreign, gc_error: None })
+        Ok(Self { row: Some(row), referenced, own, foreign, esker: catalog.own_directory(), gc_error: None })
     }
 
     /// Collects the facts about a table that was dropped for good.
@@ -282,7 +284,8 @@ impl DeletionGuard {
         let foreign = other_places(catalog, None).await?;
         let own = catalog.state().tables().places_of(id).await?;
         let own = own.iter().filter_map(|place| Location::parse(place).ok()).collect();
-        Ok(Self { row: None, referenced: PathSet::default(), own, foreign, gc_error: None })
+        let (referenced, esker) = (PathSet::default(), catalog.own_directory());
+        Ok(Self { row: None, referenced, own, foreign, esker, gc_error: None })
     }
 
     /// Checks whether a file that lies in another table's place belongs to that table rather than to this one.
@@ -300,6 +303,9 @@ impl DeletionGuard {
     /// `referenced` says whether the file is in [`DeletionGuard::referenced`].
     fn reason_to_keep(&self, record: &NewQuarantine, referenced: bool) -> Option<String> {
         let Ok(at) = Location::parse(&record.path) else { return Some("its path is not a valid location".to_owned()) };
+        if at.is_inside(&self.esker) {
+            return Some("it is one of Esker's own files".to_owned());
+        }
         if let Some(place) = self.foreign.iter().find(|place| self.is_foreign(place, &at)) {
             return Some(format!("it lies in {}, {}", place.directory, place.describe()));
         }

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use esker_access::{Need, Privilege, Required};
+use esker_access::{Need, Privilege, PrivilegeSet, Required};
 use esker_state::{
     DroppedTable, EventData, NewQuarantine, Outbox, SoftDrop, StateError, TableDropEndedData, TableDroppedData,
     TableIdentityData, TableUnregisteredData, TabularRow,
@@ -157,7 +157,7 @@ impl Catalog {
         let dropped = dropped.ok_or_else(|| StateError::NotDropped(id.to_string()))?;
         self.authorize_undrop(&dropped, name.as_ref(), &actor.authority).await?;
         let name = name.unwrap_or(dropped.row.name);
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let data = EventData::TableUndropped(TableIdentityData { table_id: id, table_uuid: dropped.row.table_uuid });
         let outbox = self.outbox(actor, &name, data, &RequestOutcome::NoContent);
         self.state().tables().undrop(self.warehouse(), id, &name, &outbox).await?;
@@ -180,6 +180,12 @@ impl Catalog {
         if let Some(name) = renamed {
             let need = into.as_ref().map(|key| Need::new(self.namespace_path(key), Privilege::CreateTable));
             named.push(Named::looked_up(need, no_such_namespace(&name.namespace)));
+        }
+        // As a rename, it must not give the caller privileges on the table that the caller lacks.
+        let gained = into.as_ref().map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, &dropped.row, &key, into));
+        if !gained.is_empty() {
+            let missing = StateError::NotDropped(dropped.row.id.to_string());
+            named.push(Named::found(self.tabular_path(&key, &dropped.row), Required::all(gained), missing));
         }
         require_named(authority, named)
     }

@@ -61,8 +61,8 @@ fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
 }
 
 impl Catalog {
-    /// Returns the directory of Esker's own files in the warehouse.
-    pub(crate) fn own_directory(&self) -> Location {
+    /// Returns the directory of Esker's own files in the warehouse. No table has a place there, and nothing in it is an orphan.
+    pub fn own_directory(&self) -> Location {
         self.options().location.join(DIRECTORY)
     }
 

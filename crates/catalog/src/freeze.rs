@@ -7,26 +7,26 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use esker_types::NamespaceName;
+use esker_types::{NamespaceName, TableName};
 
 use crate::{Catalog, LoadedTable, Result};
 
 /// Properties of all namespaces, by the name of the namespace.
 type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
-/// The lookup: it takes the properties of all namespaces, the table's namespace, and the table's properties.
-type FreezeLookup = dyn Fn(&Namespaces, &NamespaceName, &BTreeMap<String, String>) -> Option<String> + Send + Sync;
+/// The lookup: it takes the properties of all namespaces, the table's name, and the table's properties.
+type FreezeLookup = dyn Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> Option<String> + Send + Sync;
 
 /// The lookup that names who froze a table, if it is frozen.
 ///
-/// It sees the properties of all namespaces, the table's namespace, and the table's own properties.
+/// It sees the properties of all namespaces, the table's name, and the table's own properties.
 #[derive(Clone)]
 pub struct Freeze(Arc<FreezeLookup>);
 
 impl Freeze {
     /// Wraps a function that names who froze a table.
     pub fn new(
-        by: impl Fn(&Namespaces, &NamespaceName, &BTreeMap<String, String>) -> Option<String> + Send + Sync + 'static,
+        by: impl Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(by))
     }
@@ -47,6 +47,6 @@ impl Catalog {
     pub async fn frozen_by(&self, table: &LoadedTable) -> Result<Option<String>> {
         let namespaces = self.all_namespaces().await?;
         let namespaces = namespaces.into_iter().map(|row| (row.name, row.properties)).collect();
-        Ok((self.options().freeze.0)(&namespaces, &table.row.name.namespace, &table.metadata.properties))
+        Ok((self.options().freeze.0)(&namespaces, &table.row.name, &table.metadata.properties))
     }
 }

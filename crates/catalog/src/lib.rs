@@ -61,7 +61,7 @@ use esker_types::{DurationMillis, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
 pub use actor::{Actor, RequestOutcome};
-pub use authorize::Authority;
+pub use authorize::{Authority, is_audit_name};
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
 pub use drop::DroppedFiles;

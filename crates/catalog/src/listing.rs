@@ -9,7 +9,7 @@ use esker_access::{AUDIT_NAMESPACE, Privilege, Required, ResourcePath};
 use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
-use crate::authorize::no_such_namespace;
+use crate::authorize::{Named, no_such_namespace, require_named};
 use crate::{Authority, Catalog, Result};
 
 /// Number of entries that are read at once while a list is filtered.
@@ -170,10 +170,11 @@ impl Catalog {
     /// database fails.
     async fn require_known(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<()> {
         let is_seen = reader.sees(&self.container_path(key));
-        match is_seen || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
-            true => Ok(()),
-            false => Err(no_such_namespace(namespace).into()),
+        if is_seen || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
+            return Ok(());
         }
+        // The namespace is as if it were not there, and the refusal is recorded.
+        require_named(reader, vec![Named::found(self.container_path(key), Required::NOTHING, no_such_namespace(namespace))])
     }
 
     /// Checks that a namespace is in the reader's lists, by its key. `within` has the keys of those in which something is seen.

@@ -15,7 +15,7 @@ use esker_types::{TableId, TableName};
 use uuid::Uuid;
 
 use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place};
-use crate::{Catalog, CatalogError, Result};
+use crate::{Authority, Catalog, CatalogError, Result};
 
 /// The origin of the properties that are checked. What a table had before goes on working.
 #[derive(Debug, Clone, Copy)]
@@ -104,21 +104,24 @@ impl Catalog {
         metadata: &TableMetadata,
         own: Option<TableId>,
         origin: PathsOrigin<'_>,
+        authority: &Authority,
     ) -> Result<()> {
-        self.check_locations(&metadata.location, &metadata.properties, own, origin).await
+        self.check_locations(&metadata.location, &metadata.properties, own, origin, authority).await
     }
 
     /// Checks that a table or view may have this location and these properties that decide paths.
     ///
     /// Nothing may overlap the location of another table or view. A location or metadata path may not overlap a place with other
     /// files of another table, because orphans are looked for in a location. Nor may a data path, unless the warehouse allows shared
-    /// ones or the entry had it before.
+    /// ones or the entry had it before. Nothing may overlap the directory of Esker's own files. The error names no entry that the
+    /// caller may not see.
     pub(crate) async fn check_locations(
         &self,
         location: &str,
         properties: &BTreeMap<String, String>,
         own: Option<TableId>,
         origin: PathsOrigin<'_>,
+        authority: &Authority,
     ) -> Result<()> {
         self.check_location_provider(properties, origin)?;
         let mut wanted = vec![(None, Location::parse(location)?, false)];
@@ -130,19 +133,27 @@ impl Catalog {
         }
         for (_, at, _) in &wanted {
             self.check_allowed(at)?;
+            if at.overlaps(&self.own_directory()) {
+                let reason = "it overlaps with the directory of Esker's own files; choose a place of its own".to_owned();
+                return Err(CatalogError::Location { location: at.to_string(), reason });
+            }
         }
         let places = self.places().await?;
         let others: Vec<&Place> = places.iter().filter(|place| !place.dropped && Some(place.owner.id) != own).collect();
         for (key, at, shared) in wanted {
             if let Some(place) = others.iter().find(|place| at.overlaps(&place.directory) && (!shared || place.is_location())) {
-                return Err(self.overlap_error(key, &at, place));
+                return Err(self.overlap_error(key, &at, place, authority));
             }
         }
         Ok(())
     }
 
     /// Builds the error of a location or path that overlaps a place of another entry. `key` is the property of the path.
-    fn overlap_error(&self, key: Option<&str>, at: &Location, place: &Place) -> CatalogError {
+    fn overlap_error(&self, key: Option<&str>, at: &Location, place: &Place, authority: &Authority) -> CatalogError {
+        if !authority.sees(&self.tabular_path(&place.owner.name.namespace.key(), &place.owner)) {
+            let reason = "it overlaps with the location of another table; choose a place of its own".to_owned();
+            return CatalogError::Location { location: at.to_string(), reason };
+        }
         let (what, name) = (place.describe(), &place.owner.name);
         let way_out = match (place.is_location(), key) {
             (true, _) => "choose a place of its own".to_owned(),

@@ -1,70 +1,165 @@
-//! Refuses snapshots that name the manifest list of another table, unless their writer may read that table as a whole.
+//! Refuses to take files of another table into a table, unless the writer may read the other one as a whole.
 //!
-//! Whoever reads a table by SQL reads every file that its snapshots name. So a table of one's own with the manifest list of
-//! another one would show the other's rows, without the privilege to read them and without its row filters and column masks.
-//! The path of the list is in the metadata, which restricted callers get. Start reading at [`Catalog::check_lists_of_others`].
+//! Whoever reads a table reads every file that its manifests name. So a table of one's own with the manifest list, a manifest or
+//! a data file of another one would show the other's rows, without the privilege to read them and without its row filters and
+//! column masks. Statistics files tell values too. Files in no table's place may be taken. Start reading at
+//! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`].
 
-use esker_access::{Privilege, Required};
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
-use esker_state::TabularRow;
 use esker_storage::Location;
+use esker_table::{FileKind, visit_named};
 use esker_types::TableId;
 
 use crate::cache::manifest_list_paths;
-use crate::places::places_in_metadata;
-use crate::{Authority, Catalog, CatalogError, Result};
+use crate::{Authority, Catalog, CatalogError, LoadedTable, Place, Proposal, Result};
 
-/// Returns the locations of the manifest lists of snapshots. A path that is no location is left out, because nothing reads it.
-pub(crate) fn lists_of<'a>(snapshots: impl Iterator<Item = &'a Snapshot>) -> Vec<Location> {
-    snapshots.flat_map(manifest_list_paths).filter_map(|path| Location::parse(&path).ok()).collect()
+/// The snapshots and statistics files that a change brings into a table.
+#[derive(Debug, Default)]
+pub(crate) struct NewFiles<'a> {
+    snapshots: Vec<&'a Snapshot>,
+    /// Paths of statistics files and partition statistics files.
+    statistics: Vec<&'a str>,
 }
 
-/// Returns the locations of the manifest lists that updates add and that lie outside of the places which the metadata names.
-pub(crate) fn new_lists_outside(metadata: &TableMetadata, updates: &[TableUpdate]) -> Vec<Location> {
-    let places = places_in_metadata(&metadata.location, &metadata.properties);
-    let places: Vec<Location> = places.iter().filter_map(|place| Location::parse(place).ok()).collect();
-    let new = updates.iter().filter_map(|update| match update {
-        TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
-        _ => None,
-    });
-    let mut lists = lists_of(new);
-    lists.retain(|list| !places.iter().any(|place| list.is_inside(place)));
-    lists
+impl<'a> NewFiles<'a> {
+    /// Collects what updates add.
+    pub(crate) fn of_updates(updates: &'a [TableUpdate]) -> Self {
+        let mut new = Self::default();
+        for update in updates {
+            match update {
+                TableUpdate::AddSnapshot { snapshot } => new.snapshots.push(snapshot),
+                TableUpdate::SetStatistics { statistics } => new.statistics.push(&statistics.statistics_path),
+                TableUpdate::SetPartitionStatistics { partition_statistics } => {
+                    new.statistics.push(&partition_statistics.statistics_path);
+                }
+                _ => {}
+            }
+        }
+        new
+    }
+
+    /// Collects what the metadata of a table has that is registered.
+    pub(crate) fn of_metadata(metadata: &'a TableMetadata) -> Self {
+        let statistics = metadata.statistics.iter().map(|file| file.statistics_path.as_str());
+        let of_partitions = metadata.partition_statistics.iter().map(|file| file.statistics_path.as_str());
+        let snapshots = metadata.snapshots.iter().map(AsRef::as_ref).collect();
+        Self { snapshots, statistics: statistics.chain(of_partitions).collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.snapshots.is_empty() && self.statistics.is_empty()
+    }
+
+    /// Returns the snapshots of a table whose manifests the new snapshots list again: their parents, and the current one.
+    fn known<'m>(&self, metadata: &'m TableMetadata) -> Vec<&'m Snapshot> {
+        let parents = self.snapshots.iter().filter_map(|snapshot| metadata.snapshots.get(snapshot.parent_snapshot_id?));
+        let mut known: Vec<&Snapshot> = parents.chain(metadata.current_snapshot()).map(AsRef::as_ref).collect();
+        known.sort_by_key(|snapshot| snapshot.snapshot_id);
+        known.dedup_by_key(|snapshot| snapshot.snapshot_id);
+        known
+    }
+}
+
+/// Checks that a file lies in none of some places of other tables.
+fn check_outside(places: &[Place], kind: FileKind, path: &str) -> Result<()> {
+    // Nothing reads a path that is no location.
+    let Ok(at) = Location::parse(path) else { return Ok(()) };
+    if !places.iter().any(|place| at.is_inside(&place.directory)) {
+        return Ok(());
+    }
+    let what = match kind {
+        FileKind::Data => "data file",
+        FileKind::Delete => "delete file",
+        FileKind::Manifest => "manifest",
+        FileKind::ManifestList => "manifest list",
+        FileKind::Statistics => "statistics file",
+    };
+    let reason = format!("it is a {what} of another table, whose rows the caller may not all read; write files of your own");
+    Err(CatalogError::Location { location: at.to_string(), reason })
 }
 
 impl Catalog {
-    /// Checks that manifest lists lie in no place of another table whose rows the caller may not all read. Dropped tables count.
+    /// Checks the files that a client's commit brings into a table, before the commit waits for its turn.
+    ///
+    /// Nobody else waits while manifests are read. What is committed meanwhile makes no difference: the rules of the caller stay
+    /// those of its request, and the manifests that were not known were looked at.
     ///
     /// # Errors
     ///
-    /// Returns [`Location`](CatalogError::Location) if one does, and [`State`](CatalogError::State) if the database fails.
-    pub(crate) async fn check_lists_of_others(
+    /// Returns [`Rights`](CatalogError::Rights) if the caller may not make the commit, the errors of
+    /// [`Catalog::check_files_of_others`], and those of [`Catalog::load_row`].
+    pub(crate) async fn check_new_files(&self, row: &TabularRow, proposal: &Proposal) -> Result<()> {
+        let (new, authority) = (NewFiles::of_updates(&proposal.updates), &proposal.actor.authority);
+        if new.is_empty() || authority.reads_all_below(&self.warehouse_path()) {
+            return Ok(());
+        }
+        let table = self.load_row(row.clone()).await?;
+        // Who may not commit learns nothing about files.
+        self.authorize_commit(&table, proposal)?;
+        self.check_files_of_others(&new, Some(row.id), Some(&table), authority).await
+    }
+
+    /// Checks that new files of a table lie in no place of another table whose rows the caller may not all read.
+    ///
+    /// Dropped tables that can be brought back count, but for one that was registered again as this table, by the UUID. `own` is
+    /// the table that is changed or replaced. `before` is its state before the change, whose manifests are not read again.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Location`](CatalogError::Location) if one does, [`Table`](CatalogError::Table) if a new manifest list or a new
+    /// manifest can't be read, and [`State`](CatalogError::State) if the database fails.
+    pub(crate) async fn check_files_of_others(
         &self,
-        lists: Vec<Location>,
+        new: &NewFiles<'_>,
+        own: Option<TableId>,
+        before: Option<&LoadedTable>,
+        authority: &Authority,
+    ) -> Result<()> {
+        if new.is_empty() || authority.reads_all_below(&self.warehouse_path()) {
+            return Ok(());
+        }
+        let uuid = before.map(|table| table.row.table_uuid).filter(|uuid| !uuid.is_nil());
+        let mut places = self.places().await?;
+        places.retain(|place| {
+            let is_own = Some(place.owner.id) == own || (place.dropped && Some(place.owner.table_uuid) == uuid);
+            !is_own && !self.shows_all(&place.owner, authority)
+        });
+        if places.is_empty() {
+            return Ok(());
+        }
+        for path in &new.statistics {
+            check_outside(&places, FileKind::Statistics, path)?;
+        }
+        for path in new.snapshots.iter().flat_map(|snapshot| manifest_list_paths(snapshot)) {
+            check_outside(&places, FileKind::ManifestList, &path)?;
+        }
+        let known = before.map_or_else(Vec::new, |table| new.known(&table.metadata));
+        visit_named(self.manifests(), &known, &new.snapshots, |kind, path| check_outside(&places, kind, path)).await
+    }
+
+    /// Checks that the UUID of a table that is registered is not that of another one whose rows the caller may not all read.
+    ///
+    /// By the UUID, a table gets to the files of a dropped one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Invalid`](CatalogError::Invalid) if it is, and [`State`](CatalogError::State) if the database fails.
+    pub(crate) async fn check_uuid_of_others(
+        &self,
+        metadata: &TableMetadata,
         own: Option<TableId>,
         authority: &Authority,
     ) -> Result<()> {
-        if lists.is_empty() || !authority.is_limited() {
+        let Some(uuid) = metadata.table_uuid.filter(|_| !authority.reads_all_below(&self.warehouse_path())) else {
             return Ok(());
-        }
+        };
         let mut places = self.places().await?;
-        places.retain(|place| Some(place.owner.id) != own);
-        for list in lists {
-            let is_hidden =
-                places.iter().any(|place| list.is_inside(&place.directory) && !self.shows_all(&place.owner, authority));
-            if is_hidden {
-                let reason =
-                    "it is a manifest list of another table, whose rows the caller may not all read; write files of your own";
-                return Err(CatalogError::Location { location: list.to_string(), reason: reason.to_owned() });
-            }
+        places.retain(|place| Some(place.owner.id) != own && place.owner.table_uuid == uuid);
+        match places.iter().all(|place| self.shows_all(&place.owner, authority)) {
+            true => Ok(()),
+            false => Err(CatalogError::Invalid(format!(
+                "can't register: {uuid} is the UUID of another table, whose rows the caller may not all read"
+            ))),
         }
-        Ok(())
-    }
-
-    /// Checks that a caller may read every row and value of a table.
-    fn shows_all(&self, row: &TabularRow, authority: &Authority) -> bool {
-        let key = row.name.namespace.key();
-        let may_read = authority.has(&self.tabular_path(&key, row), Required::privilege(Privilege::ReadData));
-        may_read && authority.restrictions(row.id).is_none()
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_access::{Need, Privilege, Required};
+use esker_access::{Need, Privilege, PrivilegeSet, Required};
 use esker_state::{
     EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NoEventData, Outbox, ProtectedData, RenamedData,
     TabularKind,
@@ -176,6 +176,8 @@ impl Catalog {
     }
 
     /// Checks both sides of a rename: `RENAME` on the table or view, and the privilege to create one in the new namespace.
+    ///
+    /// Whoever has more in the new namespace than on the table is refused, because the rename would give it these privileges.
     pub(crate) async fn authorize_rename(
         &self,
         kind: TabularKind,
@@ -183,7 +185,7 @@ impl Catalog {
         to: &TableName,
         authority: &Authority,
     ) -> Result<()> {
-        authority.check_name_of_new(to)?;
+        authority.check_name_of_new(self.warehouse_path(), to)?;
         let is_decided = authority.is_decided() || is_audit_name(from);
         if !is_decided && !authority.wants_names() {
             return Ok(());
@@ -201,7 +203,12 @@ impl Catalog {
         }
         let row = found(row)?.map(|row| (row.name.namespace.key(), row));
         let into = found(self.namespace(&to.namespace).await)?.map(|into| into.name.key());
-        let from_need = row.as_ref().map(|(key, row)| Need::new(self.tabular_path(key, row), Privilege::Rename));
+        // A move must not be a grant: what the caller gets on the thing by its new namespace, it must have had before.
+        let required = |key: &str, row: &TabularRow| {
+            let gained = into.as_ref().map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, row, key, into));
+            Required::privilege(Privilege::Rename).and(gained)
+        };
+        let from_need = row.as_ref().map(|(key, row)| Need { on: self.tabular_path(key, row), required: required(key, row) });
         let into_need = into.as_ref().map(|key| Need::new(self.namespace_path(key), create));
         let named = vec![
             Named::looked_up(from_need, no_such_tabular(kind, from)),

@@ -5,14 +5,16 @@
 //! says `append` is believed from who has [`Privilege::Modify`], or if [`beyond_append`](esker_table::beyond_append) finds no more
 //! in the snapshot. Start reading at [`of_updates`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use esker_access::{Privilege, PrivilegeSet, Required};
-use esker_format::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata, TableUpdate, ViewUpdate};
+use esker_format::{MAIN_BRANCH, Operation, Snapshot, SnapshotReference, TableMetadata, TableUpdate, ViewMetadata, ViewUpdate};
+use esker_storage::Location;
 use esker_table::properties::NAME_MAPPING;
 use esker_types::JobKind;
+use serde_json::{Map, Value};
 
-use crate::places::decides_paths;
+use crate::places::{PATH_PROPERTIES, decides_paths, places_in_metadata};
 
 /// The property of a namespace that says where its tables get their locations.
 const NAMESPACE_LOCATION: &str = "location";
@@ -29,7 +31,9 @@ const POLICY_PREFIX: &str = "esker.";
 
 /// Returns the privileges that updates of a table need on the table.
 ///
-/// `before` is the table that the updates are applied to.
+/// `before` is the table that the updates are applied to. A client's commit needs [`Privilege::ReadMetadata`] too, even without
+/// updates: the answer has the metadata, and requirements ask about it. A place of the client's choice needs
+/// [`Privilege::ChooseLocation`] on the namespace.
 pub fn of_updates(before: &TableMetadata, updates: &[TableUpdate]) -> Required {
     use Privilege::{AlterSchema, Expire, Maintain, ManageKeys, ManageRefs, Modify, Rewrite, SetLocation, Upgrade};
     let mut branches = Branches::of(before);
@@ -79,6 +83,42 @@ pub(crate) fn maps_names(updates: &[TableUpdate]) -> bool {
     })
 }
 
+/// Checks that updates of a table lead out of the places that it has, by a location or a path property.
+///
+/// Its commit needs [`Privilege::ChooseLocation`] on the namespace then, as a creation at a chosen place does.
+pub(crate) fn leaves_places(before: &TableMetadata, updates: &[TableUpdate]) -> bool {
+    let led_to = updates.iter().flat_map(|update| match update {
+        TableUpdate::SetLocation { location } => vec![location.as_str()],
+        TableUpdate::SetProperties { updates } => paths_of(updates),
+        _ => Vec::new(),
+    });
+    leads_out(&before.location, &before.properties, led_to)
+}
+
+/// Checks that updates of a view lead out of the places that it has, as [`leaves_places`] does for a table.
+pub(crate) fn view_leaves_places(before: &ViewMetadata, updates: &[ViewUpdate]) -> bool {
+    let led_to = updates.iter().flat_map(|update| match update {
+        ViewUpdate::SetLocation { location } => vec![location.as_str()],
+        ViewUpdate::SetProperties { updates } => paths_of(updates),
+        _ => Vec::new(),
+    });
+    leads_out(&before.location, &before.properties, led_to)
+}
+
+/// Returns the values of properties that name directories. The keys are compared without case, as [`of_property`] does.
+fn paths_of(properties: &BTreeMap<String, String>) -> Vec<&str> {
+    let named = properties.iter().filter(|(key, _)| PATH_PROPERTIES.contains(&key.to_lowercase().as_str()));
+    named.map(|(_, path)| path.as_str()).collect()
+}
+
+/// Checks that a path is none of the places that a location and properties name, and lies in none of them.
+fn leads_out<'a>(location: &str, properties: &BTreeMap<String, String>, mut led_to: impl Iterator<Item = &'a str>) -> bool {
+    let places = places_in_metadata(location, properties);
+    let places: Vec<Location> = places.iter().filter_map(|place| Location::parse(place).ok()).collect();
+    let is_within = |at: &Location| places.iter().any(|place| at == place || at.is_inside(place));
+    led_to.any(|path| !Location::parse(path).is_ok_and(|at| is_within(&at)))
+}
+
 /// Returns the privileges that updates which create a table need on its namespace.
 ///
 /// `staged_location` is the location that the server gave to the table when the client staged it; `None` if it was not staged.
@@ -121,6 +161,39 @@ pub fn to_read_job(kind: &str) -> Required {
     match kind == JobKind::Erase.as_str() {
         true => read.and_any_of(PrivilegeSet::of(&[Privilege::ReadData, Privilege::Maintain, Privilege::Erase])),
         false => read,
+    }
+}
+
+/// The options of jobs that name rows by their values.
+const ROW_OPTIONS: [&str; 2] = ["where", "partition"];
+
+/// Checks that the request of a job, as its record has it, names rows by their values.
+///
+/// The plan and the outcome of such a job answer a question about the rows. All kinds share the names of these options.
+fn names_rows(request: &Value) -> bool {
+    let kinds = request.as_object().into_iter().flat_map(Map::values);
+    kinds.flat_map(|options| ROW_OPTIONS.map(|key| &options[key])).any(|option| !option.is_null())
+}
+
+/// Checks that a job names rows by their values. An erasure always does, whatever its record has.
+pub fn is_about_rows(kind: &str, request: &Value) -> bool {
+    kind == JobKind::Erase.as_str() || names_rows(request)
+}
+
+/// Checks that only who may read all rows of the table may ask for a job, because it names rows by their values.
+///
+/// An erasure by values is what `ERASE` is for: who has no more may start one, and is not told what it found.
+pub fn asks_for_rows(kind: &str, request: &Value) -> bool {
+    kind != JobKind::Erase.as_str() && names_rows(request)
+}
+
+/// Returns the privileges on the table that are needed to ask for a job, with `READ_DATA` for one that
+/// [asks for rows](asks_for_rows).
+pub fn to_ask_for_job(kind: &str, request: &Value) -> Required {
+    let required = to_run_job(kind);
+    match asks_for_rows(kind, request) {
+        true => required.and(Privilege::ReadData.into()),
+        false => required,
     }
 }
 
@@ -495,6 +568,38 @@ mod tests {
         assert_eq!(created(properties("esker.freeze"), None), "CREATE_TABLE, SET_POLICY");
         let others = kinds().into_iter().map(|(update, _)| update).filter(|update| update["action"] != "set-location");
         assert_eq!(created(others.collect(), None), "CREATE_TABLE");
+    }
+
+    #[test]
+    fn a_location_or_path_outside_of_the_places_of_a_table_is_a_chosen_one() {
+        let mut before = table();
+        before.properties = BTreeMap::from([("write.data.path".to_owned(), "file:///data".to_owned())]);
+        let leaves = |update: Value| {
+            let updates: Vec<TableUpdate> = serde_json::from_value(json!([update])).expect("updates");
+            leaves_places(&before, &updates)
+        };
+        let location = |location: &str| json!({"action": "set-location", "location": location});
+        let path = |key: &str, path: &str| json!({"action": "set-properties", "updates": {key: path}});
+        for within in ["file:///t", "file:///t/", "file:/t/x", "file:///data/x"] {
+            assert!(!leaves(location(within)), "{within}");
+            assert!(!leaves(path("write.metadata.path", within)), "{within}");
+        }
+        for outside in ["file:///t2", "file:///", "file:///dat", "relative", "file:///t/../u", "s3://t/x"] {
+            assert!(leaves(location(outside)), "{outside}");
+            assert!(leaves(path("write.metadata.path", outside)) && leaves(path("Write.Data.Path", outside)), "{outside}");
+        }
+        assert!(!leaves(path("comment", "file:///u")));
+        assert!(!leaves(json!({"action": "remove-properties", "removals": ["write.data.path"]})), "what is left is its own");
+        let view = json!({"view-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "format-version": 1, "location": "file:///v",
+            "current-version-id": 1, "schemas": [{"type": "struct", "schema-id": 0, "fields": []}],
+            "versions": [{"version-id": 1, "schema-id": 0, "timestamp-ms": 1, "summary": {}, "default-namespace": [],
+                "representations": [{"type": "sql", "sql": "SELECT 1", "dialect": "spark"}]}],
+            "version-log": [{"version-id": 1, "timestamp-ms": 1}]});
+        let view = ViewMetadata::from_json(view.to_string().as_bytes()).expect("a view");
+        for (to, expected) in [("file:///v/x", false), ("file:///w", true)] {
+            let update: ViewUpdate = serde_json::from_value(location(to)).expect("an update");
+            assert_eq!(view_leaves_places(&view, &[update]), expected, "{to}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use esker_access::{ResourcePath, Securable, SecurableKind};
 use esker_state::{StateError, StoredGrant};
-use esker_types::{NamespaceName, TableName, quote_name, split_dotted};
+use esker_types::{NamespaceName, TableName, split_dotted};
 
 use crate::{Catalog, CatalogError, LoadedTable, Result};
 
@@ -104,7 +104,12 @@ impl NamedSecurable {
                 (row.securable(), row.name)
             }
             SecurableName::Entry(SecurableKind::Function, _, name) => {
-                let name = catalog.function_name(name).await?;
+                // As for tables and views, the function is missing: one in a hidden namespace gets this answer too.
+                let missing = |e: CatalogError| match e {
+                    CatalogError::State(StateError::NoSuchNamespace(_)) => StateError::NoSuchFunction(name.to_string()).into(),
+                    e => e,
+                };
+                let name = catalog.function_name(name).await.map_err(missing)?;
                 let (namespace, function) = (name.namespace.clone(), name.name.clone());
                 (Securable::Function { warehouse: id, namespace, name: function }, name)
             }
@@ -176,27 +181,13 @@ impl NamedSecurable {
 
     /// Returns the name of the thing without its kind, in the form of requests; empty for the server.
     pub fn dotted(&self) -> String {
-        let Some((_, warehouse)) = &self.warehouse else { return String::new() };
-        let Some(namespace) = &self.namespace else { return warehouse.clone() };
-        let levels = namespace.split(NamespaceName::SEPARATOR);
-        let parts = [warehouse.as_str()].into_iter().chain(levels).chain(self.leaf.as_deref());
-        parts.map(quoted).collect::<Vec<_>>().join(".")
+        self.path().dotted()
     }
 
     /// Returns the kind and the name of the thing, in the form of requests.
     pub fn text(&self) -> String {
-        let kind = self.securable.kind();
-        match self.dotted() {
-            name if name.is_empty() => kind.to_string(),
-            name => format!("{kind} {name}"),
-        }
+        self.path().text()
     }
-}
-
-/// Puts a part of a name in quotes if it would be read as something else without them.
-fn quoted(part: &str) -> String {
-    let plain = !part.starts_with(['"', '`']) && !part.contains(|c: char| c == '.' || c.is_whitespace());
-    if plain { part.to_owned() } else { quote_name(part, '"') }
 }
 
 #[cfg(test)]

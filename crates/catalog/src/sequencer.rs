@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_access::RightsError;
+use esker_access::{Privilege, RightsError};
 use esker_format::{CommitContext, OPERATION, TableMetadata, TableUpdate};
 use esker_state::{
     AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind,
@@ -50,7 +50,6 @@ use crate::authorize::{ANY_OF_TABLE, no_such_tabular};
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
 use crate::locations::PathsOrigin;
-use crate::manifest_places::new_lists_outside;
 use crate::moves::{copy_path_of_next, metadata_files, with_copies};
 use crate::proposal::CommitRecords;
 use crate::readable::check_numbers;
@@ -101,15 +100,19 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if no table has this name, and the errors of [`Catalog::commit_to`].
+    /// Returns [`State`](CatalogError::State) if no table has this name, [`Rights`](CatalogError::Rights) if privileges are missing,
+    /// [`Location`](CatalogError::Location) if the commit names a file of another table whose rows the caller may not all read, and
+    /// the errors of [`Catalog::commit_to`].
     pub async fn commit(&self, name: &TableName, proposal: Proposal) -> Result<Committed> {
-        // Who may do nothing at all with the table does not learn from its queue that it exists.
-        let row = self.permitted_table(name, ANY_OF_TABLE, &proposal.actor.authority).await?;
+        // Who may do nothing at all with the table does not learn from its queue that it exists. The answer has the metadata.
+        let required = ANY_OF_TABLE.and(Privilege::ReadMetadata.into());
+        let row = self.permitted_table(name, required, &proposal.actor.authority).await?;
         self.prefetch_appends(&row, &proposal).await;
         let hidden = |e| match e {
             CatalogError::Rights(RightsError::Hidden { .. }) => no_such_tabular(TabularKind::Table, name).into(),
             e => e,
         };
+        self.check_new_files(&row, &proposal).await.map_err(hidden)?;
         self.commit_to(row.id, proposal).await.map_err(hidden)
     }
 
@@ -299,11 +302,9 @@ impl Catalog {
         let Some(metadata) = metadata else { return Ok(None) };
         self.check_readable(&table.metadata, &metadata, &proposal.updates).await?;
         self.check_appends(table, &metadata, proposal).await?;
-        let lists = new_lists_outside(&metadata, &proposal.updates);
-        self.check_lists_of_others(lists, Some(table.row.id), &proposal.actor.authority).await?;
         if moves {
             let before = PathsOrigin::Changed(&table.metadata.properties);
-            self.check_metadata_locations(&metadata, Some(table.row.id), before).await?;
+            self.check_metadata_locations(&metadata, Some(table.row.id), before, &proposal.actor.authority).await?;
             self.make_directories(&metadata).await?;
         }
         let outdated = self.outdated_metadata(table, &metadata);

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use esker_access::Required;
+use esker_access::{Need, Privilege, Required, RightsError};
 use esker_format::{TableMetadata, TableRequirement};
 use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, TabularKind, TabularRow};
 use esker_types::{TableId, TableName};
@@ -111,6 +111,11 @@ impl Catalog {
     pub async fn commit_transaction(&self, changes: Vec<TableChange>, actor: Actor) -> Result<()> {
         self.authorize_transaction(&changes, &actor.authority).await?;
         let changes = self.resolve(changes).await?;
+        for Resolved { change, id } in &changes {
+            if let Some(id) = id {
+                self.check_new_files(&self.row_by_id(*id, &change.name).await?, &change.proposal).await?;
+            }
+        }
         let this = self.clone();
         // The transaction runs in a task of its own: a client that disconnects must not leave it half done.
         let work = tokio::spawn(async move { this.transact(&changes, &actor).await });
@@ -134,20 +139,29 @@ impl Catalog {
         for change in changes {
             things.push(self.look_up(change, authority).await?);
         }
-        let named = changes.iter().zip(&things).map(|(change, thing)| match thing {
-            Some(ChangedThing::Table { key, table }) => {
-                let required = needs::of_updates(&table.metadata, &change.proposal.updates);
-                Named::found(self.tabular_path(key, &table.row), required, missing(change))
+        let mut named = Vec::with_capacity(changes.len());
+        for (change, thing) in changes.iter().zip(&things) {
+            let need = |on, required| Named::found(on, required, missing(change));
+            match thing {
+                Some(ChangedThing::Table { key, table }) => {
+                    let updates = &change.proposal.updates;
+                    let required = needs::of_updates(&table.metadata, updates).and(Privilege::ReadMetadata.into());
+                    named.push(need(self.tabular_path(key, &table.row), required));
+                    if needs::leaves_places(&table.metadata, updates) {
+                        named.push(need(self.namespace_path(key), Required::privilege(Privilege::ChooseLocation)));
+                    }
+                }
+                Some(ChangedThing::Namespace { key, required }) => named.push(need(self.namespace_path(key), *required)),
+                None => named.push(Named::looked_up(None, missing(change))),
             }
-            Some(ChangedThing::Namespace { key, required }) => Named::found(self.namespace_path(key), *required, missing(change)),
-            None => Named::looked_up(None, missing(change)),
-        });
-        require_named(authority, named.collect())
+        }
+        require_named(authority, named)
     }
 
     /// Finds the thing that a change needs privileges on: its table, or the namespace in which it creates one.
     ///
-    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there.
+    /// A table with which the caller may do nothing at all is not loaded: it is as if it were not there. That is a refusal, which
+    /// is recorded.
     async fn look_up(&self, change: &TableChange, authority: &Authority) -> Result<Option<ChangedThing>> {
         let (name, updates) = (&change.name, &change.proposal.updates);
         if change.creates() {
@@ -159,8 +173,12 @@ impl Catalog {
         }
         let Some(row) = found(self.table(name).await)? else { return Ok(None) };
         let key = row.name.namespace.key();
-        if !authority.has(&self.tabular_path(&key, &row), ANY_OF_TABLE) {
-            return Ok(None);
+        let on = self.tabular_path(&key, &row);
+        if !authority.has(&on, ANY_OF_TABLE) {
+            return match authority.require(&Need { on, required: ANY_OF_TABLE }) {
+                Ok(()) | Err(RightsError::Hidden { .. }) => Ok(None),
+                Err(refused) => Err(refused.into()),
+            };
         }
         Ok(Some(ChangedThing::Table { key, table: Box::new(self.load_row(row).await?) }))
     }

@@ -106,8 +106,10 @@ impl Catalog {
         let others: Vec<&Place> = all.iter().filter(|place| vendable.is_other(place)).collect();
         for place in &vendable.places {
             if let Some(other) = others.iter().find(|other| place.overlaps(&other.directory)) {
-                let reason = format!("it overlaps with {}, {}", other.directory, other.describe());
-                return Err(not_vendable(place, reason));
+                // The caller may not be allowed to see the other one.
+                let (at, what) = (&other.directory, other.describe());
+                tracing::info!(%place, other = %at, what, "no credentials are vended for a place that overlaps another one");
+                return Err(not_vendable(place, "it overlaps with a place of another table or view".to_owned()));
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_access::{Privilege, Required};
+use esker_access::{Need, Privilege, Required};
 use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::create::{checked_location, created_data, privileges_to_create};
 use crate::locations::PathsOrigin;
-use crate::{Actor, Catalog, CatalogError, Register, RequestOutcome, Result, needs, places};
+use crate::{Actor, Authority, Catalog, CatalogError, Register, RequestOutcome, Result, needs, places};
 
 /// Maximum number of times that a commit is applied, if other servers keep winning the race.
 const MAX_REPLAYS: usize = 10;
@@ -146,7 +146,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = privileges_to_create(Privilege::CreateView, request.location.as_ref(), &request.properties);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
@@ -157,7 +157,7 @@ impl Catalog {
         let CreateView { schema, view_version: version, properties, .. } = request;
         let metadata = create_view(NewView { location, schema, version, properties }, Uuid::now_v7(), now_ms());
         let metadata = metadata.map_err(refused)?;
-        self.check_view_locations(&metadata, None, PathsOrigin::Created).await?;
+        self.check_view_locations(&metadata, None, PathsOrigin::Created, &actor.authority).await?;
         let path = Self::metadata_path(&metadata.location, &metadata.properties, None)?;
         let row = TabularRow {
             id: TableId::fresh(),
@@ -195,7 +195,7 @@ impl Catalog {
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the database did not confirm the insert.
     pub async fn register_view(&self, namespace: &NamespaceName, request: Register, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
-        actor.authority.check_name_of_new(&name)?;
+        actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let required = Required::privilege(Privilege::Register);
         self.permitted_namespace(namespace, required, &actor.authority).await?;
         self.check_allowed(&Location::parse(&request.metadata_location)?)?;
@@ -217,7 +217,7 @@ impl Catalog {
             }
             e => e,
         })?;
-        self.check_view_locations(&view.metadata, None, PathsOrigin::Registered).await?;
+        self.check_view_locations(&view.metadata, None, PathsOrigin::Registered, &actor.authority).await?;
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
@@ -246,7 +246,8 @@ impl Catalog {
     ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) or [`Storage`](CatalogError::Storage) if the view can't be read or
     ///   written, or the ledger can't be read.
     pub async fn replace_view(&self, name: &TableName, request: ReplaceView, actor: &Actor) -> Result<LoadedView> {
-        let required = Required::all(needs::of_view_updates(&request.updates));
+        // The answer has the metadata, and requirements ask about it.
+        let required = Required::all(needs::of_view_updates(&request.updates)).and(Privilege::ReadMetadata.into());
         let id = self.permitted_view(name, required, &actor.authority).await?.id;
         let _held = self.hold_commits(id).await?;
         for _ in 0..MAX_REPLAYS {
@@ -262,11 +263,15 @@ impl Catalog {
 
     /// Applies a commit to this state of a view and publishes it. `None` if another server was first.
     async fn try_replace(&self, current: &LoadedView, request: &ReplaceView, actor: &Actor) -> Result<Option<LoadedView>> {
+        if needs::view_leaves_places(&current.metadata, &request.updates) {
+            let key = current.row.name.namespace.key();
+            actor.authority.require(&Need::new(self.namespace_path(&key), Privilege::ChooseLocation))?;
+        }
         request.requirements.iter().try_for_each(|requirement| requirement.check(&current.metadata))?;
         let applied = apply_view(&current.metadata, &request.updates, now_ms()).map_err(refused)?;
         let Some(metadata) = applied else { return Ok(Some(current.clone())) };
         let before = PathsOrigin::Changed(&current.metadata.properties);
-        self.check_view_locations(&metadata, Some(current.row.id), before).await?;
+        self.check_view_locations(&metadata, Some(current.row.id), before, &actor.authority).await?;
         let from = current.row.metadata_location.clone();
         let to = Self::metadata_path(&metadata.location, &metadata.properties, Some(&from))?;
         let json = Bytes::from(metadata.to_json()?);
@@ -348,8 +353,14 @@ impl Catalog {
     }
 
     /// Checks that a view may have the location and the path properties of its metadata.
-    async fn check_view_locations(&self, metadata: &ViewMetadata, own: Option<TableId>, origin: PathsOrigin<'_>) -> Result<()> {
-        self.check_locations(&metadata.location, &metadata.properties, own, origin).await
+    async fn check_view_locations(
+        &self,
+        metadata: &ViewMetadata,
+        own: Option<TableId>,
+        origin: PathsOrigin<'_>,
+        authority: &Authority,
+    ) -> Result<()> {
+        self.check_locations(&metadata.location, &metadata.properties, own, origin, authority).await
     }
 }
 

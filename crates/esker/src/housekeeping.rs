@@ -4,12 +4,16 @@
 
 use std::time::Duration;
 
+use esker_access::{AUDIT_NAMESPACE, AUDIT_TABLE};
 use esker_auth::Authenticator;
 use esker_catalog::deletion::Swept;
-use esker_catalog::{Catalog, deletion};
-use esker_maintenance::Maintenance;
+use esker_catalog::{Actor, Catalog, CatalogError, deletion};
+use esker_maintenance::{
+    CompactOptions, JobRequest, JobSpec, Maintenance, MaintenanceError, ManifestOptions, PRIORITY_SCHEDULED,
+};
 use esker_state::{HEARTBEATS_PER_TIMEOUT, State, StateError};
-use esker_types::{Coded, DAY_MS, ErrorCode, now_ms, to_millis};
+use esker_table::ExpiryPolicy;
+use esker_types::{Coded, DAY_MS, ErrorCode, NamespaceName, TableName, now_ms, to_millis};
 use tokio::sync::watch;
 
 use crate::{Config, Result};
@@ -128,8 +132,8 @@ pub(crate) async fn move_audit_records(
     mut stopped: watch::Receiver<bool>,
 ) {
     let (catalog, reader) = (warehouse.catalog(), warehouse.reader());
-    // The day on which days that are over were removed last.
-    let mut removed = None;
+    // The day on which days that are over were removed last, and the jobs of a day were enqueued.
+    let mut removed = i64::MIN;
     loop {
         tokio::select! {
             () = tokio::time::sleep(every) => {}
@@ -138,7 +142,7 @@ pub(crate) async fn move_audit_records(
         if catalog.check_epoch().is_err() {
             continue;
         }
-        let today = Some(now_ms().div_euclid(DAY_MS));
+        let today = now_ms().div_euclid(DAY_MS);
         let (is_new_day, moved) = (removed != today, esker_query::move_audit_records(catalog, reader, &state).await);
         let done = match moved {
             Ok(records) if records > 0 => {
@@ -152,7 +156,11 @@ pub(crate) async fn move_audit_records(
             done => done,
         };
         match done {
-            Ok(()) => removed = today,
+            Ok(()) if !is_new_day => {}
+            Ok(()) => match maintain_audit_table(&warehouse, today).await {
+                Ok(()) => removed = today,
+                Err(error) => tracing::error!(%error, "no job could be enqueued for system.audit; the next round tries again"),
+            },
             // Another server moved them meanwhile.
             Err(error) if error.code() == ErrorCode::CommitConflict => {
                 tracing::debug!(%error, "another server moves the audit trail; the next round goes on");
@@ -160,6 +168,38 @@ pub(crate) async fn move_audit_records(
             Err(error) => tracing::error!(%error, "system.audit could not be written; the next round tries again"),
         }
     }
+}
+
+/// Enqueues the jobs of a day that keep `system.audit` small: nobody else may start jobs on it, and the autopilot may be off.
+///
+/// Of several servers, and of several starts on a day, the first one enqueues them.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Catalog`] if the table does not exist, and [`MaintenanceError::State`] if the database fails.
+async fn maintain_audit_table(warehouse: &Maintenance, day: i64) -> std::result::Result<(), MaintenanceError> {
+    let namespace = NamespaceName::new(vec![AUDIT_NAMESPACE.to_owned()]).map_err(CatalogError::from)?;
+    let name = TableName::new(namespace, AUDIT_TABLE).map_err(CatalogError::from)?;
+    let row = warehouse.catalog().table(&name).await?;
+    let requests = [
+        JobRequest::Compact(CompactOptions::default()),
+        JobRequest::Manifests(ManifestOptions::default()),
+        JobRequest::Expire(ExpiryPolicy::default()),
+    ];
+    for request in requests {
+        let order = JobSpec {
+            principal: Actor::internal("audit").principal,
+            asker: None,
+            reason: "Esker maintains the audit trail once a day".to_owned(),
+            key: Some(format!("audit/{}/{}/{day}", row.id, request.kind())),
+            priority: PRIORITY_SCHEDULED,
+            due_ms: 0,
+            predicted: None,
+            request,
+        };
+        warehouse.enqueue(row.id, &row.name, order).await?;
+    }
+    Ok(())
 }
 
 /// Does the work of one round for one warehouse. A step that fails is logged and does not stop the others.

@@ -75,7 +75,7 @@ async fn authenticate(State(entry): State<Entry>, mut request: Request, next: Ne
         certificate: connection.and_then(Connection::certificate).filter(|_| !passed_on).map(AsRef::as_ref),
     };
     let facts = RequestFacts {
-        operation: request.uri().path().into(),
+        operation: method_of(request.uri().path()).into(),
         source_ip: connection.map(|from| from.address.ip()),
         engine: None,
         is_tls: connection.is_some_and(Connection::is_tls),
@@ -135,7 +135,7 @@ async fn identify(
         request_id: Uuid::now_v7().to_string(),
         protocol: "flight-sql",
         identity: &identity,
-        operation: facts.operation.rsplit('/').next().unwrap_or_default().to_owned(),
+        operation: facts.operation.to_string(),
         kind: AuditedKind::Statement,
         source_ip: facts.source_ip,
         engine,
@@ -167,6 +167,11 @@ async fn authenticated(auth: &Authenticator, evidence: Evidence<'_>) -> Result<A
     if is_named { Ok(caller) } else { Err(AuthError::Unknown) }
 }
 
+/// Returns the method of a call: `GetFlightInfo` of `/arrow.flight.protocol.FlightService/GetFlightInfo`.
+fn method_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
 /// Checks whether a page in a browser makes the call. No other client sends these headers.
 fn comes_from_page(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
@@ -185,6 +190,12 @@ mod tests {
             assert_eq!(http_status(&headers), expected, "{code}");
         }
         assert_eq!(http_status(&HeaderMap::new()), 200);
+    }
+
+    #[test]
+    fn an_operation_is_the_method_of_a_call() {
+        assert_eq!(method_of("/arrow.flight.protocol.FlightService/GetFlightInfo"), "GetFlightInfo");
+        assert_eq!(method_of("DoGet"), "DoGet");
     }
 
     #[test]

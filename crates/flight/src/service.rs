@@ -34,7 +34,7 @@ use bytes::Bytes;
 use esker_access::Caller;
 use esker_auth::{AccessControl, AuditedKind, KeyRing, OutcomeGuard, PrincipalLimits, PrincipalPermit, RequestTrail};
 use esker_catalog::Authority;
-use esker_query::{Engine, PreparedStatement, QueryError, RunningQuery};
+use esker_query::{BoundValues, Engine, PreparedStatement, QueryError, RunningQuery, operation_of};
 use esker_types::{Coded, ErrorCode, Principal};
 use futures::{Stream, StreamExt, TryStreamExt};
 use moka::future::Cache;
@@ -141,8 +141,22 @@ impl FlightSqlHandler {
         };
         match kept {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared, by).await => Ok(prepared),
-            _ => self.engine.prepare(&handle.sql, handle.bound_values()?, by).await.map_err(|e| status(&e)),
+            _ => self.plan(&handle.sql, handle.bound_values()?, caller).await,
         }
+    }
+
+    /// Plans a statement for a caller. The trail of a call whose statement can't be planned has the operation that was meant.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status of the engine's error if the statement can't be planned.
+    async fn plan(&self, sql: &str, bound: BoundValues, caller: &Requester) -> Result<PreparedStatement, Status> {
+        self.engine.prepare(sql, bound, &caller.authority).await.map_err(|e| {
+            if let (Some(trail), Some((operation, is_change))) = (&caller.trail, operation_of(sql)) {
+                trail.set_operation(operation, if is_change { AuditedKind::Change } else { AuditedKind::Read });
+            }
+            status(&e)
+        })
     }
 
     /// Starts a plan for a caller. The engine plans the statement again if the rules have changed since it was planned.
@@ -376,7 +390,7 @@ impl FlightSqlService for FlightSqlHandler {
             true => self.prepared(&handle, &caller).await?,
             // Each row of parameters is one run of the statement, so no row is no run.
             false if bound.is_empty() => return Ok(0),
-            false => self.engine.prepare(&handle.sql, bound, &caller.authority).await.map_err(|e| status(&e))?,
+            false => self.plan(&handle.sql, bound, &caller).await?,
         };
         self.update(prepared, &caller).await
     }
@@ -387,7 +401,7 @@ impl FlightSqlService for FlightSqlHandler {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let caller = requester_of(&request)?;
-        let prepared = self.engine.prepare(&query.query, Vec::new(), &caller.authority).await.map_err(|e| status(&e))?;
+        let prepared = self.plan(&query.query, Vec::new(), &caller).await?;
         let (dataset_schema, parameter_schema) = (encode_schema(&prepared.schema())?, encode_schema(&prepared.parameters())?);
         let mut handle = StatementHandle::new(query.query, caller.rules);
         handle.plan = self.cache_plan(prepared, &caller).await;

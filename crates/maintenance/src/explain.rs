@@ -69,6 +69,24 @@ pub struct Explanation {
     pub verdict: String,
 }
 
+impl Explanation {
+    /// Explains a file that lies in no table's location and is not in storage.
+    pub fn in_no_table(at: &Location) -> Self {
+        let mut found = Self {
+            path: at.to_string(),
+            bytes: None,
+            table: None,
+            held_by: Vec::new(),
+            written_by: None,
+            quarantine: None,
+            orphan_since_ms: None,
+            verdict: String::new(),
+        };
+        found.verdict = verdict(&found, None);
+        found
+    }
+}
+
 /// A file's record in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QuarantineRecord {

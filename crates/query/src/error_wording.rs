@@ -58,7 +58,7 @@ pub(crate) fn invalid_pattern(text: &str) -> Option<String> {
 }
 
 /// Messages of the planner for statements that it does not support, each with the message that users get.
-const REWORDED: [(&str, &str); 12] = [
+const REWORDED: [(&str, &str); 10] = [
     (
         "frame offsets for ROWS / GROUPS must be non negative integers",
         "the offset of a window frame of ROWS or GROUPS must be a literal whole number, not an expression, a parameter or a negative number",
@@ -94,14 +94,6 @@ const REWORDED: [(&str, &str); 12] = [
     (
         "SHOW TABLES IN not supported",
         "SHOW TABLES takes no FROM or IN: use SELECT table_name FROM information_schema.tables WHERE table_schema = '…'",
-    ),
-    (
-        "Unsupported SQL statement: SHOW SCHEMAS",
-        "SHOW SCHEMAS is not served: use SELECT schema_name FROM information_schema.schemata",
-    ),
-    (
-        "Unsupported SQL statement: SHOW DATABASES",
-        "SHOW DATABASES is not served: use SELECT schema_name FROM information_schema.schemata",
     ),
     (
         "Cannot infer common string type for string concat operation Null || Null",

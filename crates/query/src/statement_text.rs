@@ -5,6 +5,7 @@
 
 use chrono::Utc;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion::sql::sqlparser::dialect::{Dialect, DuckDbDialect, GenericDialect};
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Word};
@@ -18,6 +19,10 @@ const MARK: char = '\u{1f}';
 
 /// The kinds of versions that may follow the separator in a name.
 const KINDS: [&str; 3] = ["version", "timestamp", "rows"];
+
+/// The query that `SHOW SCHEMAS`, `SHOW DATABASES` and `SHOW NAMESPACES` stand for.
+const LIST_OF_SCHEMAS: &str =
+    "SELECT catalog_name, schema_name FROM information_schema.schemata ORDER BY catalog_name, schema_name";
 
 /// Maximum depth of nested expressions and subqueries.
 const DEPTH: usize = 50;
@@ -98,11 +103,43 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
         (None, _) => return Err(wrong("there is no statement")),
         (Some(_), more) => return Err(wrong(format!("one statement at a time, not {}", more + 1))),
     };
+    if lists_schemas(&statement)? {
+        return self::statement(LIST_OF_SCHEMAS, Grammar::Standard);
+    }
     let mut statement = statement;
     foreign_views::rewrite_view(&mut statement, grammar).map_err(wrong)?;
     let mut statement = meant(statement)?;
     foreign_views::fractions(&mut statement, grammar);
     Ok(Parsed { statement, parameters })
+}
+
+/// Checks whether a statement asks for the list of namespaces.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Statement`] if it asks for a part of the list.
+fn lists_schemas(statement: &Statement) -> Result<bool> {
+    let Statement::Statement(statement) = statement else { return Ok(false) };
+    let is_whole = match statement.as_ref() {
+        SqlStatement::ShowSchemas { .. } | SqlStatement::ShowDatabases { .. } => {
+            matches!(statement.to_string().as_str(), "SHOW SCHEMAS" | "SHOW DATABASES")
+        }
+        // No word of the standard: the parser takes it for the name of a variable, and skips what is no word.
+        SqlStatement::ShowVariable { variable } => match variable.as_slice() {
+            [first, more @ ..] if first.quote_style.is_none() && first.value.eq_ignore_ascii_case("namespaces") => {
+                more.is_empty()
+            }
+            _ => return Ok(false),
+        },
+        _ => return Ok(false),
+    };
+    match is_whole {
+        true => Ok(true),
+        false => Err(wrong(
+            "SHOW SCHEMAS, SHOW DATABASES and SHOW NAMESPACES list everything; for a part of it, use SELECT schema_name FROM \
+             information_schema.schemata WHERE …",
+        )),
+    }
 }
 
 /// Rewrites what the planner would misunderstand in a statement.

@@ -123,7 +123,7 @@ async fn health(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvid
 
 async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider>> {
     let sees_all = rights::holds(by, &ResourcePath::SERVER, Privilege::Monitor);
-    let tables: HashMap<TableId, TabularRow> = match sees_all {
+    let tables: HashMap<TableId, TabularRow> = match sees_all && !by.is_limited() {
         true => HashMap::new(),
         false => catalog.tables().await?.into_iter().map(|row| (row.id, row)).collect(),
     };
@@ -131,9 +131,14 @@ async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider
         let may_read = |row| rights::at_tabular(catalog, row, |on| by.has(on, needs::to_read_job(&job.kind)));
         sees_all || tables.get(&job.table_id).is_some_and(may_read)
     };
+    let reads_rows = |table: TableId| match tables.get(&table) {
+        Some(row) => rights::at_tabular(catalog, row, |on| rights::holds(by, on, Privilege::ReadData)),
+        None => rights::holds(by, &catalog.warehouse_path(), Privilege::ReadData),
+    };
     let row = |job: esker_state::Job| {
         // Plans, outcomes and errors count rows and name values.
-        let is_restricted = by.restrictions(job.table_id).is_some();
+        let is_restricted = by.restrictions(job.table_id).is_some()
+            || (needs::is_about_rows(&job.kind, &job.request) && !reads_rows(job.table_id));
         let outcome = job.outcome.map(|outcome| outcome.to_string());
         let mut row = json!({
             "id": job.id.to_string(), "table": job.table, "kind": job.kind, "principal": job.principal, "state": job.state,

@@ -20,6 +20,7 @@ use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
 
 use crate::audited::trail_of;
 use crate::guard::Peer;
+use crate::named_in_body::name_object;
 use crate::needs::{Check, OperationNeeds, needs_of};
 use crate::{ApiError, App};
 
@@ -101,6 +102,12 @@ async fn check_and_run(
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
+    if let Some(trail) = &trail {
+        request = match name_object(app, trail, operation, request).await {
+            Ok(request) => request,
+            Err(e) => return e.into_response(),
+        };
+    }
     let (principal, checked) = (authenticated.principal.clone(), Arc::default());
     let access = RequestNeeds { principal, caller: caller.clone(), needs, checked, trail: trail.clone() };
     match access.check() {
@@ -208,11 +215,20 @@ impl RequestAccess {
     /// Returns the errors of [`Self::table`], and [`ErrorCode::Forbidden`] if row filters or column masks restrict the caller.
     pub(crate) async fn whole_table(&self, catalog: &Catalog, name: &TableName) -> Result<TabularRow, ApiError> {
         let row = self.table(catalog, name).await?;
-        if self.0.caller.restrictions(row.id).is_none() {
-            return Ok(row);
+        self.check_unrestricted(&row)?;
+        Ok(row)
+    }
+
+    /// Checks that neither row filters nor column masks restrict the caller on a table, for an answer that tells of all rows.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorCode::Forbidden`] if they do.
+    pub(crate) fn check_unrestricted(&self, row: &TabularRow) -> Result<(), ApiError> {
+        match self.0.caller.restrictions(row.id) {
+            None => Ok(()),
+            Some(_) => Err(ApiError::new(ErrorCode::Forbidden, format!("table {}: {RESTRICTED}", row.name))),
         }
-        let what = format!("table {}: {RESTRICTED}", row.name);
-        Err(ApiError::new(ErrorCode::Forbidden, what))
     }
 
     /// Returns the row of a view by its name, after the check that the operation needs on it.

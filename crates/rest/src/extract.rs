@@ -13,6 +13,7 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use esker_access::{Caller, Member};
+use esker_auth::has_token;
 use esker_catalog::{Actor, Catalog, CatalogError};
 use esker_maintenance::Maintenance;
 use esker_state::ReceiptKey;
@@ -42,6 +43,18 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
 type BodyReader<'a, 'b, 'de> =
     serde_path_to_error::Deserializer<'a, 'b, &'a mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>>;
 
+/// Reads the body of a request.
+///
+/// # Errors
+///
+/// Returns [`ErrorCode::TooLarge`] if it is larger than `server.max_body_bytes`, and [`ErrorCode::BadRequest`] if it breaks off.
+pub(crate) async fn read_body(request: Request, app: &App) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, app).await.map_err(|e| match e.status().as_u16() {
+        413 => ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes"),
+        _ => ApiError::new(ErrorCode::BadRequest, format!("request body: {}", with_causes(&e))),
+    })
+}
+
 /// Reads a JSON body. An empty body is an empty object, so that options may be left out altogether.
 ///
 /// # Errors
@@ -53,10 +66,7 @@ pub(crate) async fn read_json<T>(
     app: &App,
     read: impl FnOnce(BodyReader<'_, '_, '_>) -> Result<T, serde_json::Error>,
 ) -> Result<T, ApiError> {
-    let bytes = Bytes::from_request(request, app).await.map_err(|e| match e.status().as_u16() {
-        413 => ApiError::new(ErrorCode::TooLarge, "the request body is over server.max_body_bytes"),
-        _ => ApiError::new(ErrorCode::BadRequest, format!("request body: {}", with_causes(&e))),
-    })?;
+    let bytes = read_body(request, app).await?;
     let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
     let mut json = serde_json::Deserializer::from_slice(text);
     let mut track = serde_path_to_error::Track::new();
@@ -230,11 +240,15 @@ from_path!(InFunction, |path| name_after(path, "functions"));
 ///
 /// # Errors
 ///
-/// Returns [`ErrorCode::BadRequest`] if the parameter is not of the type, or not UTF-8.
+/// Returns [`ErrorCode::BadRequest`] if the parameter is not of the type, not UTF-8, or has a token.
 async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str) -> Result<T, ApiError> {
     let wrong = |what: String| ApiError::new(ErrorCode::BadRequest, format!("path parameter {name}: {what}"));
     let all = RawPathParams::from_request_parts(parts, &()).await.map_err(|e| wrong(e.body_text()))?;
     let (_, text) = all.iter().find(|(named, _)| *named == name).ok_or_else(|| wrong("the route has none".to_owned()))?;
+    if has_token(text) {
+        // The answer to a client that shows a token in a place that is logged must not have it either.
+        return Err(wrong("this has a token; give the id of the token, and revoke it if others may have seen it".to_owned()));
+    }
     text.parse().map_err(|e: T::Err| wrong(e.to_string()))
 }
 

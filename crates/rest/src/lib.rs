@@ -20,6 +20,7 @@ mod iceberg;
 mod idempotency;
 mod management;
 mod metrics;
+mod named_in_body;
 mod needs;
 mod network;
 mod openapi;
@@ -336,7 +337,7 @@ async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Re
     request.extensions_mut().insert(RequestId(id.clone()));
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
     let method = request.method().to_string();
-    let path = request.uri().path();
+    let path = trace::shown_path(request.uri().path());
     let span = tracing::info_span!(
         "request",
         otel.kind = "server",
@@ -344,7 +345,7 @@ async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Re
         request_id = id,
         trace_id = Empty,
         method,
-        path,
+        path = &*path,
         status = Empty
     );
     trace::join(&span, request.headers(), format!("{method} {route}"));

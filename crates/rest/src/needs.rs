@@ -137,7 +137,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "updateTable",
         "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
-        Check::Catalog("[by update](#what-a-commit-needs); to create the table, as `createTable`"),
+        Check::Catalog("`READ_METADATA`, and [by update](#what-a-commit-needs); to create the table, as `createTable`"),
     ),
     needs(
         "dropTable",
@@ -168,7 +168,10 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "renameTable",
         "POST /v1/{prefix}/tables/rename",
-        Check::Catalog("`RENAME` on the table, and `CREATE_TABLE` on the new namespace"),
+        Check::Catalog(
+            "`RENAME` on the table, and `CREATE_TABLE` on the new namespace; on the table also what the caller has \
+             [by the new namespace](#securables)",
+        ),
     ),
     needs("commitTransaction", "POST /v1/{prefix}/transactions/commit", Check::Catalog("what each of its changes needs")),
     needs("listViews", "GET /v1/{prefix}/namespaces/{namespace}/views", Check::Filtered("lists the views that the caller sees")),
@@ -185,13 +188,19 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "replaceView",
         "POST /v1/{prefix}/namespaces/{namespace}/views/{view}",
-        Check::Catalog("`ALTER_SCHEMA`, `SET_LOCATION`, `SET_PROPERTIES`, `SET_PROTECTED` or `UPGRADE` on the view, by update"),
+        Check::Catalog(
+            "`READ_METADATA` on the view, and `ALTER_SCHEMA`, `SET_LOCATION`, `SET_PROPERTIES`, `SET_PROTECTED` or `UPGRADE`, \
+             by update",
+        ),
     ),
     needs("dropView", "DELETE /v1/{prefix}/namespaces/{namespace}/views/{view}", Check::Catalog("`DROP` on the view")),
     needs(
         "renameView",
         "POST /v1/{prefix}/views/rename",
-        Check::Catalog("`RENAME` on the view, and `CREATE_VIEW` on the new namespace"),
+        Check::Catalog(
+            "`RENAME` on the view, and `CREATE_VIEW` on the new namespace; on the view also what the caller has \
+             [by the new namespace](#securables)",
+        ),
     ),
     needs(
         "registerView",
@@ -219,7 +228,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "undropTable",
         "POST /api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop",
-        Check::Catalog("`UNDROP` on the old namespace; for another name, also `CREATE_TABLE` on the new namespace"),
+        Check::Catalog("`UNDROP` on the old namespace; for another name, also as `renameTable` on the new namespace"),
     ),
     needs("explainFile", "GET /api/v1/warehouses/{warehouse}/explain", Check::Warehouse(READ_METADATA)),
     needs(
@@ -265,7 +274,10 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "startJob",
         "POST /api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/{kind}",
-        Check::Handler("`MAINTAIN` on the table, for a preview too; for an erasure, `ERASE`"),
+        Check::Handler(
+            "`MAINTAIN` on the table, for a preview too; for an erasure, `ERASE`; for rows that are named \
+             [by values](#jobs-and-the-rows-they-name), also `READ_DATA`",
+        ),
     ),
     needs(
         "protectTable",

@@ -30,7 +30,8 @@ pub(crate) async fn healthz() -> &'static str {
 ///
 /// The state database and the storage of every warehouse must answer, and the server must not be draining. A background task that
 /// keeps failing is a line of the answer, but does not make the server unready. The server answers requests all the same, and
-/// every replica would fail for the same table. So is a port whose certificate could not be replaced.
+/// every replica would fail for the same table. So is a port whose certificate could not be replaced, and so are keys that
+/// can't be used.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -60,5 +61,9 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
     let lines = failing.map(|(name, restarts, why)| format!("degraded: {name}: restarts {restarts}, last failure: {why}\n"));
     let broken = app.certificates().all().into_iter().filter_map(|(port, certificate)| Some((port, certificate.failure?)));
     let ports = broken.map(|(port, why)| format!("degraded: certificate of {port}: {why}; the earlier one stays in use\n"));
-    Ok(format!("ready\n{}", lines.chain(ports).collect::<String>()))
+    let keys = match app.inner.options.keys.is_usable().await {
+        true => "",
+        false => "degraded: keys: statements of Flight SQL and tasks of scan plans fail; the log says why\n",
+    };
+    Ok(format!("ready\n{}{keys}", lines.chain(ports).collect::<String>()))
 }

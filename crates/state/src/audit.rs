@@ -261,6 +261,7 @@ async fn insert(tx: &mut Transaction<'_, Any>, records: &[AuditRecord]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Database;
     use crate::conformance::databases;
 
     /// Returns a record of a request.
@@ -329,6 +330,30 @@ mod tests {
         assert_eq!(second.records, [record("e", 5)]);
         state.audit().remove_batch(&first.id).await.expect("removed before");
         assert_eq!(requests(state).await, ["e"], "a batch that is gone takes no other with it");
+    }
+
+    /// Allows the files of SQLite a number of pages, in place of a disk that fills up. It is no less than the present number.
+    async fn limit_pages(state: &State, pages: u32) {
+        let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::raw_sql(limit).execute(&state.writer).await.expect("limited");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changes_succeed_again_once_a_disk_that_was_full_has_room() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        let large = AuditRecord { engine: Some("x".repeat(1_000_000)), ..record("large", 1) };
+        for round in 0..3 {
+            limit_pages(&state, 1).await;
+            let full = state.audit().append_all(std::slice::from_ref(&large), AuditEvents::Off).await;
+            assert!(matches!(full, Err(StateError::Full)), "round {round}: {full:?}");
+            limit_pages(&state, 1_000_000).await;
+            let small = record(&format!("small {round}"), 2);
+            state.audit().append_all(&[small], AuditEvents::Off).await.expect("the disk has room");
+        }
+        state.audit().append_all(&[large], AuditEvents::Off).await.expect("the disk has room");
+        assert_eq!(requests(&state).await, ["small 0", "small 1", "small 2", "large"]);
+        state.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

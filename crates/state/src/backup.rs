@@ -4,14 +4,15 @@
 //! directions work on a `.partial` file that is checked, marked, synced to disk, and only then renamed. Nothing is ever overwritten
 //! or deleted. Start reading with [`Database::back_up`] and [`check_and_mark`].
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use esker_types::{Millis, now_ms};
 use sqlx::{AnyConnection, Connection, Row};
 
-use crate::database::{Database, PoolUse, sqlite_migration_checksum};
+use crate::database::{Database, PRIVATE_MODE, PoolUse, create_private, sqlite_migration_checksum};
 use crate::error::is_transient_code;
 use crate::migrations::{SQLITE, refusal_of_migration};
 use crate::warehouses::BACKUP;
@@ -90,6 +91,8 @@ impl Database {
         let partial = with_suffix(to, ".partial");
         let text = partial.to_str().ok_or_else(|| StateError::Path(partial.clone()))?;
         remove_with_sidecars(&partial)?;
+        // VACUUM writes into an empty file, whose mode stays.
+        create_private(&partial);
         let pool = self.pool(PoolUse::Reads).await?;
         let copied = sqlx::query("VACUUM INTO $1").bind(text).execute(&pool).await;
         pool.close().await;
@@ -137,6 +140,8 @@ impl Database {
             remove_with_sidecars(&partial)?;
             return Err(failed(&partial)(std::io::Error::new(e.kind(), what)));
         }
+        // A copy has the mode of the backup.
+        std::fs::set_permissions(&partial, Permissions::from_mode(PRIVATE_MODE)).map_err(failed(&partial))?;
         let when = std::fs::metadata(from).and_then(|found| found.modified()).map_err(failed(from))?;
         let when = when.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(0));
         if let Err(error) = check_and_mark(&partial, from, when).await {
@@ -295,6 +300,24 @@ mod tests {
         assert!(matches!(database.restore(&backup).await, Err(StateError::UnusableBackup { .. })));
         let state = State::open(database).await.expect("as it was");
         assert_eq!(state.warehouses().epoch(warehouse).await.expect("read").entered, 3);
+    }
+
+    #[tokio::test]
+    async fn the_owner_alone_reads_the_database_and_its_backups() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, backup) = (dir.path().join("esker.db"), dir.path().join("backup.db"));
+        let database = Database::Sqlite(path.clone());
+        let state = State::open(database.clone()).await.expect("opened");
+        state.warehouses().ensure("w", "file:///w", false).await.expect("made");
+        database.back_up(&backup).await.expect("backed up");
+        let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+        for file in [&path, &with_suffix(&path, "-wal"), &with_suffix(&path, "-shm"), &backup] {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+        state.close().await;
+        std::fs::set_permissions(&backup, Permissions::from_mode(0o644)).expect("set");
+        database.restore(&backup).await.expect("restored");
+        assert_eq!(mode(&path), 0o600, "whatever the mode of the backup");
     }
 
     #[tokio::test]

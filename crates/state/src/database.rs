@@ -3,6 +3,8 @@
 //! All other SQL of this crate is one text for both. Changes run one at a time: on SQLite under its write lock, on PostgreSQL under
 //! an advisory lock that lives as long as its transaction. Start reading with [`Database::pool`] and [`Database::begin_exclusive`].
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,8 +116,6 @@ impl Database {
     pub(crate) async fn pool(&self, purpose: PoolUse) -> Result<AnyPool> {
         install_default_drivers();
         let (session, sqlite) = (self.session(purpose), !self.is_postgres());
-        // The end of a transaction that only read can't fail on a full disk.
-        let transactions = sqlite && purpose != PoolUse::Reads;
         let pool = AnyPoolOptions::new()
             .max_connections(if purpose == PoolUse::Reads { 4 } else { 1 })
             .acquire_timeout(Duration::from_secs(40))
@@ -125,9 +125,12 @@ impl Database {
                 Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(drop) })
             })
             .before_acquire(move |connection, _| {
-                Box::pin(async move { Ok(!transactions || is_between_transactions(connection).await) })
+                Box::pin(async move { Ok(!sqlite || is_between_transactions(connection, purpose).await) })
             });
         let url = self.url()?;
+        if let Self::Sqlite(path) = self {
+            create_private(path);
+        }
         match pool.clone().connect(&url).await {
             // "invalid_catalog_name": the database does not exist. Another server may create it at the same time.
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
@@ -222,17 +225,33 @@ impl Database {
     }
 }
 
+/// The mode of the database and its backups: their owner alone reads and writes them.
+pub(crate) const PRIVATE_MODE: u32 = 0o600;
+
+/// Makes an empty file that its owner alone may read, if there is none. SQLite gives the files beside it the same mode.
+///
+/// A failure is left to SQLite, which can't make the file either, and says why.
+pub(crate) fn create_private(path: &Path) {
+    drop(File::options().write(true).create_new(true).mode(PRIVATE_MODE).open(path));
+}
+
 /// Returns the checksum of a migration of SQLite's schema, or `None` if this version does not know it.
 pub(crate) fn sqlite_migration_checksum(version: i64) -> Option<Vec<u8>> {
     SQLITE.iter().find(|step| step.version == version).map(|step| step.checksum.to_vec())
 }
 
-/// Checks that a pooled connection is outside of any transaction. A connection that is not is closed.
+/// Checks that a pooled connection is outside of any transaction, by the driver's account and by SQLite's. A connection that is
+/// not is closed.
 ///
-/// A COMMIT that fails (on a full disk, for example) leaves SQLite's transaction open and its write lock held. The next user of the
-/// connection would go on in that transaction without noticing.
-async fn is_between_transactions(connection: &mut AnyConnection) -> bool {
-    sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.is_ok()
+/// SQLite rolls back by itself when a statement finds the disk full. The driver's own ROLLBACK then fails, and the driver counts
+/// the transaction as open for good: it refuses every further one. The other way round, a COMMIT that fails may leave SQLite's
+/// transaction open and its write lock held. The next user of the connection would go on in that transaction without noticing.
+async fn is_between_transactions(connection: &mut AnyConnection, purpose: PoolUse) -> bool {
+    if connection.is_in_transaction() {
+        return false;
+    }
+    // Only what wrote can have failed to commit. Reads are many, and do without the question.
+    purpose == PoolUse::Reads || sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.is_ok()
 }
 
 #[cfg(test)]

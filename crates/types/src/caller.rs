@@ -3,8 +3,22 @@
 use std::net::IpAddr;
 
 /// The headers by which a proxy says for whom it asks. A request with one of them does not come from the machine of the socket.
-pub const FORWARDED_HEADERS: [&str; 7] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip", "via"];
+pub const FORWARDED_HEADERS: [&str; 13] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "via",
+    // Of Cloudflare, Akamai, Fastly, Envoy, and proxies of clusters. Some send no other one.
+    "cf-connecting-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "fastly-client-ip",
+    "x-envoy-external-address",
+    "x-cluster-client-ip",
+];
 
 /// Checks whether a proxy passes a request on. Its certificate is then that of the proxy.
 ///

@@ -224,6 +224,7 @@ async fn the_command_line_manages_access() {
     assert!(ok(&app, &["access", "mode", "on"]).await.starts_with("mode on"));
     let explained = ok(&app, &["access", "explain", "client:bi", "SELECT", "table", "default.n.t"]).await;
     assert!(explained.contains("readers: given to the client bi") && explained.contains("\nallowed by "), "{explained}");
+    assert!(explained.starts_with("bi asks for LIST, READ_METADATA, READ_DATA on table default.n.t\n"), "{explained}");
     let json = ok(&app, &["access", "explain", "me", "DROP", "table", "default.n.t", "--json"]).await;
     assert_eq!(json.parse::<Value>().expect("JSON")["rule"], "esker:admin");
     let listed = ok(&app, &["access", "grants", "--to", "role:readers"]).await;

@@ -115,6 +115,104 @@ async fn the_object_of_a_creation_is_what_was_created_and_that_of_a_job_is_its_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_recorded_as_one_whoever_found_it() {
+    let test = AccessTest::start(AccessMode::On).await;
+    for namespace in ["n", "m"] {
+        test.create_namespace(namespace).await;
+        test.create_table(namespace, "t").await;
+    }
+    let bi = test.client("bi").await;
+    test.grant("bi", test.namespace("n"), AccessTest::bundle(Bundle::Select, SecurableKind::Namespace)).await;
+    let name = |namespace: &str, table: &str| json!({"namespace": [namespace], "name": table});
+    let change = json!({"identifier": name("m", "t"), "requirements": [], "updates": []});
+    let hidden = Some(json!({"table-changes": [change]}));
+    let rename = Some(json!({"source": name("n", "t"), "destination": name("system", "audit")}));
+    let register = Some(json!({"name": "audit", "metadata-location": "file:///nowhere.json"}));
+    let trail = "system.audit";
+    let requests = [
+        (bi.as_str(), "/v1/default/transactions/commit", hidden, 404, "m.t", "one of "),
+        (esker_tests::TOKEN, "/v1/default/tables/rename", rename, 403, trail, "CREATE_TABLE"),
+        (esker_tests::TOKEN, "/v1/default/namespaces/system/register", register, 403, trail, "CREATE_TABLE"),
+        (
+            esker_tests::TOKEN,
+            "/v1/default/namespaces/system/tables",
+            Some(AccessTest::new_table("audit")),
+            403,
+            trail,
+            "CREATE_TABLE",
+        ),
+    ];
+    for (token, path, body, expected, object, missing) in requests {
+        let before = test.app.server.access().decision_counts().refused;
+        let (status, found) = recorded(&test.app, token, Method::POST, path, body).await;
+        let [refusal] = found.as_slice() else { panic!("{path}: {found:?}") };
+        assert_eq!((status, refusal.decision, refusal.rule.as_deref()), (expected, AuditDecision::Refused, None), "{refusal:?}");
+        assert_eq!((refusal.object.as_deref(), refusal.warehouse.as_deref()), (Some(object), Some("default")), "{refusal:?}");
+        assert!(refusal.privileges.as_deref().is_some_and(|named| named.starts_with(missing)), "{refusal:?}");
+        assert_eq!(test.app.server.access().decision_counts().refused, before + 1, "{path}: counted and logged");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_names_already_what_the_body_names() {
+    let test = AccessTest { app: TestApp::start_with(|config| config.audit.required = true).await };
+    test.app.server.access().bootstrap("admin", None).await.expect("an administrator");
+    let (to, on) = (json!({"kind": "role", "name": "readers"}), "namespace default.a");
+    let requests = [
+        (Method::POST, "/v1/default/namespaces", json!({"namespace": ["a"]}), "namespace a"),
+        (Method::POST, "/v1/default/namespaces", json!({"namespace": ["a", "b"]}), "namespace a.b"),
+        (Method::POST, "/v1/default/namespaces/a/tables", AccessTest::new_table("t"), "table a.t"),
+        (Method::POST, "/api/v1/access/roles", json!({"name": "readers"}), "role readers"),
+        (Method::POST, "/api/v1/tokens", json!({"principal": "etl"}), "client etl"),
+        (
+            Method::POST,
+            "/api/v1/access/grants",
+            json!({"privileges": "SELECT", "on": on, "to": to}),
+            "grant SELECT on namespace default.a to role:readers",
+        ),
+        (Method::PUT, "/api/v1/access/mode", json!({"mode": "off"}), "mode off"),
+    ];
+    for (method, path, body, expected) in requests {
+        let (status, found) = recorded(&test.app, esker_tests::TOKEN, method, path, Some(body)).await;
+        assert!((200..300).contains(&status), "{path}: {status}");
+        let attempt = found.iter().find(|record| record.phase == AuditPhase::Attempt).expect("an attempt");
+        let (kind, name) = (attempt.object_kind.as_deref().unwrap_or_default(), attempt.object.as_deref().unwrap_or_default());
+        assert_eq!(format!("{kind} {name}"), expected);
+        let outcome = found.iter().find(|record| record.phase == AuditPhase::Outcome).expect("an outcome");
+        assert!(outcome.object.is_some(), "{outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_place_of_its_id_is_refused_and_recorded_nowhere() {
+    let app = TestApp::start().await;
+    let made = app.ok(Method::POST, "/api/v1/tokens", Some(json!({"principal": "etl"}))).await;
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let path = format!("/api/v1/tokens/{token}");
+    let (status, found) = recorded(&app, esker_tests::TOKEN, Method::DELETE, &path, None).await;
+    let [record] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((status, record.object.as_deref()), (400, Some("esk_…")));
+    for record in records(&app).await {
+        assert!(!serde_json::to_string(&record).expect("JSON").contains(&token), "{record:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn esker_maintains_the_trail_itself_and_policies_of_its_namespace_do_not_count() {
+    let test = with_table().await;
+    rows_of(&test.app, "SELECT id FROM system.audit").await;
+    let freeze = json!({"removals": [], "updates": {"esker.freeze": "true"}});
+    test.app.ok(Method::POST, "/v1/default/namespaces/system/properties", Some(freeze)).await;
+    let of_trail = "FROM system.jobs WHERE principal = 'esker:audit' AND \"table\" = 'system.audit'";
+    let ended = format!("SELECT count(*) AS n {of_trail} AND state = 'succeeded' HAVING count(*) = 3");
+    rows_of(&test.app, &ended).await;
+    let kinds = sql_as(&test.app, esker_tests::TOKEN, &format!("SELECT kind {of_trail} ORDER BY kind")).await.expect("read");
+    assert_eq!(kinds, ["compact", "expire", "manifests"]);
+    let policy = test.app.ok(Method::GET, &format!("{MANAGED_TRAIL}/policy"), None).await;
+    assert!(!policy.to_string().contains("namespace system"), "{policy}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn log_ins_are_recorded_and_refused_ones_too() {
     let app = TestApp::start().await;
     assert_eq!(exchange(&app, esker_tests::TOKEN, None).await.0, 200);
@@ -137,15 +235,19 @@ async fn statements_are_recorded_by_what_they_change_and_by_what_they_were_refus
     let bi = test.client("bi").await;
     test.grant("bi", test.table("n.t").await, Privilege::List.into()).await;
     sql_as(&test.app, &bi, "SELECT * FROM n.t").await.expect_err("refused");
+    sql_as(&test.app, &bi, "INSERT INTO n.t VALUES (3)").await.expect_err("refused");
     let found = records(&test.app).await;
     let of_sql = found.iter().filter(|record| record.protocol == "flight-sql");
     let told: Vec<_> = of_sql.map(|r| (r.principal.as_str(), r.operation.as_str(), r.decision, r.object.as_deref())).collect();
     let expected = [
         ("admin", "create-table-as", AuditDecision::Allowed, Some("n.t")),
         ("admin", "insert", AuditDecision::Allowed, Some("n.t")),
-        ("bi", "GetFlightInfo", AuditDecision::Refused, Some("n.t")),
+        ("bi", "query", AuditDecision::Refused, Some("n.t")),
+        ("bi", "insert", AuditDecision::Refused, Some("n.t")),
     ];
     assert_eq!(told, expected, "{found:#?}");
+    let mut of_sql = found.iter().filter(|record| record.protocol == "flight-sql");
+    assert!(of_sql.all(|record| record.is_change == (record.operation != "query")), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,6 +388,19 @@ async fn nobody_reads_the_trail_without_its_privilege_whatever_else_they_may() {
         SELECT \"table\" FROM system.health WHERE \"table\" = 'audit' UNION ALL
         SELECT table_name FROM information_schema.tables WHERE table_name = 'audit'";
     assert_eq!(sql_as(&test.app, &bi, listed).await.expect("lists"), Vec::<String>::new());
+
+    let location = test.app.ok(Method::GET, TRAIL, None).await["metadata-location"].as_str().expect("a path").to_owned();
+    let explain = format!("/api/v1/warehouses/default/explain?path={location}");
+    assert_eq!(test.app.ok(Method::GET, &explain, None).await["table"], "system.audit");
+    let (status, explained) = test.send(&bi, Method::GET, &explain, None).await;
+    let explained: Value = serde_json::from_str(&explained).expect("JSON");
+    assert_eq!((status, &explained["table"], &explained["bytes"]), (200, &Value::Null, &Value::Null), "{explained}");
+    for path in ["/api/v1/events?limit=1000", "/api/v1/events?limit=1000&warehouse=default"] {
+        let of_trail = |text: &str| text.contains("\"system.audit\"");
+        let (status, events) = test.send(&bi, Method::GET, path, None).await;
+        assert!(status == 200 && !of_trail(&events), "{path}: {events}");
+        assert!(of_trail(&test.send(esker_tests::TOKEN, Method::GET, path, None).await.1), "{path}");
+    }
 
     assert_eq!(test.status(&bi, Method::GET, "/api/v1/audit", None).await, 403);
     let auditor = test.client("auditor").await;

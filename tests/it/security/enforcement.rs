@@ -6,6 +6,8 @@ use esker_types::NamespaceName;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::matrix::new_view;
+
 const NAMESPACE: &str = "/v1/default/namespaces/n";
 const TABLES: &str = "/v1/default/namespaces/n/tables";
 const RENAME: &str = "/v1/default/tables/rename";
@@ -233,6 +235,50 @@ async fn a_rename_needs_privileges_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_move_gives_its_caller_no_privileges_on_the_table() {
+    let test = started().await;
+    test.create_namespace("m").await;
+    test.create_table("n", "t").await;
+    let etl = test.client("etl").await;
+    test.grant("etl", test.table("n.t").await, PrivilegeSet::of(&[Privilege::List, Privilege::Rename])).await;
+    let read = AccessTest::bundle(Bundle::Select, SecurableKind::Namespace);
+    test.grant("etl", test.namespace("m"), read.union(Privilege::CreateTable.into())).await;
+    let move_it = async || test.send(&etl, Method::POST, RENAME, Some(rename(("n", "t"), ("m", "t")))).await;
+    let (status, text) = move_it().await;
+    assert!(status == 403 && text.contains("READ_DATA on table n.t"), "{status} {text}");
+
+    // Neither does a way through the dropped tables.
+    let id = test.table_id("n.t").await;
+    test.grant("etl", test.namespace("n"), PrivilegeSet::of(&[Privilege::List, Privilege::Undrop])).await;
+    test.app.ok(Method::DELETE, &table("t"), None).await;
+    let undrop = format!("/api/v1/warehouses/default/dropped/{id}/undrop");
+    let (status, text) = test.send(&etl, Method::POST, &undrop, Some(json!({"as": {"namespace": ["m"], "name": "t"}}))).await;
+    assert!(status == 403 && text.contains("READ_DATA on table n.t"), "{status} {text}");
+    test.app.ok(Method::POST, &undrop, Some(json!({}))).await;
+
+    test.grant("etl", test.table("n.t").await, AccessTest::bundle(Bundle::Select, SecurableKind::Table)).await;
+    let (status, text) = move_it().await;
+    assert_eq!(status, 204, "it has them already: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thing_in_a_hidden_namespace_is_answered_as_one_in_a_missing_namespace() {
+    let test = started().await;
+    let bi = test.client("bi").await;
+    for kind in ["table", "view", "function"] {
+        for route in ["me?on=", "grants?on=", "explain?privileges=LIST&on="] {
+            let ask = async |namespace: &str| {
+                let path = format!("/api/v1/access/{route}{kind}%20default.{namespace}.x");
+                test.send(&bi, Method::GET, &path, None).await
+            };
+            let ((hidden, of_hidden), (missing, of_missing)) = (ask("n").await, ask("k").await);
+            assert_eq!((hidden, of_hidden), (missing, of_missing.replace("k.x", "n.x")), "{route} {kind}");
+            assert_eq!(hidden, 404, "{route} {kind}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_needs_the_privileges_of_all_its_tables_before_anything_is_written() {
     let test = started().await;
     for name in ["a", "b", "c"] {
@@ -267,9 +313,10 @@ async fn an_append_that_leaves_files_out_needs_modify() {
     let prepared = written.prepare_append(3..6).await;
     let (status, text) = test.send(&etl, Method::POST, &written.path(), Some(prepared.body().clone())).await;
     assert_eq!(status, 200, "a true append: {text}");
-    // The second append is moved onto a manifest list that knows nothing of the files before.
+    // The second append is moved onto a manifest list that knows nothing of the files before. Its rows are no secret.
     let other = TestTable::create_with_schema(&test.app, "other", fields, json!([]), json!({})).await;
     other.append_ids(0..1).await;
+    test.grant("etl", test.table("lake.other").await, Privilege::ReadData.into()).await;
     let foreign = other.metadata().await;
     let list = foreign.current_snapshot().expect("a snapshot").manifest_list.clone().expect("a list");
     let mut forged = written.prepare_append(6..9).await.body().clone();
@@ -280,6 +327,73 @@ async fn an_append_that_leaves_files_out_needs_modify() {
     assert_eq!(status, 403, "{text}");
     assert!(text.contains("MODIFY"), "{text}");
     assert_eq!(written.metadata().await.snapshots.len(), 2);
+}
+
+/// The answer to a commit has the metadata, and a requirement that fails tells what the table has instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_tells_nothing_of_the_metadata_to_who_may_not_read_it() {
+    let test = started().await;
+    test.create_table("n", "t").await;
+    test.app.ok(Method::POST, &format!("{NAMESPACE}/views"), Some(new_view("v"))).await;
+    let lister = test.client("lister").await;
+    let (see, change) = (Privilege::List, Privilege::SetProperties);
+    test.grant("lister", test.namespace("n"), PrivilegeSet::of(&[see, change])).await;
+    let uuid = json!([{"type": "assert-table-uuid", "uuid": "00000000-0000-0000-0000-000000000000"}]);
+    for body in [json!({"requirements": [], "updates": []}), json!({"requirements": uuid, "updates": []}), set_property()] {
+        let mut of_transaction = body.clone();
+        of_transaction["identifier"] = json!({"namespace": ["n"], "name": "t"});
+        for (path, body) in [
+            (table("t"), body.clone()),
+            (TRANSACTION.to_owned(), json!({"table-changes": [of_transaction]})),
+            (format!("{NAMESPACE}/views/v"), json!({"updates": body["updates"]})),
+        ] {
+            let (status, text) = test.send(&lister, Method::POST, &path, Some(body)).await;
+            assert!(status == 403 && text.contains("lacks READ_METADATA on"), "{path}: {status} {text}");
+        }
+    }
+    test.grant("lister", test.namespace("n"), Privilege::ReadMetadata.into()).await;
+    assert_eq!(test.status(&lister, Method::POST, &table("t"), Some(set_property())).await, 200);
+}
+
+/// Whoever creates a table owns it, and would else move it a moment later to where it could not create it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_moves_a_table_out_of_its_place_only_with_choose_location() {
+    let test = started().await;
+    test.create_namespace("secret").await;
+    test.create_table("secret", "hidden").await;
+    let maker = test.client("maker").await;
+    test.grant("maker", test.namespace("n"), Privilege::CreateTable.into()).await;
+    let (status, text) = test.send(&maker, Method::POST, TABLES, Some(AccessTest::new_table("t"))).await;
+    assert_eq!(status, 200, "{text}");
+    let made: Value = serde_json::from_str(&text).expect("JSON");
+    let own = made["metadata"]["location"].as_str().expect("a location").to_owned();
+    let elsewhere = format!("file://{}/warehouse/elsewhere", test.app.dir.path().display());
+    let to = |location: &str| json!([{"action": "set-location", "location": location}]);
+    let path = |path: &str| json!([{"action": "set-properties", "updates": {"write.data.path": path}}]);
+    let commit = async |updates: Value| {
+        let body = json!({"requirements": [], "updates": updates});
+        test.send(&maker, Method::POST, &table("t"), Some(body)).await
+    };
+    for updates in [to(&elsewhere), path(&elsewhere)] {
+        let (status, text) = commit(updates.clone()).await;
+        assert!(status == 403 && text.contains("lacks CHOOSE_LOCATION on namespace n"), "{status} {text}");
+        let change = json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": updates});
+        let (status, text) = test.send(&maker, Method::POST, TRANSACTION, Some(json!({"table-changes": [change]}))).await;
+        assert!(status == 403 && text.contains("lacks CHOOSE_LOCATION on namespace n"), "{status} {text}");
+    }
+    for updates in [to(&own), path(&format!("{own}/inner"))] {
+        let (status, text) = commit(updates).await;
+        assert_eq!(status, 200, "{text}");
+    }
+    test.grant("maker", test.namespace("n"), Privilege::ChooseLocation.into()).await;
+    // The place of a table that the caller may not see has no name.
+    let (hidden, seen) = (format!("file://{}/warehouse/secret", test.app.dir.path().display()), "secret.hidden");
+    let (status, text) = commit(to(&hidden)).await;
+    assert!(status == 400 && text.contains("the location of another table") && !text.contains("hidden"), "{status} {text}");
+    test.grant("maker", test.table(seen).await, Privilege::List.into()).await;
+    let (status, text) = commit(to(&hidden)).await;
+    assert!(status == 400 && text.contains(seen), "{status} {text}");
+    assert_eq!(commit(to(&elsewhere)).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use esker_types::JobId;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::read_restrictions::{below, filter};
 use crate::jobs::wait_for_hand_over;
 
 /// The path of the expiries of the table `n.t`.
@@ -34,18 +35,23 @@ impl Sandbox {
 
     /// Runs an expiry that `asker` asked for before the rules became what they are. Returns its state and its error.
     async fn run(&self, asker: Option<JobAsker>) -> (String, String) {
+        self.run_job(asker, "expire", self.request.clone()).await
+    }
+
+    /// Runs a job of a kind as [`Self::run`] does.
+    async fn run_job(&self, asker: Option<JobAsker>, kind: &'static str, request: Value) -> (String, String) {
         let catalog = self.test.app.catalog();
         let id = JobId::fresh();
         let job = NewJob {
             id,
             table: self.test.table_id("n.t").await,
             table_name: "n.t".to_owned(),
-            kind: "expire",
+            kind,
             principal: "who-asked".to_owned(),
             asker,
             reason: "asked for earlier".to_owned(),
             key: None,
-            request: self.request.clone(),
+            request,
             priority: 100,
             due_ms: 0,
             predicted: None,
@@ -102,6 +108,21 @@ async fn a_job_does_not_begin_for_who_lost_the_right_to_start_it() {
     };
     test.change(vec![revoked]).await;
     assert_refused(sandbox.run(client("bi")).await, "has MAINTAIN on the table no more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_names_rows_does_not_begin_for_who_may_not_read_them_any_more() {
+    let sandbox = Sandbox::start(AccessMode::On).await;
+    let test = &sandbox.test;
+    let table = test.table_id("n.t").await;
+    let compact = async || sandbox.run_job(client("bi"), "compact", json!({"compact": {"where": "id = 1"}})).await;
+    let privileges = PrivilegeSet::of(&[Privilege::List, Privilege::Maintain]);
+    test.grant("bi", test.table("n.t").await, privileges).await;
+    assert_refused(compact().await, "READ_DATA");
+    test.grant("bi", test.table("n.t").await, Privilege::ReadData.into()).await;
+    assert_eq!(compact().await, ("succeeded".to_owned(), String::new()));
+    test.change(vec![filter("f1", table, &Member::client("bi"), below(2))]).await;
+    assert_refused(compact().await, "may not read all rows of the table");
 }
 
 #[tokio::test(flavor = "multi_thread")]

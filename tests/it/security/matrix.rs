@@ -78,7 +78,7 @@ struct Fresh {
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// The body of a request that creates a view.
-fn new_view(name: &str) -> Value {
+pub(super) fn new_view(name: &str) -> Value {
     let query = json!({"type": "sql", "sql": "SELECT 1 AS a", "dialect": "spark"});
     let version = json!({"version-id": 1, "timestamp-ms": 1, "schema-id": 0, "summary": {}, "representations": [query],
         "default-namespace": ["n"]});

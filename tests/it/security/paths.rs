@@ -109,6 +109,48 @@ async fn a_class_for_paths_is_refused_unless_it_is_configured() {
     assert_eq!(commit(&app, json!([set(&json!({PROVIDER: "com.example.Known"}))])).await.0, 400);
 }
 
+/// The directory `_esker` has the epoch and the ledger. A table there could have them deleted as orphans.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_table_has_a_place_that_overlaps_the_directory_of_eskers_own_files() {
+    let app = TestApp::start_with(|c| warehouse(c).shared_data_paths = true).await;
+    app.namespace().await;
+    app.ok(Method::POST, TABLES, Some(table("own", &json!({})))).await;
+    for wanted in [place(&app, "_esker"), place(&app, "_esker/tables"), place(&app, "./_esker/")] {
+        for key in PATHS {
+            let messages = refusals(&app, &json!({key: wanted})).await;
+            assert!(messages.iter().all(|message| message.contains("Esker's own files")), "{key}: {messages:?}");
+        }
+        let (code, message) = commit(&app, json!([{"action": "set-location", "location": wanted}])).await;
+        assert!(code == 400 && message.contains("Esker's own files"), "{code} {message}");
+        let mut create = table("x", &json!({}));
+        create["location"] = json!(wanted);
+        let (code, _, message) = app.refused(Method::POST, TABLES, Some(create)).await;
+        assert!(code == 400 && message.contains("Esker's own files"), "{code} {message}");
+    }
+}
+
+/// By the UUID, a table that is registered again gets to the files of the dropped one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_creates_no_table_with_the_uuid_of_another_one() {
+    let app = TestApp::start().await;
+    let made = app.table().await;
+    let create = async |uuid: &Value| {
+        let body = json!({"requirements": [{"type": "assert-create"}], "updates": [
+            {"action": "assign-uuid", "uuid": uuid}, {"action": "add-schema", "schema": schema_json()},
+            {"action": "set-current-schema", "schema-id": -1}]});
+        let (status, answer) = app.send(Method::POST, &format!("{TABLES}/x"), Some(body)).await;
+        (status.as_u16(), answer.to_string())
+    };
+    let taken = &made["metadata"]["table-uuid"];
+    let (status, answer) = create(taken).await;
+    assert!(status == 400 && answer.contains("UUID of another table"), "{status} {answer}");
+    app.ok(Method::DELETE, &format!("{TABLES}/t"), None).await;
+    let (status, answer) = create(taken).await;
+    assert!(status == 400 && answer.contains("UUID of another table"), "a dropped one: {status} {answer}");
+    let (status, answer) = create(&json!("9c12d441-03fe-4693-9a96-a0705ddf69c1")).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
 /// Without `write.data.path`, earlier writers take `write.object-storage.path`.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_removal_of_a_path_checks_those_that_remain() {

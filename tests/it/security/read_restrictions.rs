@@ -5,7 +5,8 @@ use esker_access::{
     AccessMode, Bundle, ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Member, Privilege, PrivilegeSet, RowFilterRow,
     RuleChange, SecurableKind, TRUSTED_ENGINE,
 };
-use esker_tests::{AccessTest, TestApp};
+use esker_catalog::Actor;
+use esker_tests::{AccessTest, TestApp, TestTable};
 use esker_types::{TableId, now_ms};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -235,6 +236,79 @@ async fn the_management_api_tells_a_restricted_caller_no_counts_and_no_values() 
     assert_eq!(get(format!("/api/v1/jobs/{job}/log")).await, (200, json!([])));
 }
 
+/// A count of the rows for which a condition is true answers a question about them, and so does a list of files with such rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_answers_a_question_about_rows_that_its_caller_may_not_read() {
+    let test = AccessTest { app: TestApp::start().await };
+    test.app.table().await;
+    test.app.sql("INSERT INTO n.t VALUES (1, 'EU'), (2, 'US')").await.expect("inserted");
+    test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let (keeper, table) = (test.client("keeper").await, test.table_id("n.t").await);
+    let care = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain, Privilege::Erase]);
+    test.grant("keeper", test.table("n.t").await, care).await;
+    test.grant("keeper", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    let question = || json!({"where": "id = 1"});
+    let ask = async |end: &str, options: Value| {
+        let path = format!("/api/v1/warehouses/default/namespaces/n/tables/t/{end}");
+        let (status, text) = test.send(&keeper, Method::POST, &path, Some(options)).await;
+        (status, serde_json::from_str::<Value>(&text).unwrap_or(Value::String(text)))
+    };
+    let get = async |path: &str| {
+        let (status, text) = test.send(&keeper, Method::GET, path, None).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let questions = || {
+        let by_partition = ("compact?dry-run=true", json!({"partition": "id=1"}));
+        [("compact?dry-run=true", question()), ("compact", question()), by_partition, ("erase?dry-run=true", question())]
+    };
+    for (end, options) in questions() {
+        let (status, refusal) = ask(end, options).await;
+        assert!(status == 403 && refusal.to_string().contains("READ_DATA on table n.t"), "{end}: {refusal}");
+    }
+    assert_eq!(ask("compact?dry-run=true", json!({})).await.0, 200, "it asks for no rows");
+
+    // The privilege to erase is enough to start an erasure, and not to learn what it found.
+    let (status, accepted) = ask("erase", question()).await;
+    assert_eq!(status, 202, "{accepted}");
+    let id = accepted["job-id"].as_str().expect("an id");
+    let found = test.app.wait_for_job(id).await["error"].as_str().expect("the row is in the table").to_owned();
+    assert!(found.contains("id = 1"), "{found}");
+    let (job, log) = (format!("/api/v1/jobs/{id}"), format!("/api/v1/jobs/{id}/log"));
+    let error_in_events = async || {
+        let page = get("/api/v1/events?warehouse=default&limit=1000").await;
+        let failed = page["events"].as_array().expect("events").iter().find(|event| event["type"] == "job.failed").cloned();
+        failed.expect("the erasure")["data"]["error"].clone()
+    };
+    let shown = get(&job).await;
+    for key in ["request", "plan", "error", "outcome"] {
+        assert_eq!(shown[key], Value::Null, "{key}: {shown}");
+    }
+    assert_eq!((get(&log).await, error_in_events().await), (json!([]), Value::Null));
+    assert!(!get("/api/v1/jobs").await.to_string().contains("id = 1"));
+
+    test.grant("keeper", test.table("n.t").await, Privilege::ReadData.into()).await;
+    assert_eq!((&get(&job).await["error"], error_in_events().await), (&json!(found), json!(found)));
+    for (end, options) in questions() {
+        let (status, answer) = ask(end, options).await;
+        assert!(status == 200 || status == 202, "{end}: {answer}");
+    }
+
+    // Who is restricted gets no preview at all, because previews count files and rows.
+    test.change(vec![filter("f1", table, &Member::client("keeper"), below(2))]).await;
+    let previews =
+        ["compact", "expire", "manifests", "orphans", "statistics", "check"].map(|kind| format!("{kind}?dry-run=true"));
+    let previews = previews.iter().map(|end| (end.as_str(), json!({})));
+    for (end, options) in questions().into_iter().chain(previews) {
+        let (status, refusal) = ask(end, options).await;
+        assert!(status == 403 && refusal.to_string().contains("row filters or column masks restrict"), "{end}: {refusal}");
+    }
+    assert_eq!(ask("erase", question()).await.0, 202);
+    let metadata = get(TABLE).await["metadata-location"].as_str().expect("a path").to_owned();
+    let explain = format!("/api/v1/warehouses/default/explain?path={metadata}");
+    assert_eq!(test.status(&keeper, Method::GET, &explain, None).await, 403);
+}
+
 /// The path of a manifest list is in the metadata. A table of one's own that names it would show all that it lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_snapshot_names_the_manifest_list_of_a_table_that_its_writer_may_not_read_as_a_whole() {
@@ -266,6 +340,82 @@ async fn no_snapshot_names_the_manifest_list_of_a_table_that_its_writer_may_not_
     assert!(refused(commit().await), "it may not read all of them");
     test.change(vec![RuleChange::RemoveRowFilter { table: victim, id: "f1".to_owned() }]).await;
     assert_eq!(commit().await.0, 200, "nothing is hidden from it");
+}
+
+/// A writer with credentials writes manifests of its own, which may name any file.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_brings_in_a_file_of_a_table_that_its_writer_may_not_read_as_a_whole() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let victim = TestTable::create(&test.app, "victim", 2, false, json!({})).await;
+    victim.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
+    let mine = TestTable::create(&test.app, "mine", 2, false, json!({})).await;
+    let (thief, hidden) = (test.client("thief").await, test.table_id("lake.victim").await);
+    test.grant("thief", test.table("lake.mine").await, AccessTest::bundle(Bundle::Write, SecurableKind::Table)).await;
+    let deletes = victim.equality_deletes(&[1], []).await;
+    let statistics = json!({"requirements": [], "updates": [{"action": "set-partition-statistics", "partition-statistics":
+        {"snapshot-id": 1, "statistics-path": victim.data_paths().await[0], "file-size-in-bytes": 9}}]});
+    let commits = [
+        (mine.prepare_add(victim.data_files().await, []).await.body().clone(), "data file"),
+        (mine.prepare_add([], [deletes]).await.body().clone(), "delete file"),
+        (mine.prepare_manifests_of(&victim).await.body().clone(), "manifest"),
+        (statistics, "statistics file"),
+    ];
+    let send = async |body: &Value| test.send(&thief, Method::POST, &mine.path(), Some(body.clone())).await;
+    let refused = async |why: &str| {
+        for (body, what) in &commits {
+            let (status, text) = send(body).await;
+            assert!(status == 400 && text.contains(&format!("a {what} of another table")), "{why}: {status} {text}");
+            let mut change = body.clone();
+            change["identifier"] = json!({"namespace": ["lake"], "name": "mine"});
+            let changes = json!({"table-changes": [change]});
+            let (status, text) = test.send(&thief, Method::POST, "/v1/default/transactions/commit", Some(changes)).await;
+            assert!(status == 400 && text.contains(&format!("a {what} of another table")), "{why}: {status} {text}");
+        }
+    };
+    refused("it may not read the rows").await;
+    test.grant("thief", test.table("lake.victim").await, Privilege::ReadData.into()).await;
+    test.change(vec![filter("f1", hidden, &Member::client("thief"), below(2))]).await;
+    refused("it may not read all of them").await;
+    test.app.ok(Method::DELETE, "/v1/default/namespaces/lake/tables/victim", None).await;
+    refused("the dropped table may be undropped").await;
+    assert!(mine.metadata().await.snapshots.is_empty());
+
+    // A file in no table's place may be taken, with the manifests that the table has by then.
+    let dropped = test.app.catalog().dropped_tables().await.expect("listed").remove(0).row;
+    test.app.catalog().undrop_table(dropped.id, None, &Actor::internal("test")).await.expect("back");
+    for name in ["a", "b"] {
+        let mut loose = victim.data_files().await.remove(0);
+        let path = format!("{}/warehouse/loose-{name}.parquet", test.app.dir.path().display());
+        std::fs::copy(&loose.file_path["file://".len()..], &path).expect("copied");
+        loose.file_path = format!("file://{path}");
+        let (status, text) = send(mine.prepare_add([loose], []).await.body()).await;
+        assert_eq!(status, 200, "{text}");
+    }
+    test.change(vec![RuleChange::RemoveRowFilter { table: hidden, id: "f1".to_owned() }]).await;
+    let (status, text) = send(mine.prepare_add(victim.data_files().await, []).await.body()).await;
+    assert_eq!(status, 200, "nothing is hidden from it: {text}");
+}
+
+/// By the UUID of a dropped table, another one gets to its files.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_registration_takes_the_uuid_of_a_table_that_the_caller_may_not_read_as_a_whole() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let victim = TestTable::create(&test.app, "victim", 2, false, json!({})).await;
+    let mine = TestTable::create(&test.app, "mine", 2, false, json!({})).await;
+    let (thief, hidden) = (test.client("thief").await, test.table("lake.victim").await);
+    test.grant("thief", test.table("lake.mine").await, PrivilegeSet::of(&[Privilege::List, Privilege::Drop])).await;
+    test.grant("thief", test.namespace("lake"), Privilege::Register.into()).await;
+    let mut metadata = test.app.ok(Method::GET, &mine.path(), None).await["metadata"].clone();
+    let file = format!("{}/metadata/forged.metadata.json", metadata["location"].as_str().expect("a location"));
+    metadata["table-uuid"] = test.app.ok(Method::GET, &victim.path(), None).await["metadata"]["table-uuid"].clone();
+    std::fs::write(&file["file://".len()..], metadata.to_string()).expect("written");
+    let body = json!({"name": "mine", "metadata-location": file, "overwrite": true});
+    let register = async || test.send(&thief, Method::POST, "/v1/default/namespaces/lake/register", Some(body.clone())).await;
+    let (status, text) = register().await;
+    assert!(status == 400 && text.contains("the UUID of another table"), "{status} {text}");
+    test.grant("thief", hidden, Privilege::ReadData.into()).await;
+    let (status, text) = register().await;
+    assert_eq!(status, 200, "nothing is hidden from it: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

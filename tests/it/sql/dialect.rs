@@ -296,7 +296,10 @@ async fn what_is_not_served_is_said_in_words_of_sql() {
             ("TRUNCATE TABLE n.v", "are served, not TRUNCATE TABLE"),
             ("SET x = 1", "are served, not SET"),
             ("SHOW TABLES FROM n", "information_schema.tables"),
-            ("SHOW SCHEMAS", "information_schema.schemata"),
+            ("SHOW SCHEMAS LIKE 'n'", "information_schema.schemata"),
+            ("SHOW DATABASES IN n", "information_schema.schemata"),
+            ("SHOW NAMESPACES IN n", "information_schema.schemata"),
+            ("SHOW NAMESPACES LIKE 'n'", "information_schema.schemata"),
             ("UPDATE n.v SET i = sum(i)", "UPDATE sets column i for each row, but sum is computed over many rows"),
             ("UPDATE n.v SET i = 1 + row_number() OVER ()", "but row_number is computed over many rows"),
             (

@@ -172,6 +172,9 @@ async fn show_and_information_schema_are_asked_however_they_are_written() {
     for sql in ["SHOW\nTABLES", "show/**/tables", "SHOW TABLES"] {
         assert!(rows(&app, sql).await.iter().any(|line| line.contains("|n|t|")), "{sql}");
     }
+    for sql in ["SHOW SCHEMAS", "show databases;", "SHOW/**/Namespaces"] {
+        assert!(rows(&app, sql).await.iter().any(|line| line == "default|n"), "{sql}");
+    }
     let sql = "SELECT 'information_schema' FROM \"information_schema\".tables WHERE table_name = 't'";
     assert_eq!(rows(&app, sql).await, ["information_schema"]);
 }

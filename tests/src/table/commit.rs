@@ -106,17 +106,29 @@ impl TestTable<'_> {
             "added-delete-files": counts.1.to_string()});
         let snapshot = draft.snapshot(&manifests, summary).await;
         written.append(&mut draft.written);
-        let body = json!({
-            "requirements": [
-                {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": metadata.current_snapshot_id},
-                {"type": "assert-current-schema-id", "current-schema-id": metadata.current_schema_id},
-            ],
-            "updates": [
-                {"action": "add-snapshot", "snapshot": snapshot},
-                {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": draft.id},
-            ],
-        });
-        PreparedCommit { body, written }
+        PreparedCommit { body: commit_body(metadata, &snapshot, draft.id), written }
+    }
+
+    /// Writes a commit of data files and delete files of the table's present partition spec, without sending it.
+    pub async fn prepare_add(
+        &self,
+        data: impl IntoIterator<Item = DataFile>,
+        deletes: impl IntoIterator<Item = DataFile>,
+    ) -> PreparedCommit {
+        let metadata = self.metadata().await;
+        let additions = Additions::of(&metadata, data, deletes);
+        let operation = if additions.deletes.is_empty() { "append" } else { "overwrite" };
+        self.prepare(&metadata, additions, operation).await
+    }
+
+    /// Writes a commit of a snapshot whose manifest list names the manifests of another table, without sending it.
+    pub async fn prepare_manifests_of(&self, other: &TestTable<'_>) -> PreparedCommit {
+        let (metadata, theirs) = (self.metadata().await, other.metadata().await);
+        let snapshot = theirs.current_snapshot().expect("a snapshot");
+        let manifests = esker_table::load_manifests(&self.manifests(), snapshot).await.expect("manifests");
+        let mut draft = DraftSnapshot::new(&self.storage, &metadata);
+        let snapshot = draft.snapshot(&manifests, json!({"operation": "overwrite"})).await;
+        PreparedCommit { body: commit_body(&metadata, &snapshot, draft.id), written: draft.written }
     }
 
     /// Rewrites every delete manifest, with the replaced deletion vectors marked as deleted. Returns all manifests.
@@ -177,6 +189,20 @@ impl TestTable<'_> {
         json["last-updated-ms"] = esker_types::now_ms().into();
         self.replace_metadata(&json).await;
     }
+}
+
+/// Returns the body of a commit that moves `main` to a new snapshot.
+fn commit_body(metadata: &TableMetadata, snapshot: &Value, id: i64) -> Value {
+    json!({
+        "requirements": [
+            {"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": metadata.current_snapshot_id},
+            {"type": "assert-current-schema-id", "current-schema-id": metadata.current_schema_id},
+        ],
+        "updates": [
+            {"action": "add-snapshot", "snapshot": snapshot},
+            {"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": id},
+        ],
+    })
 }
 
 /// Returns the entry of a data file of one row that does not exist.

@@ -136,6 +136,11 @@ impl Subject {
         let (filter, masks) = (of_table.filter_for(&self.holders), of_table.masks_for(&self.holders));
         (filter.is_some() || !masks.is_empty()).then_some(Restrictions { filter, masks })
     }
+
+    /// Checks that something restricts the subject on any table at all.
+    pub fn is_restricted(&self) -> bool {
+        self.rules.restrictions.tables.keys().any(|table| self.restrictions(*table).is_some())
+    }
 }
 
 impl Caller {

@@ -93,6 +93,26 @@ async fn a_change_that_would_lock_everybody_out_is_refused() {
 }
 
 #[tokio::test]
+async fn a_user_manages_access_only_if_its_issuer_is_configured() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    make_client(&state, "root").await;
+    change(&access, vec![member(ADMIN, "root"), mode(AccessMode::On)]).await.expect("changed");
+    let known = crate::oidc::testing::options("https://idp.example");
+    let access = access.with_providers(Providers::new(vec![known]).expect("a provider"));
+    let last = || RuleChange::RemoveMember { role: ADMIN.to_owned(), member: Member::client("root") };
+    let user = |issuer: &str| Member::User { issuer: issuer.to_owned(), name: "ann".to_owned() };
+    let claim = |issuer: &str| Member::Claim { issuer: issuer.to_owned(), value: "ops".to_owned() };
+    let add = |member: Member| RuleChange::AddMember { role: ADMIN.to_owned(), member };
+    for nobody in [user("https://no-such-issuer.example"), claim("https://idp.example/")] {
+        let refused = change(&access, vec![add(nobody), last()]).await.expect_err("refused");
+        assert!(matches!(refused, AuthError::LocksOut), "{refused}");
+    }
+    change(&access, vec![add(claim("https://idp.example")), last()]).await.expect("somebody can log in");
+    state.close().await;
+}
+
+#[tokio::test]
 async fn who_had_a_token_goes_on_as_before_when_the_mode_leaves_off() {
     let dir = tempfile::tempdir().expect("a directory");
     let (state, access) = open(&dir).await;

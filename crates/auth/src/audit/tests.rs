@@ -156,6 +156,9 @@ async fn a_change_that_cannot_be_recorded_is_refused_and_a_queued_record_is_kept
     assert!(!audit.flush().await, "the database is closed");
     let expected = AuditCounts { written: 0, lost: 0, queued: 1, refused: 1 };
     assert_eq!(audit.counts(), expected, "the record of the first request still waits");
+    audit.drain().await;
+    let expected = AuditCounts { written: 0, lost: 1, queued: 0, refused: 1 };
+    assert_eq!(audit.counts(), expected, "the server stops: what could not be written is counted as lost");
 }
 
 #[tokio::test]
@@ -197,7 +200,52 @@ async fn the_object_of_a_body_stays_where_a_privilege_on_the_server_is_refused()
     let found = records(&audit).await;
     let [refusal] = found.as_slice() else { panic!("{found:?}") };
     let told = (refusal.object_kind.as_deref(), refusal.object.as_deref(), refusal.privileges.as_deref());
-    assert_eq!(told, (Some("role"), Some("auditors"), Some("MANAGE_ACCESS")));
+    assert_eq!(told, (Some("role"), Some("auditors\\n"), Some("MANAGE_ACCESS")));
+}
+
+#[tokio::test]
+async fn no_object_has_a_token_or_a_control_character() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = open(&dir, AuditOptions::default()).await;
+    let token = crate::SecretToken::generate().expect("made").reveal();
+    let name = |text: String| AuditedObject { kind: Some("token-id".to_owned()), name: Some(text), ..AuditedObject::default() };
+    for (object, expected) in [(name(token.clone()), "esk_…"), (name("a\u{1b}[31m\r\nb".to_owned()), "a\\u{1b}[31m\\r\\nb")] {
+        let trail = audit.request(AuditedRequest {
+            request_id: String::new(),
+            protocol: "rest",
+            identity: &Identity::client("etl"),
+            operation: "revokeToken".to_owned(),
+            kind: AuditedKind::Change,
+            source_ip: None,
+            engine: Some(&token),
+            object,
+        });
+        trail.expect("recorded").finish(400);
+        let found = records(&audit).await;
+        let last = found.last().expect("a record");
+        assert_eq!((last.object.as_deref(), last.engine.as_deref()), (Some(expected), Some("esk_…")));
+    }
+    let trail = request(&audit, "createRole", AuditedKind::Change).expect("recorded");
+    trail.set_object("role", &token);
+    trail.finish(422);
+    assert!(!serde_json::to_string(&records(&audit).await).expect("JSON").contains(&token));
+}
+
+#[tokio::test]
+async fn the_object_of_a_new_namespace_is_not_the_one_around_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = open(&dir, AuditOptions::default()).await;
+    let trail = request(&audit, "createNamespace", AuditedKind::Change).expect("recorded");
+    trail.set_object("namespace", "raw.new");
+    let asks = caller(&trail, AccessMode::On, &[Privilege::CreateNamespace], false);
+    let around = ResourcePath::warehouse(1, "lake").namespace("raw");
+    asks.require(&Need::new(around, Privilege::CreateNamespace)).expect("allowed");
+    trail.finish(200);
+    let found = records(&audit).await;
+    let [made] = found.as_slice() else { panic!("{found:?}") };
+    let told = (made.warehouse.as_deref(), made.object_kind.as_deref(), made.object.as_deref());
+    assert_eq!(told, (Some("lake"), Some("namespace"), Some("raw.new")));
+    assert_eq!(made.decision, AuditDecision::Allowed);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Keys that are older than [`MAX_AGE`] are read again before they are used, and so are they for a tag by a key that this server does
 //! not know: another server may just have made it. So a rotation on one server holds on all, and no task runs in the background.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ struct RingInner {
     state: State,
     masters: MasterKeys,
     loaded: RwLock<Option<LoadedKeys>>,
+    /// True since keys could not be used, until they can.
+    fails: AtomicBool,
     /// Held by the one request that asks the database.
     asking: Mutex<()>,
 }
@@ -69,11 +72,25 @@ impl SigningKey {
     }
 }
 
+/// The keys that [`KeyRing::rewrap`] found under another master key or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RewrappedKeys {
+    /// The number of keys that are encrypted with the present master key now.
+    pub count: usize,
+    /// The keys that stayed as they are, because nothing decrypts them.
+    pub left: Vec<KeyInfo>,
+}
+
+/// Returns the error that clients see in place of one that describes keys, which is in the log.
+fn for_clients(error: AuthError) -> AuthError {
+    if matches!(error, AuthError::Keys(_)) { AuthError::KeysUnusable } else { error }
+}
+
 impl KeyRing {
     /// Makes the handle for the keys of a state database. Reads nothing.
     pub fn new(state: State, masters: MasterKeys) -> Self {
-        let (loaded, asking) = (RwLock::default(), Mutex::default());
-        Self { inner: Arc::new(RingInner { state, masters, loaded, asking }) }
+        let (loaded, fails, asking) = (RwLock::default(), AtomicBool::new(false), Mutex::default());
+        Self { inner: Arc::new(RingInner { state, masters, loaded, fails, asking }) }
     }
 
     /// Makes the first key of each purpose that has none, and reads the keys. For the start of a server.
@@ -102,12 +119,15 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// Returns [`Keys`](AuthError::Keys) if the purpose has no active key or it can't be decrypted, and
+    /// Returns [`KeysUnusable`](AuthError::KeysUnusable) if the purpose has no active key or it can't be decrypted, and
     /// [`State`](AuthError::State) if the database does not answer.
     pub async fn sign(&self, purpose: KeyPurpose, parts: &[&[u8]]) -> Result<String, AuthError> {
-        let keys = self.inner.current().await?;
+        let keys = self.inner.current().await.map_err(for_clients)?;
         let key = keys.iter().find(|key| key.purpose == purpose && key.ends_ms.is_none());
-        let missing = || AuthError::Keys(format!("there is no key for {purpose}; run `esker keys rotate {purpose}`"));
+        let missing = || {
+            tracing::error!(%purpose, "there is no active key; run `esker keys rotate` for the purpose");
+            AuthError::KeysUnusable
+        };
         let key = key.ok_or_else(missing)?;
         let tag = hmac::sign(&key.hmac, &key.message(parts));
         Ok(format!("{}.{}", key.id, URL_SAFE_NO_PAD.encode(tag)))
@@ -117,20 +137,50 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// Returns [`Keys`](AuthError::Keys) if an active key can't be decrypted, and [`State`](AuthError::State) if the database does
-    /// not answer.
+    /// Returns [`KeysUnusable`](AuthError::KeysUnusable) if an active key can't be decrypted, and [`State`](AuthError::State) if
+    /// the database does not answer.
     pub async fn verify(&self, purpose: KeyPurpose, parts: &[&[u8]], tag: &str) -> Result<bool, AuthError> {
         let Some((id, tag)) = tag.split_once('.') else { return Ok(false) };
         let (Ok(_), Ok(tag)) = (Uuid::parse_str(id), URL_SAFE_NO_PAD.decode(tag)) else { return Ok(false) };
         let began = Instant::now();
-        let mut keys = self.inner.current().await?;
+        let mut keys = self.inner.current().await.map_err(for_clients)?;
         if !keys.iter().any(|key| key.id == id) {
-            keys = self.inner.read_since(began).await?;
+            keys = self.inner.read_since(began).await.map_err(for_clients)?;
         }
         let now = now_ms();
         let mut fitting = keys.iter().filter(|key| key.id == id && key.purpose == purpose);
         let counts = |key: &SigningKey| key.ends_ms.is_none_or(|end| end > now);
         Ok(fitting.any(|key| counts(key) && hmac::verify(&key.hmac, &key.message(parts), &tag).is_ok()))
+    }
+
+    /// Checks that the server can use its keys. The log says why not.
+    pub async fn is_usable(&self) -> bool {
+        !matches!(self.inner.current().await, Err(AuthError::Keys(_)))
+    }
+
+    /// Checks that a new key of a purpose would be encrypted as the active one is.
+    ///
+    /// Running servers can't use a key that is encrypted with another master key than theirs.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Keys`](AuthError::Keys) if the active key can't be decrypted, and [`Invalid`](AuthError::Invalid) if it is
+    ///   encrypted with another master key than `keys.master_key`, or one of the two is missing.
+    /// - Returns [`State`](AuthError::State) if the database fails.
+    pub async fn check_master_key(&self, purpose: KeyPurpose) -> Result<(), AuthError> {
+        let masters = &self.inner.masters;
+        let rows = self.inner.state.keys().list().await?;
+        let Some(active) = rows.iter().find(|row| row.purpose == purpose.name() && row.retiring_ms.is_none()) else {
+            return Ok(());
+        };
+        masters.open(active)?;
+        match active.master_key == masters.current_id() {
+            true => Ok(()),
+            false => Err(AuthError::Invalid(format!(
+                "the active key of {purpose} is not stored as keys.master_key of this configuration says; give all servers the \
+                 same [keys], restart them, and run `esker keys rewrap` first"
+            ))),
+        }
     }
 
     /// Makes a new key, which signs from now on. Every earlier key of the purpose verifies for `overlap` at most.
@@ -160,17 +210,17 @@ impl KeyRing {
         Ok(self.inner.state.keys().list().await?.into_iter().map(|row| KeyInfo::of(row, now)).collect())
     }
 
-    /// Encrypts every key with the present master key that has another one or none. Returns the number of keys.
+    /// Encrypts every key with the present master key that has another one or none.
     ///
-    /// Keys that have ended stay as they are if they can't be decrypted.
+    /// Keys that sign no more stay as they are if they can't be decrypted: nothing can bring them back.
     ///
     /// # Errors
     ///
     /// - Returns [`Invalid`](AuthError::Invalid) if there is no master key.
-    /// - Returns [`Keys`](AuthError::Keys) if a key can't be decrypted that has not ended. Nothing is changed then.
+    /// - Returns [`Keys`](AuthError::Keys) if an active key can't be decrypted. Nothing is changed then.
     /// - Returns [`Random`](AuthError::Random) if the system gives no random numbers, and [`State`](AuthError::State) if the
     ///   database fails.
-    pub async fn rewrap(&self) -> Result<usize, AuthError> {
+    pub async fn rewrap(&self) -> Result<RewrappedKeys, AuthError> {
         let masters = &self.inner.masters;
         if masters.current.is_none() {
             return Err(AuthError::Invalid(
@@ -178,7 +228,7 @@ impl KeyRing {
             ));
         }
         let now = now_ms();
-        let mut changed = Vec::new();
+        let (mut changed, mut left) = (Vec::new(), Vec::new());
         for mut row in self.inner.state.keys().list().await? {
             if row.master_key == masters.current_id() {
                 continue;
@@ -188,12 +238,12 @@ impl KeyRing {
                     masters.seal(&mut row, &material)?;
                     changed.push(row);
                 }
-                Err(_) if row.ends_ms.is_some_and(|end| end <= now) => {}
+                Err(_) if row.retiring_ms.is_some() => left.push(KeyInfo::of(row, now)),
                 Err(error) => return Err(error),
             }
         }
         self.inner.state.keys().replace_material(&changed).await?;
-        Ok(changed.len())
+        Ok(RewrappedKeys { count: changed.len(), left })
     }
 
     /// Checks that keys are stored as they are, because there is no master key.
@@ -247,11 +297,24 @@ impl RingInner {
         }
     }
 
+    /// Reads the keys that sign or still verify. The first failure after a success is logged, and so is the end of it.
+    async fn load(&self) -> Result<Arc<[SigningKey]>, AuthError> {
+        let read = self.read().await;
+        match &read {
+            Ok(_) if self.fails.swap(false, Ordering::Relaxed) => tracing::info!("the keys can be used again"),
+            Err(error @ AuthError::Keys(_)) if !self.fails.swap(true, Ordering::Relaxed) => {
+                tracing::error!(%error, "the keys can't be used: statements of Flight SQL and tasks of scan plans fail");
+            }
+            _ => {}
+        }
+        read
+    }
+
     /// Reads the keys that sign or still verify.
     ///
     /// A key that only verifies and can't be decrypted is left out, with a warning. Keys of purposes that this release does not know
     /// are those of a later one.
-    async fn load(&self) -> Result<Arc<[SigningKey]>, AuthError> {
+    async fn read(&self) -> Result<Arc<[SigningKey]>, AuthError> {
         let (asked, now) = (Instant::now(), now_ms());
         let mut keys = Vec::new();
         for row in self.state.keys().list().await? {

@@ -107,7 +107,8 @@ impl MasterKeys {
             let missing = || {
                 AuthError::Keys(format!(
                     "key {id} ({purpose}) is encrypted with the master key {master}, which is neither keys.master_key nor \
-                     keys.previous_master_key; configure it, or make a new key with `esker keys rotate {purpose}`",
+                     keys.previous_master_key; configure it, or, if it is lost, make a new key with \
+                     `esker keys rotate {purpose} --lost-master-key --overlap 0s`",
                     id = row.id,
                     purpose = row.purpose,
                     master = row.master_key

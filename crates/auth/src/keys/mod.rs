@@ -17,7 +17,7 @@ use esker_state::SigningKeyRow;
 use esker_types::{DAY_MS, DurationMillis, Millis};
 use serde::Serialize;
 
-pub use key_ring::{KEYS_SECONDS, KeyRing};
+pub use key_ring::{KEYS_SECONDS, KeyRing, RewrappedKeys};
 pub use master::{MasterKey, MasterKeys};
 
 /// The time for which a retired key stays in the list, in milliseconds.

@@ -81,23 +81,57 @@ async fn the_master_key_rotates_while_servers_have_both() {
     let tag = plain.sign(KeyPurpose::Plans, &parts).await.expect("signed");
 
     let first = KeyRing::open(state.clone(), masters("a", None)).await.expect("keys that are not encrypted open too");
-    assert_eq!(first.rewrap().await.expect("encrypted"), 2);
-    assert_eq!(first.rewrap().await.expect("nothing to do"), 0);
+    assert_eq!(first.rewrap().await.expect("encrypted").count, 2);
+    assert_eq!(first.rewrap().await.expect("nothing to do").count, 0);
     let refused = KeyRing::open(state.clone(), MasterKeys::default()).await.expect_err("no master key");
     assert!(refused.to_string().contains("esker keys rotate"), "{refused}");
 
     let second = KeyRing::open(state.clone(), masters("b", Some("a"))).await.expect("both");
-    assert_eq!(second.rewrap().await.expect("encrypted"), 2);
+    assert_eq!(second.rewrap().await.expect("encrypted").count, 2);
     let last = KeyRing::open(state.clone(), masters("b", None)).await.expect("the new one alone");
     assert!(last.verify(KeyPurpose::Plans, &parts, &tag).await.expect("checked"), "the keys are the same");
     KeyRing::open(state.clone(), masters("a", None)).await.expect_err("the old one opens nothing any more");
 
     // A lost master key is no dead end: new keys replace those that can't be opened.
     let lost = KeyRing::new(state.clone(), masters("c", None));
+    lost.rewrap().await.expect_err("the active keys can't be opened");
     for purpose in KeyPurpose::ALL {
+        let refused = lost.check_master_key(purpose).await.expect_err("running servers have another master key").to_string();
+        assert!(refused.contains("--lost-master-key"), "{refused}");
         lost.rotate(purpose, HOUR).await.expect("rotated");
     }
     let after = KeyRing::open(state.clone(), masters("c", None)).await.expect("opened");
     assert!(!after.verify(KeyPurpose::Plans, &parts, &tag).await.expect("checked"));
+    let rewrapped = after.rewrap().await.expect("those that can't be opened are left");
+    assert_eq!((rewrapped.count, rewrapped.left.len()), (0, 2), "{rewrapped:?}");
+    assert!(rewrapped.left.iter().all(|key| key.state == KeyState::Retiring), "{rewrapped:?}");
+    after.check_master_key(KeyPurpose::Plans).await.expect("it is that of the new key");
+
+    // A server that still has the earlier master key can't use the new keys, and tells clients no more than that.
+    assert!(after.is_usable().await && !last_with_lost_keys(&last).await);
+    state.close().await;
+}
+
+/// Checks that a server can use its keys, once those that it has are too old, and that clients see nothing of the keys.
+async fn last_with_lost_keys(ring: &KeyRing) -> bool {
+    tokio::time::sleep(Duration::from_secs(KEYS_SECONDS) + Duration::from_millis(100)).await;
+    let refused = ring.sign(KeyPurpose::Handles, &[b"x"]).await.expect_err("the key is another master key's");
+    assert!(matches!(refused, AuthError::KeysUnusable) && !refused.to_string().contains("master"), "{refused}");
+    ring.is_usable().await
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_under_the_master_key_that_the_servers_have() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = state(&dir).await;
+    let plain = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    plain.check_master_key(KeyPurpose::Handles).await.expect("there is none");
+    let master = KeyRing::open(state.clone(), masters("a", None)).await.expect("opened");
+    let refused = master.check_master_key(KeyPurpose::Handles).await.expect_err("running servers may have none").to_string();
+    assert!(refused.contains("esker keys rewrap"), "{refused}");
+    master.rewrap().await.expect("encrypted");
+    master.check_master_key(KeyPurpose::Handles).await.expect("it is the same");
+    let next = KeyRing::open(state.clone(), masters("b", Some("a"))).await.expect("opened");
+    next.check_master_key(KeyPurpose::Handles).await.expect_err("the keys come first");
     state.close().await;
 }

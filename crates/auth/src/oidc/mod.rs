@@ -21,7 +21,7 @@ mod jwk;
 mod jws;
 mod keys;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,7 @@
 
 use esker_types::{IdentError, TableName};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -51,6 +51,15 @@ impl Client {
         Ok(self.send(Method::POST, path, body).await?.json().await?)
     }
 
+    /// Sends a POST request with a JSON body and parses the answer; `None` if the caller lacks privileges.
+    pub(super) async fn post_if_permitted<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<Option<T>> {
+        let response = self.request(Method::POST, path, body).await?;
+        match response.status() {
+            StatusCode::FORBIDDEN => Ok(None),
+            _ => Ok(Some(checked(response).await?.json().await?)),
+        }
+    }
+
     /// Sends a POST request without a body, and ignores the answer's body.
     pub(super) async fn post_only(&self, path: &str) -> Result<()> {
         self.send(Method::POST, path, &Value::Null).await?;
@@ -82,6 +91,11 @@ impl Client {
 
     /// Sends a request. An answer with an error status becomes [`Error::Remote`] with the server's own message.
     async fn send(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Response> {
+        checked(self.request(method, path, body).await?).await
+    }
+
+    /// Sends a request, and returns the answer with any status.
+    async fn request(&self, method: Method, path: &str, body: &impl Serialize) -> Result<Response> {
         let body = serde_json::to_value(body)?;
         let mut request = self.http.request(method, format!("{}{path}", self.remote.url.trim_end_matches('/')));
         if let Some(token) = &self.remote.token {
@@ -90,15 +104,19 @@ impl Client {
         if !body.is_null() {
             request = request.json(&body);
         }
-        let response = request.send().await?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        let body: Value = response.json().await.unwrap_or_default();
-        let message = body["error"]["message"].as_str().map_or_else(|| format!("the server answered {status}"), str::to_owned);
-        Err(Error::Remote(message))
+        Ok(request.send().await?)
     }
+}
+
+/// Turns an answer with an error status into [`Error::Remote`] with the server's own message.
+async fn checked(response: Response) -> Result<Response> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let body: Value = response.json().await.unwrap_or_default();
+    let message = body["error"]["message"].as_str().map_or_else(|| format!("the server answered {status}"), str::to_owned);
+    Err(Error::Remote(message))
 }
 
 /// Returns the names of warehouses, sorted.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use esker_auth::{KEYS_SECONDS, KeyPurpose, KeyRing, record_command};
+use esker_auth::{KEYS_SECONDS, KeyPurpose, KeyRing, RewrappedKeys, record_command};
 use esker_state::State;
 use esker_types::parse_age;
 use serde_json::json;
@@ -40,6 +40,9 @@ enum KeysCommand {
         /// The time for which the earlier keys of the purpose still count, e.g. 1h. 0s ends them at once.
         #[arg(long, default_value = "1h", value_parser = parse_age)]
         overlap: Duration,
+        /// Make the key also if keys.master_key does not encrypt the present one: the earlier master key is lost.
+        #[arg(long)]
+        lost_master_key: bool,
     },
     /// Encrypt all keys with keys.master_key that are not: after it was configured or changed.
     Rewrap,
@@ -51,7 +54,16 @@ impl KeysArgs {
         let keys = KeyRing::new(state.clone(), config.keys.masters()?);
         let done = match self.command {
             KeysCommand::List { json } => list(&keys, json).await,
-            KeysCommand::Rotate { purpose, overlap } => rotate(&state, &keys, purpose, overlap).await,
+            KeysCommand::Rotate { purpose, overlap, lost_master_key } => {
+                let checked = match lost_master_key {
+                    true => Ok(()),
+                    false => keys.check_master_key(purpose).await,
+                };
+                match checked {
+                    Ok(()) => rotate(&state, &keys, purpose, overlap).await,
+                    Err(error) => Err(error.into()),
+                }
+            }
             KeysCommand::Rewrap => rewrap(&state, &keys).await,
         };
         state.close().await;
@@ -90,8 +102,12 @@ async fn rotate(state: &State, keys: &KeyRing, purpose: KeyPurpose, overlap: Dur
 
 async fn rewrap(state: &State, keys: &KeyRing) -> Result<()> {
     record_command(state, "rewrapKeys", ("key", "all")).await?;
-    let count = keys.rewrap().await?;
+    let RewrappedKeys { count, left } = keys.rewrap().await?;
     let keys = if count == 1 { "key was" } else { "keys were" };
     print_line(&format!("{count} {keys} encrypted with keys.master_key"));
+    for key in left {
+        let (id, purpose, state) = (key.id, key.purpose, key.state.name());
+        eprintln!("key {id} ({purpose}, {state}) is left as it is, because no configured master key decrypts it");
+    }
     Ok(())
 }

@@ -100,7 +100,8 @@ impl CheckCommand {
 }
 
 impl MaintainCommand {
-    /// Previews the job, or runs it and prints its outcome. A preview is also shown before a job if its kind asks for it.
+    /// Previews the job, or runs it and prints its outcome. A preview is also shown before a job if its kind asks for it and the
+    /// caller may have it.
     ///
     /// As JSON, it prints the preview of a dry run, else the job's record. With nothing to do, `job-id` is null.
     pub(super) async fn run(self, client: &Client) -> Result<()> {
@@ -109,8 +110,14 @@ impl MaintainCommand {
         let (options, view) = (request.options(), kind_view(kind));
         let path = format!("{}/{kind}", client.table_path(&table).await?);
         let other = |e: serde_json::Error| Error::Remote(format!("{kind}: the answer is not one of this version of esker: {e}"));
-        if dry_run || view.shows_preview {
-            let preview: Value = client.post(&format!("{path}?dry-run=true"), &options).await?;
+        let preview_path = format!("{path}?dry-run=true");
+        let preview: Option<Value> = match (dry_run, view.shows_preview) {
+            (true, _) => Some(client.post(&preview_path, &options).await?),
+            // Who may start the job may be told less than the preview has.
+            (false, true) => client.post_if_permitted(&preview_path, &options).await?,
+            (false, false) => None,
+        };
+        if let Some(preview) = preview {
             let report = describe_preview(kind, &preview).map_err(other)?;
             match (json, dry_run, &report.nothing_to_do) {
                 (true, true, _) => return print_json(&preview),
@@ -131,8 +138,18 @@ impl MaintainCommand {
             print_json(&job)?;
         }
         if job["state"] != "succeeded" {
-            let error = job["error"].as_str().unwrap_or("the job was cancelled");
+            let untold = match job["state"] == "failed" {
+                true => "the job failed; why is told to those who may read all rows of the table",
+                false => "the job was cancelled",
+            };
+            let error = job["error"].as_str().unwrap_or(untold);
             return Err(Error::Remote(format!("job {id}: {error}")));
+        }
+        if job["outcome"].is_null() {
+            if !json {
+                print_line(&format!("job {id} has succeeded; what it did is told to those who may read all rows of the table"));
+            }
+            return Ok(());
         }
         let report = describe_outcome(kind, &table, &job["outcome"]).map_err(other)?;
         if !json {

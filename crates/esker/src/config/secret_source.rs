@@ -137,6 +137,12 @@ pub(super) fn read(source: &SecretSource) -> Result<String, String> {
     let bytes = match source {
         SecretSource::File(file) => {
             let wrong = |error: std::io::Error| format!("{file}: {error}");
+            // To open a named pipe would wait for a writer, for ever.
+            if !std::fs::metadata(file).map_err(wrong)?.is_file() {
+                return Err(format!(
+                    "{file}: it is no regular file; for what a program prints, use the key that ends in _command"
+                ));
+            }
             limited(std::fs::File::open(file).map_err(wrong)?).map_err(wrong)?
         }
         SecretSource::Command(command) => run(command, TIMEOUT)?,
@@ -283,6 +289,17 @@ mod tests {
             assert!(error.contains(words) && !error.contains("xxx"), "{error}");
         }
         assert!(read(&SecretSource::File("/does/not/exist".to_owned())).is_err());
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_and_a_directory_are_refused_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pipe = directory.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("it runs").success());
+        for path in [pipe.as_path(), directory.path()] {
+            let error = read(&SecretSource::File(path.display().to_string())).expect_err("no regular file");
+            assert!(error.contains("it is no regular file"), "{error}");
+        }
     }
 
     #[test]

@@ -153,8 +153,8 @@ impl Server {
             tracing::warn!("requests or jobs were aborted: they did not end within server.drain_seconds");
         }
         aborts.iter().for_each(tokio::task::AbortHandle::abort);
-        // The requests that were just drained have left records. A failure is logged.
-        self.parts.access.audit().flush().await;
+        // The requests that were just drained have left records. Those that are lost are logged.
+        self.parts.access.audit().drain().await;
         self.parts.write_ledgers().await;
         self.parts.state.close().await;
     }

@@ -83,10 +83,12 @@ impl Parts {
         queried.sort_by_key(|(catalog, _)| catalog.options().warehouse != DEFAULT_WAREHOUSE);
         let spill_dir = query_spill_dir(dir, &limits.spill_dir)?;
         let audit = Audit::new(state.clone(), config.audit.options());
-        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?.with_audit(audit);
+        let providers = config.auth.providers()?;
+        let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
+        let access = access.with_audit(audit).with_providers(providers.clone());
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?.with_access(access.clone());
         let auth = Authenticator::new(state.clone(), config.auth.options());
-        let auth = auth.with_certificates(config.auth.certificates()?).with_providers(config.auth.providers()?);
+        let auth = auth.with_certificates(config.auth.certificates()?).with_providers(providers);
         let keys = open_keys(config, &state).await?;
         let (limits, policy_layers) = (PrincipalLimits::new(config.limits.principal_options()), config.layers()?);
         Ok(Self { auth, access, keys, limits, catalogs, maintenance, engine, policy_layers, wake, _jobs: jobs, state })

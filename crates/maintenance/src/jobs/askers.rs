@@ -30,7 +30,7 @@ pub(super) async fn check_asker(
     table: &LoadedTable,
 ) -> Result<()> {
     let (Some(authorities), Some(asker)) = (authorities, &job.asker) else { return Ok(()) };
-    let (who, required) = (&job.principal, needs::to_run_job(&job.kind));
+    let (who, required) = (&job.principal, needs::to_ask_for_job(&job.kind, &job.request));
     let again = "ask for the job again as somebody who may start it";
     match authorities.find(asker).await {
         Ok(authority) => match catalog.require_tabular(&authority, &table.row.name, &table.row, required) {
@@ -38,7 +38,12 @@ pub(super) async fn check_asker(
                 let what = format!("{who} asked for this job and has {required} on the table no more; {again}");
                 Err(MaintenanceError::Refused(what))
             }
-            checked => Ok(checked?),
+            Err(e) => Err(e.into()),
+            Ok(()) if needs::asks_for_rows(&job.kind, &job.request) && authority.restrictions(table.row.id).is_some() => {
+                let what = format!("{who} asked for this job and may not read all rows of the table; {again}");
+                Err(MaintenanceError::Refused(what))
+            }
+            Ok(()) => Ok(()),
         },
         Err(e) if e.code().is_transient() => Err(CatalogError::Carried(e).into()),
         Err(e) => Err(MaintenanceError::Refused(format!("{who} asked for this job and may not start it any more: {e}; {again}"))),

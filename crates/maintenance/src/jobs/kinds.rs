@@ -254,7 +254,8 @@ impl JobRequest {
         json.get_mut(self.kind().as_str()).map(without_nulls).unwrap_or_default()
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// Returns the request as the record of its job has it.
+    pub fn json(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 }

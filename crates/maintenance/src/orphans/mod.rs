@@ -187,6 +187,7 @@ struct OrphanScan {
     /// Files within the table's location that other tables lead to.
     elsewhere: PathSet,
     /// Places of other tables that overlap the table's location: those within it or equal to it, and locations that enclose it.
+    /// The directory of Esker's own files is one of them if it overlaps the location.
     others: Vec<Location>,
     older_than_ms: Millis,
     counted: LocationCensus,
@@ -217,7 +218,9 @@ impl OrphanScan {
         // that refers to it.
         let others =
             others.into_iter().filter(|p| p.is_location() || p.directory == location || p.directory.is_inside(&location));
-        let others = others.map(|place| place.directory).filter(|at| at.overlaps(&location)).collect();
+        // Esker's own files belong to no table.
+        let others = others.map(|place| place.directory).chain([catalog.own_directory()]);
+        let others = others.filter(|at| at.overlaps(&location)).collect();
         Ok(Self { listed, table, referenced, accounted, elsewhere, others, older_than_ms, counted })
     }
 

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credentials::{self, StorageAccess};
-use super::restrictions::{FileAccess, without_counts, without_partitions};
+use super::restrictions::{FileAccess, without_counts, without_values};
 use crate::access::{RequestAccess, authority_of_answer};
 use crate::etag;
 use crate::extract::{InTable, InWarehouse, QueryParams};
@@ -239,7 +239,7 @@ async fn answer(
         SnapshotSelection::Refs => referenced_only(app, table).await?,
     };
     if let FileAccess::Withheld { hides_counts } = files {
-        let shown = if *hides_counts { without_counts(&metadata) } else { without_partitions(&metadata) };
+        let shown = if *hides_counts { without_counts(&metadata) } else { without_values(&metadata) };
         metadata = shown.map_err(|e| bug(&e))?;
     }
     let mut response = pieces(&response_head(&table.row.metadata_location), metadata, end);

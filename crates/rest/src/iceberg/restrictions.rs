@@ -155,11 +155,7 @@ type RawFields<'a> = BTreeMap<&'a str, &'a RawValue>;
 pub(crate) fn without_counts(json: &[u8]) -> Result<Bytes, serde_json::Error> {
     let mut fields: RawFields<'_> = serde_json::from_slice(json)?;
     let nothing = to_raw_value(&[(); 0])?;
-    for key in ["statistics", "partition-statistics"] {
-        if let Some(field) = fields.get_mut(key) {
-            *field = &nothing;
-        }
-    }
+    remove_statistics(&mut fields, &nothing);
     let zero = to_raw_value(&0)?;
     if let Some(field) = fields.get_mut("next-row-id") {
         *field = &zero;
@@ -174,17 +170,31 @@ pub(crate) fn without_counts(json: &[u8]) -> Result<Bytes, serde_json::Error> {
     })
 }
 
-/// Removes what names partitions from the summaries in the text of metadata: a partition has values of the rows.
+/// Removes statistics from the text of metadata, and what names partitions from its summaries.
+///
+/// A partition has values of the rows, and statistics count the distinct values of all rows. Writers go on from neither.
 ///
 /// # Errors
 ///
 /// Returns the error of JSON that is not that of table metadata.
-pub(crate) fn without_partitions(json: &[u8]) -> Result<Bytes, serde_json::Error> {
-    with_snapshots(serde_json::from_slice(json)?, |snapshot| {
+pub(crate) fn without_values(json: &[u8]) -> Result<Bytes, serde_json::Error> {
+    let mut fields: RawFields<'_> = serde_json::from_slice(json)?;
+    let nothing = to_raw_value(&[(); 0])?;
+    remove_statistics(&mut fields, &nothing);
+    with_snapshots(fields, |snapshot| {
         if let Some(Value::Object(summary)) = snapshot.get_mut("summary") {
             summary.retain(|key, _| !key.starts_with(CHANGED_PARTITION));
         }
     })
+}
+
+/// Puts `nothing`, an empty list, in the place of the lists of statistics.
+fn remove_statistics<'a>(fields: &mut RawFields<'a>, nothing: &'a RawValue) {
+    for key in ["statistics", "partition-statistics"] {
+        if let Some(field) = fields.get_mut(key) {
+            *field = nothing;
+        }
+    }
 }
 
 /// Prints the fields of metadata with changed snapshots.
@@ -260,13 +270,18 @@ mod tests {
             "statistics": []});
         assert_eq!(shown, expected);
     }
+
     #[test]
-    fn metadata_without_partitions_has_the_totals_that_writers_go_on_from() {
+    fn metadata_without_values_has_the_totals_that_writers_go_on_from() {
         let summary = json!({"operation": "append", "total-records": "7", "partitions.region=EU": "added-records=7"});
         let snapshot = |summary: &Value| json!({"snapshot-id": 1, "first-row-id": 0, "added-rows": 7, "summary": summary});
-        let metadata = |summary: &Value| json!({"next-row-id": 7, "snapshots": [snapshot(summary), {"snapshot-id": 2}]});
-        let shown = without_partitions(metadata(&summary).to_string().as_bytes()).expect("JSON");
-        let expected = metadata(&json!({"operation": "append", "total-records": "7"}));
+        let metadata = |summary: &Value, statistics: Value| {
+            let snapshots = json!([snapshot(summary), {"snapshot-id": 2}]);
+            json!({"next-row-id": 7, "snapshots": snapshots, "statistics": statistics, "partition-statistics": statistics})
+        };
+        let counted = json!([{"snapshot-id": 1, "blob-metadata": [{"properties": {"ndv": "5"}}]}]);
+        let shown = without_values(metadata(&summary, counted).to_string().as_bytes()).expect("JSON");
+        let expected = metadata(&json!({"operation": "append", "total-records": "7"}), json!([]));
         assert_eq!(serde_json::from_slice::<Value>(&shown).expect("JSON"), expected);
     }
 }

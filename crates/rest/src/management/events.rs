@@ -2,9 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use esker_access::{Need, Needs, Privilege, ResourcePath};
+use esker_access::{Need, Needs, Privilege, Required, ResourcePath, is_audit_table};
 use esker_catalog::{Authority, Catalog};
 use esker_state::{AUDIT_RECORDED, Event, TabularRow};
+use esker_types::JobKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -76,25 +77,46 @@ pub(crate) async fn list(
         && !caller.has_on_server(Privilege::Monitor)
         && events.iter().any(counts)
     {
-        let restricted = restricted_tables(app.warehouse(name)?.catalog(), &caller.quiet_authority()).await?;
-        events.iter_mut().filter(|event| restricted.iter().any(|row| is_of(event, row))).for_each(hide_rows);
+        let (catalog, reader) = (app.warehouse(name)?.catalog(), caller.quiet_authority());
+        let (restricted, read) = split_tables(catalog, &reader).await?;
+        let reads_all = reader.has(&catalog.warehouse_path(), Required::privilege(Privilege::ReadData));
+        // An erasure names rows by their values, so its event has them for who may read the rows.
+        let is_told = |event: &Event| reads_all || read.iter().any(|row| event.data["location"] == row.location.as_str());
+        for event in &mut events {
+            if restricted.iter().any(|row| is_of(event, row)) || (is_of_erasure(event) && !is_told(event)) {
+                hide_rows(event);
+            }
+        }
     }
     // Who may watch the server may not read the audit trail for that.
     if !caller.has_on_server(Privilege::ReadAudit) {
-        events.retain(|event| event.kind != AUDIT_RECORDED);
+        events.retain(|event| event.kind != AUDIT_RECORDED && !is_of_audit_table(event));
     }
     Ok(Json(EventPage { events, next }))
 }
 
-/// Returns the tables of a warehouse on which row filters or column masks restrict a reader, with those that can be brought back.
-async fn restricted_tables(catalog: &Catalog, reader: &Authority) -> Result<Vec<TabularRow>, ApiError> {
+/// Returns the tables of a warehouse on which row filters or column masks restrict a reader, and those that the reader may read
+/// as a whole. Those that can be brought back count.
+async fn split_tables(catalog: &Catalog, reader: &Authority) -> Result<(Vec<TabularRow>, Vec<TabularRow>), ApiError> {
     if !reader.is_limited() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let mut tables = catalog.tables().await?;
     tables.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
-    tables.retain(|row| reader.restrictions(row.id).is_some());
-    Ok(tables)
+    let (restricted, mut read): (Vec<_>, Vec<_>) = tables.into_iter().partition(|row| reader.restrictions(row.id).is_some());
+    read.retain(|row| catalog.shows_all(row, reader));
+    Ok((restricted, read))
+}
+
+/// Checks that an event is about an erasure.
+fn is_of_erasure(event: &Event) -> bool {
+    event.kind.starts_with("job.") && event.data["kind"] == JobKind::Erase.as_str()
+}
+
+/// Checks that an event is about the table of the audit trail: its files, its commits and the counts of its records.
+fn is_of_audit_table(event: &Event) -> bool {
+    let is_of_table = event.kind.starts_with("table.") || event.kind.starts_with("job.");
+    is_of_table && event.subject.split_once('.').is_some_and(|(namespace, name)| is_audit_table(namespace, name))
 }
 
 /// Checks that an event is about a table. Some kinds have its name or location alone.

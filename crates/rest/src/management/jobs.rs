@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Need, Needs, Privilege, Required, ResourcePath, RightsError};
-use esker_catalog::needs::{to_read_job, to_run_job};
+use esker_catalog::needs::{is_about_rows, to_read_job, to_run_job};
 use esker_catalog::{Authority, Catalog, Overview};
 use esker_maintenance::Maintenance;
 use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
@@ -88,7 +88,7 @@ pub(crate) async fn list(
 pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, ApiError> {
     if reader.has(&ResourcePath::SERVER, Required::privilege(Privilege::Monitor)) {
         let jobs = app.overview().jobs(filter, limit).await?;
-        return Ok(jobs.into_iter().map(|job| shown_to(job, reader)).collect());
+        return all_shown_to(app, jobs, reader).await;
     }
     let mut tables = HashMap::new();
     let wanted = |catalog: &&Catalog| filter.warehouse.is_none_or(|id| id == catalog.warehouse().id);
@@ -104,25 +104,56 @@ pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter,
         let mut jobs = app.overview().jobs(filter, read).await?;
         let is_all = jobs.len() < read as usize;
         jobs.retain(|job| {
-            let catalog = app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse);
-            catalog.is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), |on| reader.has(on, to_read_job(&job.kind))))
+            let may_read = |on: &ResourcePath<'_>| reader.has(on, to_read_job(&job.kind));
+            catalog_of(app, job).is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), may_read))
         });
         if is_all || jobs.len() >= limit as usize || read == u32::MAX {
             jobs.truncate(limit as usize);
-            return Ok(jobs.into_iter().map(|job| shown_to(job, reader)).collect());
+            return all_shown_to(app, jobs, reader).await;
         }
         read = read.saturating_mul(4);
     }
 }
 
-/// Takes out of a job what counts or names rows and values, if its reader is restricted on the table by row filters or masks.
+/// Returns the catalog of a job's warehouse, if this server has it.
+fn catalog_of<'a>(app: &'a App, job: &Job) -> Option<&'a Catalog> {
+    app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse)
+}
+
+/// Checks that a reader is not told what a job counts or names of rows and values.
+///
+/// Row filters or masks restrict the reader on the table, or the job names rows and the reader lacks `READ_DATA`.
+async fn is_withheld(app: &App, job: &Job, reader: &Authority) -> Result<bool, ApiError> {
+    if reader.restrictions(job.table_id).is_some() {
+        return Ok(true);
+    }
+    if !reader.is_limited() || !is_about_rows(&job.kind, &job.request) {
+        return Ok(false);
+    }
+    let may_read = |on: &ResourcePath<'_>| reader.has(on, Required::privilege(Privilege::ReadData));
+    Ok(!match catalog_of(app, job) {
+        Some(catalog) => on_job(catalog, catalog.tabular_by_id(job.table_id).await?.as_ref(), may_read),
+        None => may_read(&ResourcePath::SERVER),
+    })
+}
+
+/// Does what [`shown_to`] does, for several jobs.
+async fn all_shown_to(app: &App, jobs: Vec<Job>, reader: &Authority) -> Result<Vec<Job>, ApiError> {
+    let mut shown = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        shown.push(shown_to(app, job, reader).await?);
+    }
+    Ok(shown)
+}
+
+/// Takes out of a job what counts or names rows and values, if it [is withheld](is_withheld) from its reader.
 ///
 /// SQL does the same with `system.jobs`.
-fn shown_to(job: Job, reader: &Authority) -> Job {
-    if reader.restrictions(job.table_id).is_none() {
-        return job;
+async fn shown_to(app: &App, job: Job, reader: &Authority) -> Result<Job, ApiError> {
+    if !is_withheld(app, &job, reader).await? {
+        return Ok(job);
     }
-    Job {
+    Ok(Job {
         reason: String::new(),
         request: Value::Null,
         plan: None,
@@ -132,7 +163,7 @@ fn shown_to(job: Job, reader: &Authority) -> Job {
         predicted: None,
         measured: None,
         ..job
-    }
+    })
 }
 
 /// Calls a function with the path to a job's table, or to the warehouse if the table is gone.
@@ -152,18 +183,21 @@ fn on_job<T>(catalog: &Catalog, table: Option<&TabularRow>, of: impl FnOnce(&Res
 pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) -> Result<Job, ApiError> {
     let job = find(app.overview(), id).await?;
     check_job(app, caller, (id, &job), JobUse::Read).await?;
-    Ok(shown_to(job, &caller.quiet_authority()))
+    shown_to(app, job, &caller.quiet_authority()).await
 }
 
-/// Returns the log of a job that the caller may read. It is empty for who is restricted on the table by row filters or masks.
+/// Returns the log of a job that the caller may read. It is empty if the job [is withheld](is_withheld) from the caller.
 ///
 /// # Errors
 ///
-/// Returns [`ErrorCode::Internal`] or [`ErrorCode::Unavailable`] if the database fails.
+/// Returns [`ErrorCode::Internal`] or [`ErrorCode::Unavailable`] if the database fails, and [`ErrorCode::NotFound`] if the job
+/// has gone meanwhile.
 pub(crate) async fn log_to_read(app: &App, caller: &RequestAccess, job: &Job) -> Result<Vec<JobLogLine>, ApiError> {
-    match caller.quiet_authority().restrictions(job.table_id) {
-        None => Ok(app.overview().job_log(job.id).await?),
-        Some(_) => Ok(Vec::new()),
+    // The job may lack its request, because it is shown to the caller.
+    let stored = find(app.overview(), &job.id.to_string()).await?;
+    match is_withheld(app, &stored, &caller.quiet_authority()).await? {
+        false => Ok(app.overview().job_log(job.id).await?),
+        true => Ok(Vec::new()),
     }
 }
 
@@ -205,8 +239,7 @@ async fn check_job(app: &App, caller: &RequestAccess, (id, job): (&str, &Job), o
             JobUse::Change => authority.require(Needs::All(&needs[..1])),
         }
     };
-    let catalog = app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse);
-    let checked = match catalog {
+    let checked = match catalog_of(app, job) {
         Some(catalog) => on_job(catalog, catalog.tabular_by_id(job.table_id).await?.as_ref(), check),
         // Only whoever has the privileges on the server has them on a warehouse that the server does not serve.
         None => check(&ResourcePath::SERVER),

@@ -9,10 +9,12 @@ use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use esker_access::{Privilege, Required};
 use esker_catalog::deletion::{self, Swept};
-use esker_catalog::needs::to_run_job;
-use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, UndoOutcome, kind_view};
+use esker_catalog::needs::{asks_for_rows, is_about_rows, to_ask_for_job};
+use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, MaintenanceError, UndoOutcome, kind_view};
 use esker_state::{QuarantineState, QuarantinedFile};
+use esker_storage::Location;
 use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -98,7 +100,8 @@ pub(crate) async fn kinds() -> Json<Vec<KindView>> {
 /// Enqueues a job, or shows its plan with `dry-run=true`.
 ///
 /// A frozen table takes only jobs that change nothing. A compaction takes `compact.spark-over` from the policy if the request
-/// does not set it.
+/// does not set it. A job that names rows by `where` or `partition`, and the dry run of an erasure, are for who may read all rows
+/// of the table. An erasure itself needs `ERASE` alone.
 #[utoipa::path(
     post,
     path = "/api/v1/warehouses/{warehouse}/namespaces/{namespace}/tables/{table}/{kind}",
@@ -122,8 +125,15 @@ pub(crate) async fn start(
     RequestedJob(mut request): RequestedJob,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    let required = to_run_job(request.kind().as_str());
-    let row = catalog.permitted_table(&name, required, &caller.authority()).await?;
+    let (kind, options) = (request.kind().as_str(), request.json());
+    let row = catalog.permitted_table(&name, to_ask_for_job(kind, &options), &caller.authority()).await?;
+    if query.dry_run && is_about_rows(kind, &options) {
+        let read = Required::privilege(Privilege::ReadData);
+        catalog.require_tabular(&caller.authority(), &name, &row, read)?;
+    }
+    if query.dry_run || asks_for_rows(kind, &options) {
+        caller.check_unrestricted(&row)?;
+    }
     if query.dry_run {
         return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
     }
@@ -161,9 +171,20 @@ pub(crate) struct ExplainQuery {
 )]
 pub(crate) async fn explain(
     warehouse: InWarehouse,
+    caller: RequestAccess,
     QueryParams(file): QueryParams<ExplainQuery>,
 ) -> Result<Json<Explanation>, ApiError> {
-    Ok(Json(esker_maintenance::explain(warehouse.catalog(), &file.path).await?))
+    let catalog = warehouse.catalog();
+    let at = Location::parse(&file.path).map_err(MaintenanceError::from)?;
+    if let Some(row) = deletion::owner(catalog, &at).await? {
+        let read = Required::privilege(Privilege::ReadMetadata);
+        // The files of the audit trail are in no table for who may not read it: no grant on the warehouse counts there.
+        if !caller.quiet_authority().has(&catalog.tabular_path(&row.name.namespace.key(), &row), read) {
+            return Ok(Json(Explanation::in_no_table(&at)));
+        }
+        caller.check_unrestricted(&row)?;
+    }
+    Ok(Json(esker_maintenance::explain(catalog, &file.path).await?))
 }
 
 /// Takes back a job of a kind that can be undone.

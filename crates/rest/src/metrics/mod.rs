@@ -312,8 +312,8 @@ impl ServiceMetrics {
                 IntCounterVec::new(
                     Opts::new(
                         "esker_audit_records_total",
-                        "Number of records of the audit trail; 'lost' counts those that a full queue dropped, 'refused' the \
-                         changes that were refused because no record could be written."
+                        "Number of records of the audit trail; 'lost' counts those that a full queue or the end of the server \
+                         dropped, 'refused' the changes that were refused because no record could be written."
                     ),
                     &["outcome"]
                 )

@@ -68,7 +68,7 @@ fn filled(field: &str) -> Option<&str> {
 }
 
 /// Returns a member in the form that people type: `client:bi`, `user:ann@https://idp.example`.
-fn typed(member: &Member) -> String {
+pub(crate) fn typed(member: &Member) -> String {
     match member.columns() {
         (kind, "", name) => format!("{kind}:{name}"),
         (kind, issuer, name) => format!("{kind}:{name}@{issuer}"),

@@ -23,9 +23,12 @@ use axum::routing::{get, post};
 use esker_types::TableName;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+pub(crate) use access::typed;
+pub(crate) use visitor::{MAX_FORM_BYTES, parse_form};
+
 use crate::rate::limit_unauthenticated;
 use crate::{App, wrong_method};
-use visitor::{MAX_FORM_BYTES, Visitor};
+use visitor::Visitor;
 
 /// The style sheet, which is part of every page.
 const STYLE: &str = include_str!("style.css");

@@ -32,7 +32,7 @@ use crate::session::{Cookies, cookie, is_same_secret};
 use crate::{ApiError, App, authenticate_request};
 
 /// The maximum size of a form, in bytes.
-pub(super) const MAX_FORM_BYTES: usize = 8 << 10;
+pub(crate) const MAX_FORM_BYTES: usize = 8 << 10;
 
 /// Keeps browsers at TLS for a year. Names below this one are somebody else's.
 const STRICT_TRANSPORT: &str = "max-age=31536000";
@@ -185,7 +185,7 @@ pub(super) async fn check_form(request: Request, next: Next) -> Response {
 /// # Errors
 ///
 /// Returns [`ErrorCode::BadRequest`] if the body is no form, or lacks a field.
-pub(super) fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let wrong = || ApiError::new(ErrorCode::BadRequest, "the form can't be read; open its page again");
     let text = std::str::from_utf8(body).map_err(|_| wrong())?;
     let uri = Uri::try_from(format!("/?{text}")).map_err(|_| wrong())?;

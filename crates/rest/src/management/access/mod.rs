@@ -11,7 +11,7 @@ pub(crate) mod restrictions;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use esker_access::{AccessMode, Caller, Member, RESERVED_ROLES, RuleChange};
+use esker_access::{AccessMode, Caller, Member, Need, RESERVED_ROLES, Required, RuleChange};
 use esker_auth::AccessControl;
 use esker_catalog::{LoadedTable, NamedSecurable, SecurableName};
 use esker_maintenance::Maintenance;
@@ -19,7 +19,6 @@ use esker_state::{StoredGrant, StoredMember};
 use esker_types::{Coded, Millis};
 use serde::{Deserialize, Serialize};
 
-use crate::access::RequestAccess;
 use crate::extract::{InMember, InRole, JsonBody, RequestCaller};
 use crate::openapi::{ChangeErrors, ReadErrors, ServerErrors};
 use crate::{ApiError, App, no_such_warehouse};
@@ -92,8 +91,12 @@ pub(crate) async fn find_securable(app: &App, by: &Caller, text: &str) -> Result
     };
     match is_known || AccessControl::knows(by, &catalog.warehouse_path()) {
         true => Ok(found?),
-        // Another answer would tell that there is such a warehouse.
-        false => Err(no_such_warehouse(warehouse)),
+        false => {
+            // Another answer would tell that there is such a warehouse. The refusal is recorded.
+            let need = Need { on: catalog.warehouse_path(), required: Required::NOTHING };
+            by.require(&need).map_err(|_| no_such_warehouse(warehouse))?;
+            Err(no_such_warehouse(warehouse))
+        }
     }
 }
 
@@ -178,10 +181,8 @@ pub(crate) async fn roles(State(app): State<App>) -> Result<Json<Vec<RoleView>>,
 pub(crate) async fn create_role(
     State(app): State<App>,
     RequestCaller(caller): RequestCaller,
-    access: RequestAccess,
     JsonBody(RoleRequest { name }): JsonBody<RoleRequest>,
 ) -> Result<StatusCode, ApiError> {
-    access.names_object("role", &name);
     app.access().change(&caller, vec![RuleChange::CreateRole { role: name }]).await?;
     Ok(StatusCode::CREATED)
 }

@@ -256,7 +256,12 @@ impl<'a> Asker<'a> {
             OpaRule::Rename(kind) => {
                 let to = target.and_then(|target| target.table.as_ref()).filter(|to| to.catalog_name == table.catalog_name);
                 let Some(to) = to.and_then(|to| namespace_of(&to.schema_name)) else { return Ok(self.otherwise()) };
-                let may_leave = self.has(on, Required::privilege(Privilege::Rename));
+                // As the catalog does: a move gives nobody privileges.
+                let gained = match found(catalog.namespace(&to).await)? {
+                    Some(into) => catalog.gained_in(&self.authority, &named.row, &key, &into.name.key()),
+                    None => PrivilegeSet::EMPTY,
+                };
+                let may_leave = self.has(on, Required::privilege(Privilege::Rename).and(gained));
                 may_leave && self.may_in(catalog, Some(to), Required::privilege(kind.privilege())).await?
             }
             _ => self.otherwise(),
