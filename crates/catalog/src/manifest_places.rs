@@ -6,6 +6,7 @@
 //! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`].
 
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
+use esker_state::TabularRow;
 use esker_storage::Location;
 use esker_table::{FileKind, visit_named};
 use esker_types::TableId;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use esker_access::{Need, Privilege, PrivilegeSet, Required};
 use esker_state::{
     EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NoEventData, Outbox, ProtectedData, RenamedData,
-    TabularKind,
+    TabularKind, TabularRow,
 };
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
