@@ -8,11 +8,8 @@ use esker_access::{AUDIT_NAMESPACE, AUDIT_TABLE};
 use esker_auth::Authenticator;
 use esker_catalog::deletion::Swept;
 use esker_catalog::{Actor, Catalog, CatalogError, deletion};
-use esker_maintenance::{
-    CompactOptions, JobRequest, JobSpec, Maintenance, MaintenanceError, ManifestOptions, PRIORITY_SCHEDULED,
-};
+use esker_maintenance::{JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_SCHEDULED};
 use esker_state::{HEARTBEATS_PER_TIMEOUT, State, StateError};
-use esker_table::ExpiryPolicy;
 use esker_types::{Coded, DAY_MS, ErrorCode, NamespaceName, TableName, now_ms, to_millis};
 use tokio::sync::watch;
 
@@ -181,11 +178,8 @@ async fn maintain_audit_table(warehouse: &Maintenance, day: i64) -> std::result:
     let namespace = NamespaceName::new(vec![AUDIT_NAMESPACE.to_owned()]).map_err(CatalogError::from)?;
     let name = TableName::new(namespace, AUDIT_TABLE).map_err(CatalogError::from)?;
     let row = warehouse.catalog().table(&name).await?;
-    let requests = [
-        JobRequest::Compact(CompactOptions::default()),
-        JobRequest::Manifests(ManifestOptions::default()),
-        JobRequest::Expire(ExpiryPolicy::default()),
-    ];
+    let requests =
+        [JobRequest::Compact(Box::default()), JobRequest::Manifests(Box::default()), JobRequest::Expire(Box::default())];
     for request in requests {
         let order = JobSpec {
             principal: Actor::internal("audit").principal,
