@@ -97,7 +97,7 @@ impl Caller {
 
     /// Decides on a need. What break-glass allows is recorded.
     fn decide(&self, need: &Need<'_>) -> AccessDecision {
-        let decision = self.subject.decide(&need.on, need.required);
+        let decision = self.subject.decide_request(&need.on, need.required, &self.facts);
         if decision == (AccessDecision::Allow { rule: RuleRef::BreakGlass }) {
             self.record.record(WorthRecording { caller: self, need, decision, is_enforced: true });
         }
@@ -138,7 +138,12 @@ impl Caller {
 
     /// Checks that the caller may know that a securable exists, as lists do for each entry.
     pub fn sees(&self, on: &ResourcePath<'_>) -> bool {
-        self.subject.rules().mode() != AccessMode::On || self.subject.is_visible(on)
+        self.subject.rules().mode() != AccessMode::On || self.subject.is_visible_by(on, Some(&self.facts))
+    }
+
+    /// Decides by the rules and records nothing, whatever the mode does with a refusal.
+    pub fn allows(&self, on: &ResourcePath<'_>, required: Required) -> bool {
+        self.subject.decide_request(on, required, &self.facts).is_allowed()
     }
 
     /// Checks that the caller sees everything in a container, so that a list of it needs no filter.

@@ -1,12 +1,16 @@
 //! Decisions: what a subject may do with a securable.
 //!
-//! The answer is the union of the grants on the path from the server to the securable. Nothing is allowed that no rule allows.
+//! The answer is the union of the grants on the path from the server to the securable, with what access policies permit and
+//! without what they forbid. Nothing is allowed that no rule allows.
 
 use std::ops::ControlFlow;
 
 use crate::index::Visitor;
 use crate::role::MemberId;
-use crate::{AccessMode, PrivilegeSet, Required, ResourcePath, RuleRef, SecurableKind, Subject};
+use crate::{
+    AccessMode, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet, RequestFacts, Required, ResourcePath, RuleRef,
+    SecurableKind, Subject,
+};
 
 /// A decision, with the rule that allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,8 @@ struct Search {
     required: Required,
     /// Privileges of which one makes the securable visible.
     seeing: PrivilegeSet,
+    /// Privileges that grants don't give, because an access policy forbids them.
+    forbidden: PrivilegeSet,
     held: PrivilegeSet,
     /// The rule that gave the last needed privilege.
     last: RuleRef,
@@ -44,10 +50,11 @@ struct Search {
 
 impl Visitor for Search {
     fn open(&self) -> PrivilegeSet {
-        self.required.named().union(self.seeing).without(self.held)
+        self.required.named().union(self.seeing).without(self.held.union(self.forbidden))
     }
 
     fn visit(&mut self, _: MemberId, privileges: PrivilegeSet, rule: RuleRef) -> ControlFlow<()> {
+        let privileges = privileges.without(self.forbidden);
         if privileges.without(self.held).intersects(self.required.named()) {
             self.last = rule;
         }
@@ -76,8 +83,30 @@ impl Subject {
     /// A request that needs no privilege needs one to see the securable: it must not tell that a hidden thing exists.
     ///
     /// The mode [`AccessMode::Report`] decides like [`AccessMode::On`]; [`Caller`](crate::Caller) lets refusals pass. A decision
-    /// allocates nothing.
+    /// allocates nothing, unless access policies apply.
+    ///
+    /// No facts of a request are known. So policies whose conditions read them permit nothing, and forbid. Where there is a
+    /// request, use [`Self::decide_request`].
     pub fn decide(&self, on: &ResourcePath<'_>, required: Required) -> AccessDecision {
+        self.decide_by(on, required, None)
+    }
+
+    /// Decides if the subject has privileges on a securable, under the facts of a request. See [`Self::decide`].
+    pub fn decide_request(&self, on: &ResourcePath<'_>, required: Required, facts: &RequestFacts) -> AccessDecision {
+        self.decide_by(on, required, Some(facts))
+    }
+
+    fn decide_by(&self, on: &ResourcePath<'_>, required: Required, facts: Option<&RequestFacts>) -> AccessDecision {
+        self.search(on, required, |privileges, needed| self.effects(&PolicyQuestion { on, privileges, needed, facts }))
+    }
+
+    /// Decides by the grants and by the effects of access policies. Those get the privileges to ask about, and the needed ones.
+    fn search(
+        &self,
+        on: &ResourcePath<'_>,
+        required: Required,
+        effects: impl FnOnce(PrivilegeSet, PrivilegeSet) -> PolicyEffects,
+    ) -> AccessDecision {
         if let Some(rule) = self.always() {
             return AccessDecision::Allow { rule };
         }
@@ -87,7 +116,13 @@ impl Subject {
             (true, _) => Required::any_of(seeing),
             (false, _) => required,
         };
-        let mut search = Search { required, seeing, held: PrivilegeSet::EMPTY, last: RuleRef::NothingNeeded };
+        let effects = effects(required.named().union(seeing), required.named());
+        let forbidden = effects.forbidden.0;
+        let last = effects.permitted.1.map_or(RuleRef::NothingNeeded, RuleRef::Policy);
+        let mut search = Search { required, seeing, forbidden, held: effects.permitted.0.without(forbidden), last };
+        if required.is_met_by(search.held) {
+            return AccessDecision::Allow { rule: search.last };
+        }
         match self.rules.index.visit(on, &self.holders, &mut search) {
             ControlFlow::Break(()) => AccessDecision::Allow { rule: search.last },
             ControlFlow::Continue(()) => {
@@ -97,28 +132,47 @@ impl Subject {
         }
     }
 
-    /// Returns all privileges that the subject has on a securable.
+    /// Returns the effects of the access policies that can apply to the subject.
+    pub(crate) fn effects(&self, question: &PolicyQuestion<'_>) -> PolicyEffects {
+        self.policies.as_ref().map_or_else(PolicyEffects::default, |policies| policies.effects(question))
+    }
+
+    /// Returns all privileges that the subject has on a securable, without the facts of a request. See [`Self::decide`].
     pub fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
         if self.always().is_some() {
             return PrivilegeSet::ALL;
         }
         let mut union = Union(PrivilegeSet::EMPTY);
         match self.rules.index.visit(on, &self.holders, &mut union) {
-            ControlFlow::Break(()) | ControlFlow::Continue(()) => union.0,
+            ControlFlow::Break(()) | ControlFlow::Continue(()) => {}
         }
+        let (privileges, needed) = (PrivilegeSet::ALL, PrivilegeSet::EMPTY);
+        let effects = self.effects(&PolicyQuestion { on, privileges, needed, facts: None });
+        union.0.union(effects.permitted.0).without(effects.forbidden.0)
     }
 
-    /// Checks that the subject may know that a securable exists.
+    /// Checks that the subject may know that a securable exists, without the facts of a request. See [`Self::decide`].
     pub fn is_visible(&self, on: &ResourcePath<'_>) -> bool {
-        on.kind() == SecurableKind::Server || self.decide(on, Required::any_of(on.kind().privileges_to_see())).is_allowed()
+        self.is_visible_by(on, None)
+    }
+
+    /// Checks that the subject may know that a securable exists, under the facts of a request.
+    pub(crate) fn is_visible_by(&self, on: &ResourcePath<'_>, facts: Option<&RequestFacts>) -> bool {
+        let required = Required::any_of(on.kind().privileges_to_see());
+        on.kind() == SecurableKind::Server || self.decide_by(on, required, facts).is_allowed()
     }
 
     /// Checks that the subject has privileges on a container and, without exception, on everything in it.
     ///
     /// A list of the container's content then needs no check of each entry. A false answer says nothing about an entry.
     pub fn uniform_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
-        // Grants only add: what is inherited can't be lost further down.
-        self.decide(container, Required::all(privileges)).is_allowed()
+        let scope = PolicyScope::WithContent;
+        let forbids = || self.policies.as_ref().is_some_and(|some| some.may_forbid(container, scope).intersects(privileges));
+        if self.always().is_none() && forbids() {
+            return false;
+        }
+        // Grants only add: what is inherited can't be lost further down. What a policy permits on the container may be lost.
+        self.search(container, Required::all(privileges), |_, _| PolicyEffects::default()).is_allowed()
     }
 
     /// Returns the rule that allows everything, if there is one.

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::Visitor;
 use crate::role::{Held, MemberId};
-use crate::{AccessDecision, AccessMode, Member, PrivilegeSet, Required, ResourcePath, RuleRef, Rules, SecurableKind, Subject};
+use crate::{
+    AccessDecision, AccessMode, Member, PolicyQuestion, PrivilegeSet, Required, ResourcePath, RuleRef, Rules, SecurableKind,
+    Subject,
+};
 
 /// The outcome of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -75,14 +78,18 @@ pub struct AccessExplanation {
     pub missing: Required,
     /// Outcome of the decision.
     pub verdict: AccessVerdict,
-    /// Rule that allows it: the id of a grant, or the name of a built-in rule; none if no rule does.
+    /// Rule that allows it: the id of a grant or an access policy, or the name of a built-in rule; none if no rule does.
     pub rule: Option<String>,
+    /// Id of an access policy that forbids what is missing; none if no policy does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbidden_by: Option<String>,
 }
 
 impl Subject {
     /// Explains the decision on a securable.
     ///
     /// In the modes off and report the outcome is that of [`Subject::decide`]: with `report`, it is what the mode `on` would do.
+    /// No facts of a request are known.
     pub fn explain(&self, on: &ResourcePath<'_>, required: Required) -> AccessExplanation {
         let decision = self.decide(on, required);
         let (verdict, rule, missing) = match decision {
@@ -90,6 +97,8 @@ impl Subject {
             AccessDecision::Deny { visible: true, missing } => (AccessVerdict::Denied, None, missing),
             AccessDecision::Deny { visible: false, missing } => (AccessVerdict::Hidden, None, missing),
         };
+        let named = missing.named();
+        let forbidden = self.effects(&PolicyQuestion { on, privileges: named, needed: named, facts: None }).forbidden.1;
         AccessExplanation {
             principal: self.identity().to_string(),
             on: on.to_string(),
@@ -102,6 +111,7 @@ impl Subject {
             missing,
             verdict,
             rule: rule.map(|rule| self.rules.rule_name(rule).to_owned()),
+            forbidden_by: forbidden.map(|number| self.rules.rule_name(RuleRef::Policy(number)).to_owned()),
         }
     }
 
@@ -168,9 +178,13 @@ impl fmt::Display for AccessExplanation {
             }
         }
         match self.verdict {
-            AccessVerdict::Allowed => write!(f, "allowed by {}", self.rule.as_deref().unwrap_or("no rule")),
-            AccessVerdict::Denied => write!(f, "refused: no rule gives {}", self.missing),
-            AccessVerdict::Hidden => write!(f, "refused, as if it did not exist: no rule gives {}", self.missing),
+            AccessVerdict::Allowed => return write!(f, "allowed by {}", self.rule.as_deref().unwrap_or("no rule")),
+            AccessVerdict::Denied => f.write_str("refused: ")?,
+            AccessVerdict::Hidden => f.write_str("refused, as if it did not exist: ")?,
+        }
+        match &self.forbidden_by {
+            Some(policy) => write!(f, "forbidden by {policy}"),
+            None => write!(f, "no rule gives {}", self.missing),
         }
     }
 }

@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod index;
 mod needs;
+mod policy;
 mod privilege;
 mod role;
 mod rules;
@@ -30,6 +31,7 @@ pub use decide::AccessDecision;
 pub use error::RightsError;
 pub use explain::{AccessExplanation, AccessVerdict, ExplainedGrant, ExplainedRole, ExplainedStep};
 pub use needs::{Need, Needs, Required};
+pub use policy::{AccessPolicies, PolicyEffects, PolicyQuestion, PolicyScope, SubjectPolicies};
 pub use privilege::{Bundle, Privilege, PrivilegeGroup, PrivilegeSet, parse_privileges};
 pub use role::{
     ADMIN, ANONYMOUS, BREAK_GLASS, EVERYONE, Identity, LEGACY, Member, RESERVED_ROLES, check_members_can_change, check_role_name,
