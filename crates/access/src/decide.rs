@@ -96,6 +96,7 @@ impl Subject {
         self.decide_by(on, required, Some(facts))
     }
 
+    /// Decides under the facts of a request, if there is one.
     fn decide_by(&self, on: &ResourcePath<'_>, required: Required, facts: Option<&RequestFacts>) -> AccessDecision {
         self.search(on, required, |privileges, needed| self.effects(&PolicyQuestion { on, privileges, needed, facts }))
     }
