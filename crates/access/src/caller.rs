@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     AccessDecision, AccessExplanation, AccessMode, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, Result,
-    RightsError, RuleRef, Subject,
+    RightsError, RuleRef, Rules, Subject,
 };
 
 /// The facts of a request besides its principal.
@@ -83,6 +83,13 @@ impl Caller {
     /// Access policies whose conditions read facts of a request permit it nothing, and forbid.
     pub fn without_request(subject: Arc<Subject>, operation: Arc<str>, record: Arc<dyn Record>) -> Self {
         Self { subject, facts: RequestFacts { operation, ..RequestFacts::default() }, has_request: false, record }
+    }
+
+    /// Returns the same caller under other rules.
+    #[must_use]
+    pub fn under(&self, rules: Arc<Rules>) -> Self {
+        let subject = Arc::new(Subject::new(rules, self.subject.identity().clone()));
+        Self { subject, facts: self.facts.clone(), has_request: self.has_request, record: self.record.clone() }
     }
 
     /// Returns the subject.
@@ -220,7 +227,7 @@ impl Caller {
         self.subject.granted_by(on, self.known_facts())
     }
 
-    /// Checks that an access policy forbids one of some privileges, whatever grants say. With access control off, none does.
+    /// Checks that an access policy forbids one of some privileges, whatever grants say and the mode is.
     pub fn is_forbidden(&self, on: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
         self.subject.is_forbidden_by(on, privileges, self.known_facts())
     }

@@ -177,7 +177,7 @@ impl Subject {
         self.policies.as_ref().map_or_else(PolicyEffects::default, |policies| policies.effects(question))
     }
 
-    /// Checks that an access policy forbids one of some privileges, and counts.
+    /// Checks that an access policy forbids one of some privileges, whatever the mode is. None does with a broken glass.
     pub(crate) fn is_forbidden_by(
         &self,
         on: &ResourcePath<'_>,
@@ -185,7 +185,7 @@ impl Subject {
         facts: Option<&RequestFacts>,
     ) -> bool {
         let question = PolicyQuestion { on, privileges, needed: privileges, facts };
-        self.always().is_none() && !self.effects(&question).forbidden.0.is_empty()
+        !self.breaks_glass() && !self.effects(&question).forbidden.0.is_empty()
     }
 
     /// Returns all privileges that the subject has on a securable, without the facts of a request. See [`Self::decide`].

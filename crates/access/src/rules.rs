@@ -194,6 +194,11 @@ impl Rules {
         Self { policies: Some(policies), ..self }
     }
 
+    /// Checks that there are access policies.
+    pub const fn has_policies(&self) -> bool {
+        self.policies.is_some()
+    }
+
     /// Selects the access policies that can apply to an identity.
     pub(crate) fn policies_for(&self, identity: &Identity, held: &[Held]) -> Option<Box<dyn SubjectPolicies>> {
         let policies = self.policies.as_ref()?;
@@ -238,11 +243,18 @@ impl Rules {
     /// [`BREAK_GLASS`](crate::BREAK_GLASS) don't count, because their tokens end soon. With access policies, only those count to
     /// whom a grant gives the privilege and no policy may forbid it. So no condition can lock everybody out later.
     pub fn holders(&self, privilege: Privilege) -> Vec<&Member> {
+        let mut found = self.granted_holders(privilege);
+        found.retain(|member| !self.may_be_forbidden(member, privilege));
+        found
+    }
+
+    /// Lists the principals and claims that have a privilege on the server by grants, whatever policies say, in the order of their
+    /// names.
+    pub fn granted_holders(&self, privilege: Privilege) -> Vec<&Member> {
         let holders = self.index.on_server().filter(|(_, privileges)| privileges.has(privilege)).map(|(holder, _)| holder);
         let held = self.members.members_of(&holders.collect::<Vec<_>>());
         let members = held.into_iter().map(|held| self.members.member(held.id));
-        let principals = members.filter(|member| !matches!(member, Member::Role { .. }));
-        let mut found: Vec<&Member> = principals.filter(|member| !self.may_be_forbidden(member, privilege)).collect();
+        let mut found: Vec<&Member> = members.filter(|member| !matches!(member, Member::Role { .. })).collect();
         found.sort();
         found
     }
