@@ -255,10 +255,14 @@ impl<'a> Asker<'a> {
             }
             OpaRule::Rename(kind) => {
                 let to = target.and_then(|target| target.table.as_ref()).filter(|to| to.catalog_name == table.catalog_name);
-                let Some(to) = to.and_then(|to| namespace_of(&to.schema_name)) else { return Ok(self.otherwise()) };
+                let Some(target) = to else { return Ok(self.otherwise()) };
+                let Some(to) = namespace_of(&target.schema_name) else { return Ok(self.otherwise()) };
                 // As the catalog does: a move gives nobody privileges.
                 let gained = match found(catalog.namespace(&to).await)? {
-                    Some(into) => catalog.gained_in(&self.authority, &named.row, &key, &into.name.key()),
+                    Some(into) => {
+                        let into = into.name.key();
+                        catalog.gained_in(&self.authority, &named.row, &key, (&into, &target.table_name))
+                    }
                     None => PrivilegeSet::EMPTY,
                 };
                 let may_leave = self.has(on, Required::privilege(Privilege::Rename).and(gained));
