@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::cedar::check_policy;
 use crate::role::{check_members_can_change, check_role_name};
 use crate::{
-    AccessMode, ColumnMaskRow, GrantRow, Member, MemberRow, OwnerRow, PolicyRow, PrivilegeSet, RESERVED_ROLES, Result, RightsError,
-    RoleRow, RowFilterRow, RuleRows, Securable, SecurableKind,
+    AccessMode, ColumnMaskRow, GrantRow, Member, MemberRow, OwnerRow, PolicyRow, PrivilegeSet, RESERVED_ROLES, Result,
+    RightsError, RoleRow, RowFilterRow, RuleRows, Securable, SecurableKind,
 };
 
 /// A change of the rules.

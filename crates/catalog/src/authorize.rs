@@ -33,8 +33,9 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// Returns [`RightsError::Denied`] if privileges are missing on a securable that the caller may see, and
-    /// [`RightsError::Hidden`] if the caller may not know that the securable exists.
+    /// Returns [`RightsError::Denied`] if privileges are missing on a securable that the caller may see,
+    /// [`RightsError::Forbidden`] if an access policy forbids them there, and [`RightsError::Hidden`] if the caller may not know that
+    /// the securable exists.
     pub fn require<'n>(&self, needs: impl Into<Needs<'n>>) -> std::result::Result<(), RightsError> {
         match self {
             Self::Server => Ok(()),
@@ -118,6 +119,25 @@ impl Authority {
     /// Checks that access policies can apply to the caller: what holds for a container may not hold for everything in it.
     pub(crate) fn has_policies(&self) -> bool {
         matches!(self, Self::Caller(caller) if caller.subject().has_policies())
+    }
+
+    /// Checks privileges on a container, for what is told of something in it that can't be looked up, such as a table that is gone.
+    ///
+    /// An access policy may make an exception of it. So none must be able to, and only grants count. On a table, a view or a function
+    /// it is [`Authority::has`].
+    pub fn has_for_content(&self, on: &ResourcePath<'_>, required: Required) -> bool {
+        match self {
+            Self::Caller(caller) if self.is_limited() && self.has_policies() && on.leaf().is_none() => {
+                caller.subject().inherits_below(on, required)
+            }
+            Self::Caller(_) | Self::Server => self.has(on, required),
+        }
+    }
+
+    /// Checks that an access policy may forbid a privilege somewhere in a container, and that it counts.
+    pub fn may_forbid_below(&self, container: &ResourcePath<'_>, privilege: Privilege) -> bool {
+        let may_forbid = |caller: &Caller| caller.subject().may_forbid_below(container, privilege.into());
+        matches!(self, Self::Caller(caller) if self.is_limited() && may_forbid(caller))
     }
 
     /// Checks that an access policy forbids a privilege, and that it counts. Other privileges must not bring what it forbids.

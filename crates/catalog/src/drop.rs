@@ -183,9 +183,8 @@ impl Catalog {
         }
         // As a rename, it must not give the caller privileges on the table that the caller lacks.
         let gained = into.as_deref().zip(name);
-        let gained = gained.map_or(PrivilegeSet::EMPTY, |(into, name)| {
-            self.gained_in(authority, &dropped.row, &key, (into, &name.name))
-        });
+        let gained =
+            gained.map_or(PrivilegeSet::EMPTY, |(into, name)| self.gained_in(authority, &dropped.row, &key, (into, &name.name)));
         if !gained.is_empty() {
             let missing = StateError::NotDropped(dropped.row.id.to_string());
             named.push(Named::found(self.tabular_path(&key, &dropped.row), Required::all(gained), missing));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use esker_access::{
-    AccessExplanation, AccessMode, Caller, Identity, Member, Need, Privilege, PrivilegeSet, Required, RightsError,
-    Securable, Subject, parse_privileges,
+    AccessExplanation, AccessMode, Caller, Identity, Member, Need, Privilege, PrivilegeSet, Required, RightsError, Securable,
+    Subject, parse_privileges,
 };
 use esker_auth::AccessControl;
 use esker_catalog::NamedSecurable;

@@ -144,6 +144,12 @@ impl<'a> Asker<'a> {
         self.authority.require(&Need { on, required }).is_ok()
     }
 
+    /// Decides on what may reach any table of a warehouse, of which access policies must make no exception.
+    fn has_on_all(&self, catalog: &Catalog, privilege: Privilege) -> bool {
+        let (on, required) = (catalog.warehouse_path(), Required::privilege(privilege));
+        self.has(on, required) && self.authority.has_for_content(&on, required)
+    }
+
     /// Returns the answer about a thing that does not exist, or that Esker does not have: refused, where refusals count.
     pub(super) fn otherwise(&self) -> bool {
         !self.authority.is_limited()
@@ -294,9 +300,12 @@ impl<'a> Asker<'a> {
             // Trino's connector brings these along. Row filters and masks do not apply to what a table function reads.
             return Ok(match rule {
                 OpaRule::ListFunction => self.sees_catalog(catalog),
-                OpaRule::CallFunction => self.has(catalog.warehouse_path(), Required::privilege(Privilege::ReadAllRows)),
+                OpaRule::CallFunction => {
+                    let may_read = !self.authority.may_forbid_below(&catalog.warehouse_path(), Privilege::ReadData);
+                    may_read && self.has_on_all(catalog, Privilege::ReadAllRows)
+                }
                 OpaRule::CallProcedure => match needed_to_call(&function.function_name) {
-                    Some(privilege) => self.has(catalog.warehouse_path(), Required::privilege(privilege)),
+                    Some(privilege) => self.has_on_all(catalog, privilege),
                     None => self.otherwise(),
                 },
                 _ => self.otherwise(),
