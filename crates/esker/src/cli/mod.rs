@@ -75,7 +75,7 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Manage access control: its mode, roles, members, grants, row filters and column masks.
+    /// Manage access control: its mode, roles, members, grants, row filters, column masks and access policies.
     ///
     /// `bootstrap` and `break-glass` work on the database itself and need no server.
     Access {
