@@ -421,8 +421,8 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "pageAccess",
         "GET /access",
         Check::Filtered(
-            "lists roles and all grants with `MANAGE_ACCESS` on the server; the grants on the thing that is named as \
-             `listGrants`; explains as `explainAccess`",
+            "lists roles, access policies and all grants with `MANAGE_ACCESS` on the server; the grants on the thing that is \
+             named as `listGrants`; explains as `explainAccess`",
         ),
     ),
     needs(

@@ -134,7 +134,7 @@ async fn a_policy_that_forbids_and_one_that_permits_count_from_the_next_request_
     assert!(status == 403 && answer.contains("READ_METADATA"), "{status} {answer}");
     let explain = "/api/v1/access/explain?who=client:bi&privileges=READ_METADATA&on=table%20default.n.t";
     let explained = test.app.ok(Method::GET, explain, None).await;
-    assert_eq!((&explained["verdict"], &explained["forbidden-by"]), (&json!("denied"), &json!("only-tls")), "{explained}");
+    assert_eq!((&explained["verdict"], &explained["forbidden_by"]), (&json!("denied"), &json!("only-tls")), "{explained}");
     set(&test.app, "only-tls", &no_metadata.replace("context.tls", "!context.tls")).await;
     assert_eq!(load(&bi).await.0, 200, "the request came without TLS");
     remove(&test.app, "only-tls").await;
@@ -191,7 +191,8 @@ async fn the_command_line_manages_policies() {
     assert_eq!(ok(&app, &["access", "policy", "check", &good]).await, format!("{good} can be set\n"));
     let checked = ok(&app, &["access", "policy", "check", &good, "--json"]).await;
     assert_eq!(checked.parse::<Value>().expect("JSON"), json!({"file": good, "valid": true}));
-    for arguments in [vec!["access", "policy", "check", wrong.as_str()], vec!["access", "policy", "set", "wrong", wrong.as_str()]] {
+    for command in [["check"].as_slice(), &["set", "wrong"]] {
+        let arguments = [&["access", "policy"][..], command, &[wrong.as_str()]].concat();
         let (succeeded, out, error) = esker(&app, &arguments).await;
         assert!(!succeeded && out.is_empty() && error.contains("wrong") && error.contains("line 2, column"), "{out}{error}");
     }
