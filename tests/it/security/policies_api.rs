@@ -76,6 +76,7 @@ async fn a_text_that_is_no_policy_is_refused_with_its_line_and_column() {
         ("permit (principal, action == Esker::Action::\"FLY\", resource);", "FLY"),
         ("permit (principal == Other::User::\"a\", action, resource);", "Other::User"),
         ("permit (principal, action, resource == ?resource);", "line 1, column"),
+        ("permit (principal, action, resource); // \u{0}", "U+0000"),
         ("\n\npermit (principal, action, resource) when { 1 };", "line 3, column"),
     ] {
         for name in ["kept", "new"] {

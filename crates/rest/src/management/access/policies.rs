@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use esker_access::RuleChange;
 use esker_state::StoredPolicy;
-use esker_types::Millis;
+use esker_types::{ErrorCode, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::extract::{InPolicy, JsonBody, RequestCaller};
@@ -85,6 +85,11 @@ pub(crate) async fn set(
     InPolicy(name): InPolicy,
     JsonBody(AccessPolicyRequest { text }): JsonBody<AccessPolicyRequest>,
 ) -> Result<Json<AccessPolicyView>, ApiError> {
+    if text.contains('\0') {
+        // PostgreSQL stores no such text.
+        let what = format!("the access policy {name} has the character U+0000, which can't be stored; write \\0 in a string");
+        return Err(ApiError::new(ErrorCode::BadRequest, what));
+    }
     app.access().change(&caller, vec![RuleChange::SetPolicy { name: name.clone(), text }]).await?;
     Ok(Json(app.access().policy(&name).await?.into()))
 }
