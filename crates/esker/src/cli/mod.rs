@@ -77,7 +77,7 @@ enum Command {
     },
     /// Manage access control: its mode, roles, members, grants, row filters, column masks and access policies.
     ///
-    /// `bootstrap` and `break-glass` work on the database itself and need no server.
+    /// `bootstrap` and `break-glass` work on the database itself and need no server, nor does `policy check`.
     Access {
         #[command(flatten)]
         remote: Remote,
