@@ -17,6 +17,7 @@ mod opa;
 mod page;
 mod paths;
 mod policies;
+mod policies_api;
 mod random_restrictions;
 mod read_restrictions;
 mod redaction;
