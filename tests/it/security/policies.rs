@@ -269,6 +269,25 @@ async fn who_is_forbidden_to_read_gets_no_way_to_the_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_forbidden_to_read_a_new_table_creates_it_without_credentials() {
+    let lake = Lake::start(VendingMode::Sts, true).await;
+    let token = lake.client("bi", Privilege::List.into()).await;
+    lake.test.grant("bi", lake.test.namespace("n"), Privilege::CreateTable.into()).await;
+    let create = async |name: &str, is_staged: bool| {
+        let mut body = AccessTest::new_table(name);
+        body["stage-create"] = json!(is_staged);
+        let (status, made) = lake.ask(&token, Method::POST, TABLES, Some(body)).await;
+        assert_eq!(status, 200, "{name}: {made}");
+        made.get("storage-credentials").is_some()
+    };
+    assert!(create("a", false).await && create("b", true).await);
+    let text = NO_ROWS
+        .replace("resource == Esker::Table::\"default.n.t\"", "resource is Esker::Table in Esker::Namespace::\"default.n\"");
+    set(&lake.test, "no-rows", &text).await;
+    assert!(!create("c", false).await && !create("d", true).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_begins_only_if_no_policy_may_forbid_it_then() {
     let (test, bi) = started(AccessMode::On).await;
     let maintain = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
