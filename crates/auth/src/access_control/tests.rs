@@ -355,7 +355,8 @@ async fn who_changes_the_rules_is_asked_with_the_facts_of_the_request() {
     for name in ["root", "etl"] {
         make_client(&state, name).await;
     }
-    let permit = "permit (principal == Esker::Client::\"etl\", action == Esker::Action::\"MANAGE_ACCESS\", resource) when { context.tls };";
+    let permit = "permit (principal == Esker::Client::\"etl\", action == Esker::Action::\"MANAGE_ACCESS\", resource)
+        when { context.tls };";
     change(&access, vec![member(ADMIN, "root"), policy("by-tls", permit)]).await.expect("changed");
     let etl = async |is_tls| {
         let facts = RequestFacts { is_tls, ..RequestFacts::default() };
