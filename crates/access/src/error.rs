@@ -19,6 +19,18 @@ pub enum RightsError {
         /// Privileges that the principal would need besides those that it has.
         missing: Required,
     },
+    /// An access policy forbids a request on a securable that the principal may see. A grant does not help.
+    #[error("{principal} lacks {missing} on {on}: the access policy {policy} forbids it")]
+    Forbidden {
+        /// Name of the principal.
+        principal: String,
+        /// Kind and name of the securable.
+        on: String,
+        /// Privileges that the principal lacks.
+        missing: Required,
+        /// Id of the policy.
+        policy: String,
+    },
     /// The rules refuse a request on a securable that the principal may not see, so the answer is that it does not exist.
     ///
     /// The text is that of the state database's error for a name that does not exist.
@@ -142,6 +154,20 @@ pub enum RightsError {
         /// Id of the table.
         table: String,
     },
+    /// There are no access policies under a name.
+    #[error("there is no access policy {name}; the list of policies shows all")]
+    NoSuchPolicy {
+        /// The name.
+        name: String,
+    },
+    /// Access policies can't have a name.
+    #[error("{name:?} can't be the name of an access policy: {why}")]
+    BadPolicyName {
+        /// The name.
+        name: String,
+        /// The reason, with the way out.
+        why: &'static str,
+    },
     /// A row filter can't be read or stored.
     #[error("the row filter can't be used: {why}")]
     BadFilter {
@@ -165,7 +191,7 @@ pub enum RightsError {
 impl Coded for RightsError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Denied { .. } | Self::AuditTrail { .. } => ErrorCode::Forbidden,
+            Self::Denied { .. } | Self::Forbidden { .. } | Self::AuditTrail { .. } => ErrorCode::Forbidden,
             Self::Hidden { kind, .. } => match kind {
                 SecurableKind::Server => ErrorCode::Forbidden,
                 SecurableKind::Warehouse => ErrorCode::NoSuchWarehouse,
@@ -174,14 +200,17 @@ impl Coded for RightsError {
                 SecurableKind::View => ErrorCode::NoSuchView,
                 SecurableKind::Function => ErrorCode::NotFound,
             },
-            Self::NoSuchRole { .. } | Self::NoSuchMember { .. } | Self::NoSuchGrant { .. } | Self::NoSuchRestriction { .. } => {
-                ErrorCode::NotFound
-            }
+            Self::NoSuchRole { .. }
+            | Self::NoSuchMember { .. }
+            | Self::NoSuchGrant { .. }
+            | Self::NoSuchRestriction { .. }
+            | Self::NoSuchPolicy { .. } => ErrorCode::NotFound,
             Self::RoleExists { .. } => ErrorCode::AlreadyExists,
             Self::RoleCycle { .. } | Self::FixedMembers { .. } | Self::ReservedRole { .. } | Self::RoleInRestrictions { .. } => {
                 ErrorCode::Unprocessable
             }
             Self::BadRoleName { .. }
+            | Self::BadPolicyName { .. }
             | Self::BadMember { .. }
             | Self::UnknownPrivilege { .. }
             | Self::NotGrantable { .. }
