@@ -86,6 +86,7 @@ soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	python=$$($(UV) tests/engines/requirements.txt)
 	cd tests/engines
 	ESKER_JOBS=$(or $(JOBS),1000) ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --test it -- --nocapture jobs_of_killed
+	ESKER_ROW_SECURITY=$(or $(ROW_SECURITY),500) "$$python" -m stack.postgres cargo test --workspace --test it -- row_security
 	cd ../..
 	$(MAKE) soak-hostile
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
