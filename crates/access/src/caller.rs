@@ -6,7 +6,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::{AccessDecision, AccessMode, Need, Needs, Privilege, Required, ResourcePath, Result, RightsError, RuleRef, Subject};
+use crate::{
+    AccessDecision, AccessExplanation, AccessMode, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, Result,
+    RightsError, RuleRef, Rules, Subject,
+};
 
 /// The facts of a request besides its principal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,13 +67,29 @@ impl Record for Unrecorded {
 pub struct Caller {
     subject: Arc<Subject>,
     facts: RequestFacts,
+    /// False if no request is behind the caller, so that the facts say nothing.
+    has_request: bool,
     record: Arc<dyn Record>,
 }
 
 impl Caller {
     /// Creates the caller of a request.
     pub fn new(subject: Arc<Subject>, facts: RequestFacts, record: Arc<dyn Record>) -> Self {
-        Self { subject, facts, record }
+        Self { subject, facts, has_request: true, record }
+    }
+
+    /// Creates a caller that sends no request now, such as who asked for a job earlier.
+    ///
+    /// Access policies whose conditions read facts of a request permit it nothing, and forbid.
+    pub fn without_request(subject: Arc<Subject>, operation: Arc<str>, record: Arc<dyn Record>) -> Self {
+        Self { subject, facts: RequestFacts { operation, ..RequestFacts::default() }, has_request: false, record }
+    }
+
+    /// Returns the same caller under other rules.
+    #[must_use]
+    pub fn under(&self, rules: Arc<Rules>) -> Self {
+        let subject = Arc::new(Subject::new(rules, self.subject.identity().clone()));
+        Self { subject, facts: self.facts.clone(), has_request: self.has_request, record: self.record.clone() }
     }
 
     /// Returns the subject.
@@ -78,9 +97,14 @@ impl Caller {
         &self.subject
     }
 
-    /// Returns the facts of the request.
+    /// Returns the facts of the request. Without a request, only the operation says something.
     pub const fn facts(&self) -> &RequestFacts {
         &self.facts
+    }
+
+    /// Returns the facts by which access policies decide; `None` if there is no request.
+    pub fn known_facts(&self) -> Option<&RequestFacts> {
+        self.has_request.then_some(&self.facts)
     }
 
     /// Checks that the caller has what a request needs, before anything is done.
@@ -139,7 +163,7 @@ impl Caller {
 
     /// Decides on a need. What break-glass allows is recorded.
     fn decide(&self, need: &Need<'_>) -> AccessDecision {
-        let decision = self.subject.decide(&need.on, need.required);
+        let decision = self.subject.decide_by(&need.on, need.required, self.known_facts());
         let is_enforced = self.subject.rules().mode() == AccessMode::On || need.changes_audit_table();
         self.record.decided(WorthRecording { caller: self, need, decision, is_enforced });
         if decision == (AccessDecision::Allow { rule: RuleRef::BreakGlass }) {
@@ -185,13 +209,54 @@ impl Caller {
 
     /// Checks that the caller may know that a securable exists, as lists do for each entry.
     pub fn sees(&self, on: &ResourcePath<'_>) -> bool {
-        self.subject.rules().mode() != AccessMode::On || self.subject.is_visible(on)
+        self.subject.rules().mode() != AccessMode::On || self.subject.is_visible_by(on, self.known_facts())
+    }
+
+    /// Decides by the rules and records nothing, whatever the mode does with a refusal.
+    pub fn allows(&self, on: &ResourcePath<'_>, required: Required) -> bool {
+        self.subject.decide_by(on, required, self.known_facts()).is_allowed()
+    }
+
+    /// Returns all privileges that the caller has on a securable. See [`Subject::effective`].
+    pub fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        self.subject.effective_by(on, self.known_facts())
+    }
+
+    /// Returns all privileges that the rules give the caller on a securable, whatever the mode is. See [`Subject::granted`].
+    pub fn granted(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        self.subject.granted_by(on, self.known_facts())
+    }
+
+    /// Checks that an access policy forbids one of some privileges, whatever grants say and the mode is.
+    pub fn is_forbidden(&self, on: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
+        self.subject.is_forbidden_by(on, privileges, self.known_facts())
+    }
+
+    /// Explains the decision on a securable, for this request. See [`Subject::explain`].
+    pub fn explain(&self, on: &ResourcePath<'_>, required: Required) -> AccessExplanation {
+        self.subject.explain_by(on, required, self.known_facts())
+    }
+
+    /// Checks that the caller has privileges on a container and on everything in it, whatever the mode does with a refusal. See
+    /// [`Subject::uniform_below`].
+    pub fn holds_all_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
+        self.subject.uniform_below_by(container, privileges, self.known_facts())
+    }
+
+    /// Checks that every decision on this caller is one on the other too: it is the same principal under the same rules, and the
+    /// facts of the two requests are the same if access policies may ask for them.
+    pub fn decides_as(&self, other: &Self) -> bool {
+        let (one, two) = (self.subject.rules(), other.subject.rules());
+        let same_rules = one.version() == two.version() && one.mode() == two.mode();
+        // A condition of an access policy may hold for one request and not for the next.
+        let same_facts = !self.subject.has_policies() || self.known_facts() == other.known_facts();
+        same_rules && same_facts && self.subject.identity() == other.subject.identity()
     }
 
     /// Checks that the caller sees everything in a container, so that a list of it needs no filter.
     pub fn sees_all_below(&self, container: &ResourcePath<'_>) -> bool {
         let enforced = self.subject.rules().mode() == AccessMode::On;
-        !enforced || self.subject.uniform_below(container, Privilege::List.into())
+        !enforced || self.holds_all_below(container, Privilege::List.into())
     }
 }
 
@@ -201,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::samples::{client, grant, orders, rows, table};
-    use crate::{GrantRow, Member, PrivilegeSet, RuleRows, Securable};
+    use crate::{GrantRow, Member, RuleRows, Securable};
 
     /// A receiver that keeps a text for each decision.
     #[derive(Debug, Default)]

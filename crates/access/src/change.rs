@@ -6,10 +6,11 @@
 use esker_types::TableId;
 use serde::Serialize;
 
+use crate::cedar::check_policy;
 use crate::role::{check_members_can_change, check_role_name};
 use crate::{
-    AccessMode, ColumnMaskRow, GrantRow, Member, MemberRow, OwnerRow, PrivilegeSet, RESERVED_ROLES, Result, RightsError, RoleRow,
-    RowFilterRow, RuleRows, Securable, SecurableKind,
+    AccessMode, ColumnMaskRow, GrantRow, Member, MemberRow, OwnerRow, PolicyRow, PrivilegeSet, RESERVED_ROLES, Result, RightsError,
+    RoleRow, RowFilterRow, RuleRows, Securable, SecurableKind,
 };
 
 /// A change of the rules.
@@ -98,6 +99,18 @@ pub enum RuleChange {
         #[serde(rename = "field-id")]
         field_id: i32,
     },
+    /// Adds access policies under a name, or replaces those under it.
+    SetPolicy {
+        /// Name of the policies.
+        name: String,
+        /// One or more policies in the language Cedar.
+        text: String,
+    },
+    /// Removes the access policies under a name.
+    RemovePolicy {
+        /// Name of the policies.
+        name: String,
+    },
 }
 
 impl RuleChange {
@@ -113,7 +126,7 @@ impl RuleChange {
         }
     }
 
-    /// Returns the name of what changes, for events: `mode`, `role readers`, `grant ID`, `table ID`.
+    /// Returns the name of what changes, for events: `mode`, `role readers`, `grant ID`, `table ID`, `policy NAME`.
     pub fn subject(&self) -> String {
         match self {
             Self::SetMode { .. } => "mode".to_owned(),
@@ -129,6 +142,7 @@ impl RuleChange {
             | Self::RemoveRowFilter { table, .. }
             | Self::SetColumnMask { mask: ColumnMaskRow { table, .. } }
             | Self::RemoveColumnMask { table, .. } => format!("table {table}"),
+            Self::SetPolicy { name, .. } | Self::RemovePolicy { name } => format!("policy {name}"),
         }
     }
 }
@@ -148,6 +162,8 @@ impl RuleRows {
     ///   large, or has the id of another table's.
     /// - Returns [`RightsError::NoPrivileges`] or [`RightsError::NotGrantable`] if the privileges can't be granted on the
     ///   securable.
+    /// - Returns [`RightsError::BadPolicyName`] if access policies can't have the name, [`RightsError::BadPolicy`] if their text can't
+    ///   be read, and [`RightsError::NoSuchPolicy`] if there are none to remove.
     pub fn apply(&mut self, change: &RuleChange) -> Result<()> {
         match change {
             RuleChange::SetMode { mode } => self.mode = *mode,
@@ -188,7 +204,30 @@ impl RuleRows {
             RuleChange::RemoveRowFilter { table, id } => self.remove_row_filter(*table, id)?,
             RuleChange::SetColumnMask { mask } => self.set_column_mask(mask)?,
             RuleChange::RemoveColumnMask { table, field_id } => self.remove_column_mask(*table, *field_id)?,
+            RuleChange::SetPolicy { name, text } => self.set_policy(name, text)?,
+            RuleChange::RemovePolicy { name } => {
+                let before = self.policies.len();
+                self.policies.retain(|row| row.name != *name);
+                if self.policies.len() == before {
+                    return Err(RightsError::NoSuchPolicy { name: name.clone() });
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn set_policy(&mut self, name: &str, text: &str) -> Result<()> {
+        check_role_name(name).map_err(|error| match error {
+            RightsError::BadRoleName { name, why } => RightsError::BadPolicyName { name, why },
+            other => other,
+        })?;
+        check_policy(name, text)?;
+        match self.policies.iter_mut().find(|row| row.name == name) {
+            Some(row) => text.clone_into(&mut row.text),
+            None => self.policies.push(PolicyRow { name: name.to_owned(), text: text.to_owned() }),
+        }
+        // A database may sort by another order.
+        self.policies.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Decisions: what a subject may do with a securable.
 //!
-//! The answer is the union of the grants on the path from the server to the securable. Nothing is allowed that no rule allows.
+//! The answer is the union of the grants on the path from the server to the securable, with what access policies permit and
+//! without what they forbid. Nothing is allowed that no rule allows.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +9,10 @@ use esker_types::TableId;
 
 use crate::index::Visitor;
 use crate::role::MemberId;
-use crate::{AccessMode, Privilege, PrivilegeSet, Required, ResourcePath, RuleRef, SecurableKind, Subject};
+use crate::{
+    AccessMode, PolicyEffects, PolicyQuestion, PolicyScope, Privilege, PrivilegeSet, RequestFacts, Required, ResourcePath,
+    RuleRef, SecurableKind, Subject,
+};
 
 /// A decision, with the rule that allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ struct Search {
     required: Required,
     /// Privileges of which one makes the securable visible.
     seeing: PrivilegeSet,
+    /// Privileges that grants don't give, because an access policy forbids them.
+    forbidden: PrivilegeSet,
     held: PrivilegeSet,
     /// The rule that gave the last needed privilege.
     last: RuleRef,
@@ -46,10 +52,11 @@ struct Search {
 
 impl Visitor for Search {
     fn open(&self) -> PrivilegeSet {
-        self.required.named().union(self.seeing).without(self.held)
+        self.required.named().union(self.seeing).without(self.held.union(self.forbidden))
     }
 
     fn visit(&mut self, _: MemberId, privileges: PrivilegeSet, rule: RuleRef) -> ControlFlow<()> {
+        let privileges = privileges.without(self.forbidden);
         if privileges.without(self.held).intersects(self.required.named()) {
             self.last = rule;
         }
@@ -78,14 +85,37 @@ impl Subject {
     /// A request that needs no privilege needs one to see the securable: it must not tell that a hidden thing exists.
     ///
     /// The mode [`AccessMode::Report`] decides like [`AccessMode::On`]; [`Caller`](crate::Caller) lets refusals pass. A decision
-    /// allocates nothing.
+    /// allocates nothing, unless access policies apply.
     ///
-    /// The table of the audit trail is apart: `READ_AUDIT` on the server reads it, no grant counts, and nobody changes it, not even
-    /// in the mode [`AccessMode::Off`].
+    /// The table of the audit trail is apart: `READ_AUDIT` on the server reads it, no grant and no policy that permits counts, and
+    /// nobody changes it, not even in the mode [`AccessMode::Off`].
+    ///
+    /// No facts of a request are known. So policies whose conditions read them permit nothing, and forbid. Where there is a
+    /// request, ask its [`Caller`](crate::Caller).
     pub fn decide(&self, on: &ResourcePath<'_>, required: Required) -> AccessDecision {
+        self.decide_by(on, required, None)
+    }
+
+    /// Decides under the facts of a request, if there is one. See [`Self::decide`].
+    pub(crate) fn decide_by(
+        &self,
+        on: &ResourcePath<'_>,
+        required: Required,
+        facts: Option<&RequestFacts>,
+    ) -> AccessDecision {
         if on.is_audit_table() {
-            return self.decide_on_audit_table(required);
+            return self.decide_on_audit_table(on, required, facts);
         }
+        self.search(on, required, |privileges, needed| self.effects(&PolicyQuestion { on, privileges, needed, facts }))
+    }
+
+    /// Decides by the grants and by the effects of access policies. Those get the privileges to ask about, and the needed ones.
+    fn search(
+        &self,
+        on: &ResourcePath<'_>,
+        required: Required,
+        effects: impl FnOnce(PrivilegeSet, PrivilegeSet) -> PolicyEffects,
+    ) -> AccessDecision {
         if let Some(rule) = self.always() {
             return AccessDecision::Allow { rule };
         }
@@ -95,7 +125,13 @@ impl Subject {
             (true, _) => Required::any_of(seeing),
             (false, _) => required,
         };
-        let mut search = Search { required, seeing, held: PrivilegeSet::EMPTY, last: RuleRef::NothingNeeded };
+        let effects = effects(required.named().union(seeing), required.named());
+        let forbidden = effects.forbidden.0;
+        let last = effects.permitted.1.map_or(RuleRef::NothingNeeded, RuleRef::Policy);
+        let mut search = Search { required, seeing, forbidden, held: effects.permitted.0.without(forbidden), last };
+        if required.is_met_by(search.held) {
+            return AccessDecision::Allow { rule: search.last };
+        }
         match self.rules.index.visit(on, &self.holders, &mut search) {
             ControlFlow::Break(()) => AccessDecision::Allow { rule: search.last },
             ControlFlow::Continue(()) => {
@@ -106,49 +142,96 @@ impl Subject {
     }
 
     /// Decides on the table of the audit trail.
-    fn decide_on_audit_table(&self, required: Required) -> AccessDecision {
-        let reads = PrivilegeSet::READS_OF_AUDIT;
-        match self.to_read_audit() {
-            AccessDecision::Allow { .. } if !required.is_met_by(reads) => {
-                AccessDecision::Deny { visible: true, missing: required.missing_from(reads) }
-            }
-            AccessDecision::Deny { missing, .. } => AccessDecision::Deny { visible: false, missing },
+    fn decide_on_audit_table(&self, on: &ResourcePath<'_>, required: Required, facts: Option<&RequestFacts>) -> AccessDecision {
+        let allowed = match self.to_read_audit(facts) {
+            AccessDecision::Deny { missing, .. } => return AccessDecision::Deny { visible: false, missing },
             allowed @ AccessDecision::Allow { .. } => allowed,
+        };
+        let (reads, seeing) = (self.reads_of_audit(on, facts), on.kind().privileges_to_see());
+        let required = if required == Required::NOTHING { Required::any_of(seeing) } else { required };
+        match required.is_met_by(reads) {
+            true => allowed,
+            false => AccessDecision::Deny { visible: reads.intersects(seeing), missing: required.missing_from(reads) },
         }
     }
 
-    /// Decides if the subject may read the table of the audit trail.
-    fn to_read_audit(&self) -> AccessDecision {
+    /// Decides if the subject may read the table of the audit trail, but for policies about the table itself.
+    fn to_read_audit(&self, facts: Option<&RequestFacts>) -> AccessDecision {
         match self.always() {
             Some(rule) => AccessDecision::Allow { rule },
-            None => self.decide(&ResourcePath::SERVER, Required::privilege(Privilege::ReadAudit)),
+            None => self.decide_by(&ResourcePath::SERVER, Required::privilege(Privilege::ReadAudit), facts),
         }
     }
 
-    /// Returns all privileges that the subject has on a securable.
+    /// Returns the privileges on the table of the audit trail of a subject that may read it: those that no policy forbids.
+    fn reads_of_audit(&self, on: &ResourcePath<'_>, facts: Option<&RequestFacts>) -> PrivilegeSet {
+        let reads = PrivilegeSet::READS_OF_AUDIT;
+        if self.always().is_some() {
+            return reads;
+        }
+        reads.without(self.effects(&PolicyQuestion { on, privileges: reads, needed: reads, facts }).forbidden.0)
+    }
+
+    /// Returns the effects of the access policies that can apply to the subject.
+    pub(crate) fn effects(&self, question: &PolicyQuestion<'_>) -> PolicyEffects {
+        self.policies.as_ref().map_or_else(PolicyEffects::default, |policies| policies.effects(question))
+    }
+
+    /// Checks that an access policy forbids one of some privileges, whatever the mode is. None does with a broken glass.
+    pub(crate) fn is_forbidden_by(
+        &self,
+        on: &ResourcePath<'_>,
+        privileges: PrivilegeSet,
+        facts: Option<&RequestFacts>,
+    ) -> bool {
+        let question = PolicyQuestion { on, privileges, needed: privileges, facts };
+        !self.breaks_glass() && !self.effects(&question).forbidden.0.is_empty()
+    }
+
+    /// Returns all privileges that the subject has on a securable, without the facts of a request. See [`Self::decide`].
     pub fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
-        if on.is_audit_table() {
-            return if self.to_read_audit().is_allowed() { PrivilegeSet::READS_OF_AUDIT } else { PrivilegeSet::EMPTY };
-        }
-        if self.always().is_some() { PrivilegeSet::ALL } else { self.granted(on) }
+        self.effective_by(on, None)
     }
 
-    /// Returns all privileges that the rules give the subject on a securable, whatever the mode is.
+    /// Returns all privileges under the facts of a request, if there is one.
+    pub(crate) fn effective_by(&self, on: &ResourcePath<'_>, facts: Option<&RequestFacts>) -> PrivilegeSet {
+        if on.is_audit_table() {
+            let reads = self.to_read_audit(facts).is_allowed();
+            return if reads { self.reads_of_audit(on, facts) } else { PrivilegeSet::EMPTY };
+        }
+        if self.always().is_some() { PrivilegeSet::ALL } else { self.granted_by(on, facts) }
+    }
+
+    /// Returns all privileges that the rules give the subject on a securable, whatever the mode is, without the facts of a request.
     ///
-    /// Who may change the rules is decided by it in the mode [`AccessMode::Off`] too.
+    /// Who may change the rules is decided by it in the mode [`AccessMode::Off`] too. Policies count in every mode.
     pub fn granted(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        self.granted_by(on, None)
+    }
+
+    /// Returns all privileges that the rules give under the facts of a request, if there is one.
+    pub(crate) fn granted_by(&self, on: &ResourcePath<'_>, facts: Option<&RequestFacts>) -> PrivilegeSet {
         if self.breaks_glass() {
             return PrivilegeSet::ALL;
         }
         let mut union = Union(PrivilegeSet::EMPTY);
         match self.rules.index.visit(on, &self.holders, &mut union) {
-            ControlFlow::Break(()) | ControlFlow::Continue(()) => union.0,
+            ControlFlow::Break(()) | ControlFlow::Continue(()) => {}
         }
+        let (privileges, needed) = (PrivilegeSet::ALL, PrivilegeSet::EMPTY);
+        let effects = self.effects(&PolicyQuestion { on, privileges, needed, facts });
+        union.0.union(effects.permitted.0).without(effects.forbidden.0)
     }
 
-    /// Checks that the subject may know that a securable exists.
+    /// Checks that the subject may know that a securable exists, without the facts of a request. See [`Self::decide`].
     pub fn is_visible(&self, on: &ResourcePath<'_>) -> bool {
-        on.kind() == SecurableKind::Server || self.decide(on, Required::any_of(on.kind().privileges_to_see())).is_allowed()
+        self.is_visible_by(on, None)
+    }
+
+    /// Checks that the subject may know that a securable exists, under the facts of a request.
+    pub(crate) fn is_visible_by(&self, on: &ResourcePath<'_>, facts: Option<&RequestFacts>) -> bool {
+        let required = Required::any_of(on.kind().privileges_to_see());
+        on.kind() == SecurableKind::Server || self.decide_by(on, required, facts).is_allowed()
     }
 
     /// Finds what the subject sees in containers that it may not see: the keys of the namespaces of a warehouse that a grant on
@@ -163,10 +246,32 @@ impl Subject {
     ///
     /// A list of the container's content then needs no check of each entry. A false answer says nothing about an entry.
     pub fn uniform_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
-        // Grants only add: what is inherited can't be lost further down, but on the audit trail.
+        self.uniform_below_by(container, privileges, None)
+    }
+
+    /// Checks it under the facts of a request, if there is one. See [`Self::uniform_below`].
+    pub(crate) fn uniform_below_by(
+        &self,
+        container: &ResourcePath<'_>,
+        privileges: PrivilegeSet,
+        facts: Option<&RequestFacts>,
+    ) -> bool {
         let holds_below = !container.can_hold_audit_table()
-            || (PrivilegeSet::READS_OF_AUDIT.contains(privileges) && self.to_read_audit().is_allowed());
-        holds_below && self.decide(container, Required::all(privileges)).is_allowed()
+            || (PrivilegeSet::READS_OF_AUDIT.contains(privileges) && self.to_read_audit(facts).is_allowed());
+        if !holds_below {
+            return false;
+        }
+        if container.is_audit_table() {
+            return self.decide_by(container, Required::all(privileges), facts).is_allowed();
+        }
+        let scope = PolicyScope::WithContent;
+        let forbids = || self.policies.as_ref().is_some_and(|some| some.may_forbid(container, scope).intersects(privileges));
+        if self.always().is_none() && forbids() {
+            return false;
+        }
+        // Grants only add: what is inherited can't be lost further down, but on the audit trail. What a policy permits on the
+        // container may be lost.
+        self.search(container, Required::all(privileges), |_, _| PolicyEffects::default()).is_allowed()
     }
 
     /// Returns the rule that allows everything, if there is one.

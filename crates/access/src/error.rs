@@ -142,6 +142,20 @@ pub enum RightsError {
         /// Id of the table.
         table: String,
     },
+    /// There are no access policies under a name.
+    #[error("there is no access policy {name}; the list of policies shows all")]
+    NoSuchPolicy {
+        /// The name.
+        name: String,
+    },
+    /// Access policies can't have a name.
+    #[error("{name:?} can't be the name of an access policy: {why}")]
+    BadPolicyName {
+        /// The name.
+        name: String,
+        /// The reason, with the way out.
+        why: &'static str,
+    },
     /// A row filter can't be read or stored.
     #[error("the row filter can't be used: {why}")]
     BadFilter {
@@ -174,14 +188,17 @@ impl Coded for RightsError {
                 SecurableKind::View => ErrorCode::NoSuchView,
                 SecurableKind::Function => ErrorCode::NotFound,
             },
-            Self::NoSuchRole { .. } | Self::NoSuchMember { .. } | Self::NoSuchGrant { .. } | Self::NoSuchRestriction { .. } => {
-                ErrorCode::NotFound
-            }
+            Self::NoSuchRole { .. }
+            | Self::NoSuchMember { .. }
+            | Self::NoSuchGrant { .. }
+            | Self::NoSuchRestriction { .. }
+            | Self::NoSuchPolicy { .. } => ErrorCode::NotFound,
             Self::RoleExists { .. } => ErrorCode::AlreadyExists,
             Self::RoleCycle { .. } | Self::FixedMembers { .. } | Self::ReservedRole { .. } | Self::RoleInRestrictions { .. } => {
                 ErrorCode::Unprocessable
             }
             Self::BadRoleName { .. }
+            | Self::BadPolicyName { .. }
             | Self::BadMember { .. }
             | Self::UnknownPrivilege { .. }
             | Self::NotGrantable { .. }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::index::Visitor;
 use crate::role::{Held, MemberId};
 use crate::{
-    AccessDecision, AccessMode, Leaf, Member, Privilege, PrivilegeSet, Required, ResourcePath, Restrictions, RuleRef, Rules,
-    SecurableKind, Subject,
+    AccessDecision, AccessMode, Leaf, Member, PolicyQuestion, Privilege, PrivilegeSet, RequestFacts, Required, ResourcePath,
+    Restrictions, RuleRef, Rules, SecurableKind, Subject,
 };
 
 /// The outcome of a decision.
@@ -78,25 +78,41 @@ pub struct AccessExplanation {
     pub missing: Required,
     /// Outcome of the decision.
     pub verdict: AccessVerdict,
-    /// Rule that allows it: the id of a grant, or the name of a built-in rule; none if no rule does.
+    /// Rule that allows it: the id of a grant or an access policy, or the name of a built-in rule; none if no rule does.
     pub rule: Option<String>,
     /// Row filter and column masks that restrict the principal on the table, by field ids; null if nothing does, and if the
     /// principal may not read the table's schema.
     #[serde(default)]
     pub restrictions: Option<Restrictions>,
+    /// Id of an access policy that forbids what is missing; none if no policy does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbidden_by: Option<String>,
 }
 
 impl Subject {
     /// Explains the decision on a securable.
     ///
     /// In the modes off and report the outcome is that of [`Subject::decide`]: with `report`, it is what the mode `on` would do.
+    /// No facts of a request are known, so policies whose conditions read them permit nothing, and forbid. Where the subject is
+    /// that of a request, use [`Caller::explain`](crate::Caller::explain).
     pub fn explain(&self, on: &ResourcePath<'_>, required: Required) -> AccessExplanation {
-        let decision = self.decide(on, required);
+        self.explain_by(on, required, None)
+    }
+
+    /// Explains the decision under the facts of a request, if there is one.
+    pub(crate) fn explain_by(
+        &self,
+        on: &ResourcePath<'_>,
+        required: Required,
+        facts: Option<&RequestFacts>,
+    ) -> AccessExplanation {
+        let decision = self.decide_by(on, required, facts);
         let (verdict, rule, missing) = match decision {
             AccessDecision::Allow { rule } => (AccessVerdict::Allowed, Some(rule), Required::NOTHING),
             AccessDecision::Deny { visible: true, missing } => (AccessVerdict::Denied, None, missing),
             AccessDecision::Deny { visible: false, missing } => (AccessVerdict::Hidden, None, missing),
         };
+        let effective = self.effective_by(on, facts);
         AccessExplanation {
             principal: self.identity().to_string(),
             on: on.text(),
@@ -105,17 +121,27 @@ impl Subject {
             mode: self.rules.mode(),
             roles: self.explained_roles(),
             path: on.steps().map(|step| self.explained_step(&step)).collect(),
-            effective: self.effective(on),
+            restrictions: self.explained_restrictions(on, effective),
+            effective,
             missing,
             verdict,
             rule: rule.map(|rule| self.rules.rule_name(rule).to_owned()),
-            restrictions: self.explained_restrictions(on),
+            forbidden_by: self.forbids(on, missing, facts),
         }
     }
 
-    fn explained_restrictions(&self, on: &ResourcePath<'_>) -> Option<Restrictions> {
+    /// Returns the id of a policy that forbids one of the missing privileges.
+    fn forbids(&self, on: &ResourcePath<'_>, missing: Required, facts: Option<&RequestFacts>) -> Option<String> {
+        // Who may not read the audit trail lacks a privilege on the server.
+        let of_server = on.is_audit_table() && missing == Required::privilege(Privilege::ReadAudit);
+        let (on, named) = (if of_server { &ResourcePath::SERVER } else { on }, missing.named());
+        let forbidden = self.effects(&PolicyQuestion { on, privileges: named, needed: named, facts }).forbidden.1;
+        forbidden.map(|number| self.rules.rule_name(RuleRef::Policy(number)).to_owned())
+    }
+
+    fn explained_restrictions(&self, on: &ResourcePath<'_>, effective: PrivilegeSet) -> Option<Restrictions> {
         match on.leaf()? {
-            Leaf::Table { id, .. } if self.effective(on).has(Privilege::ReadMetadata) => self.restrictions(id),
+            Leaf::Table { id, .. } if effective.has(Privilege::ReadMetadata) => self.restrictions(id),
             Leaf::Table { .. } | Leaf::View { .. } | Leaf::Function { .. } => None,
         }
     }
@@ -191,9 +217,13 @@ impl fmt::Display for AccessExplanation {
             }
         }
         match self.verdict {
-            AccessVerdict::Allowed => write!(f, "allowed by {}", self.rule.as_deref().unwrap_or("no rule")),
-            AccessVerdict::Denied => write!(f, "refused: no rule gives {}", self.missing),
-            AccessVerdict::Hidden => write!(f, "refused, as if it did not exist: no rule gives {}", self.missing),
+            AccessVerdict::Allowed => return write!(f, "allowed by {}", self.rule.as_deref().unwrap_or("no rule")),
+            AccessVerdict::Denied => f.write_str("refused: ")?,
+            AccessVerdict::Hidden => f.write_str("refused, as if it did not exist: ")?,
+        }
+        match &self.forbidden_by {
+            Some(policy) => write!(f, "forbidden by {policy}"),
+            None => write!(f, "no rule gives {}", self.missing),
         }
     }
 }

@@ -10,10 +10,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::samples::{namespace, table};
+use crate::samples::{TestPolicies, TestPolicy, namespace, table};
 use crate::{
     AccessDecision, AccessMode, Bundle, ColumnMaskRow, FilterExpr, GrantRow, Identity, MaskAction, Member, MemberRow, OwnerRow,
-    Privilege, PrivilegeSet, Required, ResourcePath, RoleRow, RowFilterRow, RuleRows, Rules, Securable, SecurableKind, Subject,
+    Privilege, PrivilegeSet, RequestFacts, Required, ResourcePath, RoleRow, RowFilterRow, RuleRows, Rules, Securable,
+    SecurableKind, Subject,
 };
 
 /// The names of the roles; a role may be a member of a later one.
@@ -88,6 +89,21 @@ fn privileges() -> impl Strategy<Value = PrivilegeSet> {
     vec(select(some.to_vec()), 1..4).prop_map(|all| all.into_iter().collect())
 }
 
+/// Every role and every other member: holders of grants, principals of policies.
+fn holders() -> Vec<Member> {
+    let roles = ROLES.into_iter().chain(["esker:everyone", "esker:anonymous"]).map(Member::role);
+    roles.chain(leaf_members()).collect()
+}
+
+fn policies() -> impl Strategy<Value = Vec<TestPolicy>> {
+    let policy = (any::<bool>(), select(holders()), select(paths()), privileges(), any::<bool>());
+    let policy = policy.prop_map(|(forbids, to, path, privileges, needs_tls)| {
+        let on = end(&path);
+        TestPolicy { forbids, to, on, privileges, needs_tls }
+    });
+    vec(policy, 0..12)
+}
+
 fn grants() -> impl Strategy<Value = Vec<GrantRow>> {
     let future = prop_oneof![9 => Just(None), 1 => Just(Some(SecurableKind::Table))];
     let grant = (select(holders()), select(paths()), privileges(), future).prop_map(|(to, path, privileges, future)| {
@@ -96,12 +112,6 @@ fn grants() -> impl Strategy<Value = Vec<GrantRow>> {
         GrantRow { id: String::new(), to, on, privileges, future }
     });
     vec(grant, 0..40)
-}
-
-/// Every role and every other member.
-fn holders() -> Vec<Member> {
-    let roles = ROLES.into_iter().chain(["esker:everyone", "esker:anonymous"]).map(Member::role);
-    roles.chain(leaf_members()).collect()
 }
 
 /// The ids of all tables.
@@ -161,7 +171,7 @@ fn stands_for(rows: &RuleRows, identity: &Identity) -> BTreeSet<Member> {
 }
 
 /// Checks that a securable is the end of a path or contains it.
-fn covers(on: &Securable, path: &ResourcePath<'_>) -> bool {
+pub(crate) fn covers(on: &Securable, path: &ResourcePath<'_>) -> bool {
     let within = |outer: &Securable| match (outer, path.warehouse_part(), path.namespace_part()) {
         (Securable::Server, ..) => true,
         (Securable::Warehouse { warehouse }, Some((id, _)), _) => *warehouse == id,
@@ -182,6 +192,28 @@ fn model(rows: &RuleRows, identity: &Identity, path: &ResourcePath<'_>) -> Privi
     let granted = granted.map(|row| row.privileges.intersection(row.on.kind().privileges()));
     let admin = held.contains(&Member::role("esker:admin")).then_some(PrivilegeSet::ALL);
     granted.chain(owned.map(|_| own)).chain(admin).fold(PrivilegeSet::EMPTY, PrivilegeSet::union)
+}
+
+/// The privileges of an identity by the model, with policies. `is_tls` says if a request came over TLS; `None` if there is none.
+fn model_with_policies(
+    rows: &RuleRows,
+    policies: &[TestPolicy],
+    identity: &Identity,
+    path: &ResourcePath<'_>,
+    is_tls: Option<bool>,
+) -> PrivilegeSet {
+    let held = stands_for(rows, identity);
+    let reached = |forbids: bool| {
+        let applying = policies.iter().filter(|policy| policy.forbids == forbids && policy.applies(is_tls));
+        let here = applying.filter(|policy| held.contains(&policy.to) && covers(&policy.on, path));
+        here.fold(PrivilegeSet::EMPTY, |all, policy| all.union(policy.privileges))
+    };
+    model(rows, identity, path).union(reached(false)).without(reached(true))
+}
+
+fn subject_with_policies(rows: &RuleRows, identity: &Identity, policies: Vec<TestPolicy>) -> Subject {
+    let rules = Rules::build(rows.clone()).expect("rules").with_policies(Arc::new(TestPolicies::new(policies)));
+    Subject::new(Arc::new(rules), identity.clone())
 }
 
 fn subject(rows: &RuleRows, identity: &Identity) -> Subject {
@@ -264,6 +296,40 @@ proptest! {
             let grants = explanation.path.iter().flat_map(|step| &step.grants).map(|grant| grant.privileges);
             prop_assert_eq!(grants.fold(PrivilegeSet::EMPTY, PrivilegeSet::union), model(&rows, &identity, &path));
             prop_assert_eq!(explanation.verdict == crate::AccessVerdict::Allowed, explanation.missing == Required::NOTHING);
+        }
+    }
+
+    #[test]
+    fn policies_add_to_grants_and_take_away_what_they_forbid(
+        rows in rows(), policies in policies(), identity in select(identities()), all in privileges(), is_tls in any::<bool>(),
+    ) {
+        let subject = subject_with_policies(&rows, &identity, policies.clone());
+        let facts = RequestFacts { is_tls, ..RequestFacts::default() };
+        for path in paths() {
+            let held = model_with_policies(&rows, &policies, &identity, &path, Some(is_tls));
+            let decision = subject.decide_by(&path, Required::all(all), Some(&facts));
+            prop_assert_eq!(decision.is_allowed(), held.contains(all), "{}", path);
+            let seen = path.kind() == SecurableKind::Server || held.intersects(path.kind().privileges_to_see());
+            prop_assert_eq!(subject.is_visible_by(&path, Some(&facts)), seen, "{}", path);
+            if let AccessDecision::Deny { visible, .. } = decision {
+                prop_assert_eq!(visible, seen, "{}", path);
+            }
+            let unknown = model_with_policies(&rows, &policies, &identity, &path, None);
+            prop_assert_eq!(subject.effective(&path), unknown, "{}", path);
+        }
+    }
+
+    #[test]
+    fn a_uniform_container_has_no_policy_that_forbids_in_it(
+        rows in rows(), policies in policies(), identity in select(identities()), wanted in privileges(), is_tls in any::<bool>(),
+    ) {
+        let subject = subject_with_policies(&rows, &identity, policies);
+        let facts = RequestFacts { is_tls, ..RequestFacts::default() };
+        for container in paths().iter().filter(|container| subject.uniform_below(container, wanted)) {
+            for path in paths().iter().filter(|path| path.steps().any(|step| step == *container)) {
+                let decision = subject.decide_by(path, Required::all(wanted), Some(&facts));
+                prop_assert!(decision.is_allowed(), "{} in {}", path, container);
+            }
         }
     }
 }

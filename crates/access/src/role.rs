@@ -249,7 +249,7 @@ impl Identity {
     }
 
     /// Returns the members that stand for the identity itself: the principal, then its claims.
-    fn members(&self) -> Vec<Member> {
+    pub(crate) fn members(&self) -> Vec<Member> {
         let (issuer, claims): (&str, &[Arc<str>]) = match self {
             Self::User { issuer, claims, .. } => (issuer, claims),
             Self::Client { .. } | Self::Anonymous => ("", &[]),

@@ -1,18 +1,20 @@
-//! The rules: roles, members, grants, row filters and column masks of one version, indexed for decisions.
+//! The rules: roles, members, grants, row filters, column masks and access policies of one version, indexed for decisions.
 //!
 //! They are built from plain rows and never change. The server loads a new version after each change, and swaps it for the old one.
 //! Whoever wants to change a row builds the rules with it first: what the rules refuse is not stored.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use esker_types::TableId;
 use serde::{Deserialize, Serialize};
 
 use crate::index::{GrantIndex, IndexedGrant};
 use crate::restriction::RestrictionIndex;
-use crate::role::{ADMIN, Members};
+use crate::role::{ADMIN, Held, Members};
 use crate::{
-    Bundle, ColumnMaskRow, Member, Privilege, PrivilegeSet, Result, RightsError, RowFilterRow, Securable, SecurableKind,
+    AccessPolicies, Bundle, ColumnMaskRow, Identity, Member, PolicyScope, Privilege, PrivilegeSet, ResourcePath, Result,
+    RightsError, RowFilterRow, Securable, SecurableKind, SubjectPolicies,
 };
 
 /// The mode of access control: it says if refusals count.
@@ -84,6 +86,15 @@ pub struct OwnerRow {
     pub owner: Member,
 }
 
+/// Access policies under one name, as the state database stores them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PolicyRow {
+    /// Name of the policies. Explanations name a policy by it.
+    pub name: String,
+    /// One or more policies in the language Cedar.
+    pub text: String,
+}
+
 /// The rows that rules are built from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleRows {
@@ -103,6 +114,8 @@ pub struct RuleRows {
     pub filters: Vec<RowFilterRow>,
     /// Column masks of tables.
     pub masks: Vec<ColumnMaskRow>,
+    /// Access policies, sorted by name.
+    pub policies: Vec<PolicyRow>,
 }
 
 /// The rule that a decision follows from.
@@ -120,6 +133,8 @@ pub enum RuleRef {
     Owner,
     /// A grant, by its place among the rows. [`Rules::rule_name`] gives its id.
     Grant(u32),
+    /// An access policy that permits it, by its number.
+    Policy(u32),
 }
 
 /// The rules of one version.
@@ -131,6 +146,7 @@ pub struct Rules {
     pub(crate) index: GrantIndex,
     pub(crate) restrictions: RestrictionIndex,
     grants: Vec<GrantRow>,
+    policies: Option<Arc<dyn AccessPolicies>>,
 }
 
 impl Rules {
@@ -142,6 +158,7 @@ impl Rules {
     ///   exist.
     /// - Returns [`RightsError::RoleCycle`] if roles are members of each other.
     /// - Returns [`RightsError::NoSuchFuture`] if a grant is on future things of a kind that its container can't have.
+    /// - Returns [`RightsError::BadPolicy`] if an access policy can't be read. Rules without it would allow what it forbids.
     pub fn build(rows: RuleRows) -> Result<Self> {
         let mut members = Members::new(&rows.roles, &rows.members)?;
         let mut entries = Vec::with_capacity(rows.grants.len() + rows.owners.len() + 1);
@@ -167,7 +184,29 @@ impl Rules {
         entries.push(IndexedGrant { on, to: admin, privileges, rule: RuleRef::Admin });
         let index = GrantIndex::new(entries);
         let restrictions = RestrictionIndex::new(rows.filters, rows.masks, &mut members)?;
-        Ok(Self { version: rows.version, mode: rows.mode, members, index, restrictions, grants: rows.grants })
+        let policies = crate::cedar::compile(&rows.policies)?;
+        Ok(Self { version: rows.version, mode: rows.mode, members, index, restrictions, grants: rows.grants, policies })
+    }
+
+    /// Replaces the access policies of the rules by those of a test.
+    #[cfg(test)]
+    pub(crate) fn with_policies(self, policies: Arc<dyn AccessPolicies>) -> Self {
+        Self { policies: Some(policies), ..self }
+    }
+
+    /// Checks that there are access policies.
+    pub const fn has_policies(&self) -> bool {
+        self.policies.is_some()
+    }
+
+    /// Selects the access policies that can apply to an identity.
+    pub(crate) fn policies_for(&self, identity: &Identity, held: &[Held]) -> Option<Box<dyn SubjectPolicies>> {
+        let policies = self.policies.as_ref()?;
+        // Not from `held`: it has no principal and no claim that only a policy names.
+        let own = identity.members();
+        let roles = held.iter().map(|held| self.members.member(held.id)).filter(|member| matches!(member, Member::Role { .. }));
+        let members: Vec<&Member> = own.iter().chain(roles).collect();
+        policies.select(identity, &members)
     }
 
     /// Returns the number of the version.
@@ -185,7 +224,7 @@ impl Rules {
         &self.grants
     }
 
-    /// Returns the name of a rule, as the audit has it: the id of a grant, or the name of a built-in rule.
+    /// Returns the name of a rule, as the audit has it: the id of a grant or policy, or the name of a built-in rule.
     pub fn rule_name(&self, rule: RuleRef) -> &str {
         match rule {
             RuleRef::Off => "off",
@@ -194,14 +233,24 @@ impl Rules {
             RuleRef::Admin => ADMIN,
             RuleRef::Owner => "owner",
             RuleRef::Grant(at) => self.grants.get(at as usize).map_or("none", |grant| grant.id.as_str()),
+            RuleRef::Policy(number) => self.policies.as_ref().and_then(|policies| policies.id(number)).unwrap_or("none"),
         }
     }
 
     /// Lists the principals and claims that have a privilege on the server, in the order of their names.
     ///
     /// A change after which this is empty for [`Privilege::ManageAccess`] would lock everybody out, and must be refused. Members of
-    /// [`BREAK_GLASS`](crate::BREAK_GLASS) don't count, because their tokens end soon.
+    /// [`BREAK_GLASS`](crate::BREAK_GLASS) don't count, because their tokens end soon. With access policies, only those count to
+    /// whom a grant gives the privilege and no policy may forbid it. So no condition can lock everybody out later.
     pub fn holders(&self, privilege: Privilege) -> Vec<&Member> {
+        let mut found = self.granted_holders(privilege);
+        found.retain(|member| !self.may_be_forbidden(member, privilege));
+        found
+    }
+
+    /// Lists the principals and claims that have a privilege on the server by grants, whatever policies say, in the order of their
+    /// names.
+    pub fn granted_holders(&self, privilege: Privilege) -> Vec<&Member> {
         let holders = self.index.on_server().filter(|(_, privileges)| privileges.has(privilege)).map(|(holder, _)| holder);
         let held = self.members.members_of(&holders.collect::<Vec<_>>());
         let members = held.into_iter().map(|held| self.members.member(held.id));
@@ -209,12 +258,30 @@ impl Rules {
         found.sort();
         found
     }
+
+    /// Checks that an access policy may forbid a privilege on the server to a principal, or to one that has a claim.
+    fn may_be_forbidden(&self, member: &Member, privilege: Privilege) -> bool {
+        if self.policies.is_none() {
+            return false;
+        }
+        let identity = match member {
+            Member::Client { name } => Identity::client(name.as_str()),
+            Member::User { issuer, name } => {
+                Identity::User { issuer: issuer.as_str().into(), name: name.as_str().into(), claims: Vec::new() }
+            }
+            Member::Claim { issuer, value } => {
+                Identity::User { issuer: issuer.as_str().into(), name: "".into(), claims: vec![value.as_str().into()] }
+            }
+            Member::Role { .. } => return false,
+        };
+        let policies = self.policies_for(&identity, &self.members.held_by(&identity));
+        policies.is_some_and(|policies| policies.may_forbid(&ResourcePath::SERVER, PolicyScope::Itself).has(privilege))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ResourcePath;
     use crate::samples::{grant, namespace, rows};
 
     fn lake() -> ResourcePath<'static> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::index::Holders;
 use crate::role::{BREAK_GLASS, Held, TRUSTED_ENGINE};
-use crate::{Identity, Member, Rules};
+use crate::{Identity, Member, Rules, SubjectPolicies};
 
 /// A principal under the rules of one version, with all its roles.
 ///
@@ -16,6 +16,8 @@ pub struct Subject {
     pub(crate) rules: Arc<Rules>,
     pub(crate) held: Vec<Held>,
     pub(crate) holders: Holders,
+    /// The access policies that can apply; `None` if there are none.
+    pub(crate) policies: Option<Box<dyn SubjectPolicies>>,
     identity: Identity,
     breaks_glass: bool,
 }
@@ -26,7 +28,8 @@ impl Subject {
         let held = rules.members.held_by(&identity);
         let holders = Holders::new(&held, rules.members.role_count());
         let breaks_glass = rules.members.find(&Member::role(BREAK_GLASS)).is_some_and(|role| holders.contains(role));
-        Self { rules, held, holders, identity, breaks_glass }
+        let policies = rules.policies_for(&identity, &held);
+        Self { rules, held, holders, policies, identity, breaks_glass }
     }
 
     /// Returns the identity.
@@ -53,6 +56,11 @@ impl Subject {
     /// Checks that no rule refuses the subject anything, because it is a member of [`BREAK_GLASS`].
     pub const fn breaks_glass(&self) -> bool {
         self.breaks_glass
+    }
+
+    /// Checks that access policies can apply to the subject, so that a decision may depend on the facts of its request.
+    pub const fn has_policies(&self) -> bool {
+        self.policies.is_some()
     }
 
     /// Checks that the subject is an engine that applies row filters and column masks itself: a member of [`TRUSTED_ENGINE`].

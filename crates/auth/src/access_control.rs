@@ -137,6 +137,16 @@ impl AccessControl {
         self.audited_caller(identity, facts, None).await
     }
 
+    /// Returns somebody who sends no request now, such as who asked for a job earlier. See [`Caller::without_request`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::rules`].
+    pub async fn caller_without_request(&self, identity: Identity, operation: &str) -> Result<Arc<Caller>, AuthError> {
+        let record: Arc<dyn Record> = self.inner.record.clone();
+        Ok(Arc::new(Caller::without_request(self.subject(identity).await?, operation.into(), record)))
+    }
+
     /// Returns the caller of a request whose decisions its trail receives too.
     ///
     /// # Errors
@@ -148,21 +158,24 @@ impl AccessControl {
         facts: RequestFacts,
         trail: Option<Arc<RequestTrail>>,
     ) -> Result<Arc<Caller>, AuthError> {
-        let Loaded { rules, subjects, .. } = self.inner.current().await?;
-        let subject = match subjects.get(&identity).await {
-            Some(subject) => subject,
-            None => {
-                let subject = Arc::new(Subject::new(rules, identity.clone()));
-                subjects.insert(identity, subject.clone()).await;
-                subject
-            }
-        };
+        let subject = self.subject(identity).await?;
         let counted = self.inner.record.clone();
         let record: Arc<dyn Record> = match trail {
             Some(trail) => Arc::new(Audited { counted, trail }),
             None => counted,
         };
         Ok(Arc::new(Caller::new(subject, facts, record)))
+    }
+
+    /// Returns a principal under the rules. Subjects are kept with the rules: what they know depends on no request.
+    async fn subject(&self, identity: Identity) -> Result<Arc<Subject>, AuthError> {
+        let Loaded { rules, subjects, .. } = self.inner.current().await?;
+        if let Some(subject) = subjects.get(&identity).await {
+            return Ok(subject);
+        }
+        let subject = Arc::new(Subject::new(rules, identity.clone()));
+        subjects.insert(identity, subject.clone()).await;
+        Ok(subject)
     }
 
     /// Makes the next request compare the rules with the database, after a transaction that may have changed them.
@@ -251,8 +264,7 @@ impl AccessControl {
     /// Returns the errors of [`Self::change`].
     pub async fn change_as(&self, by: &Caller, needs: &[Need<'_>], changes: &[RuleChange]) -> Result<i64, AuthError> {
         changes.iter().try_for_each(RuleChange::check_by_people)?;
-        let identity = by.subject().identity();
-        self.store(&identity.to_string(), changes, Some(Author { identity, needs })).await
+        self.store(&by.subject().identity().to_string(), changes, Some(Author { by, needs })).await
     }
 
     /// Makes a client a member of [`ADMIN`], and sets the mode if one is given. For commands on the server's machine.
@@ -348,17 +360,20 @@ impl AccessControl {
     ///
     /// The request was checked by rules that may be some seconds old, and in the modes `off` and `report` by none. A change lasts,
     /// so the rules on which it is stored decide. Otherwise any token could make itself an administrator for the day on which the
-    /// mode becomes `on`, or just after it.
-    async fn check_author(&self, before: &RuleRows, Author { identity, needs }: Author<'_>) -> Result<(), AuthError> {
+    /// mode becomes `on`, or just after it. Access policies count in every mode, with the facts of the author's request. One that
+    /// forbids everybody to manage access opens the rules to nobody.
+    async fn check_author(&self, before: &RuleRows, Author { by, needs }: Author<'_>) -> Result<(), AuthError> {
         let rules = Arc::new(Rules::build(before.clone())?);
-        let is_open = before.mode != AccessMode::On
-            && !is_managed(&rules, &self.inner.state.tokens().clients(0, now_ms()).await?, |_| true);
-        let subject = Subject::new(rules, identity.clone());
-        let lacks = |need: &Need<'_>| need.required.missing_from(subject.granted(&need.on));
+        let live = self.inner.state.tokens().clients(0, now_ms()).await?;
+        let is_managed = can_log_in(&rules.granted_holders(Privilege::ManageAccess), &live, |_| true);
+        let by = by.under(rules);
+        let is_forbidden = needs.iter().all(|need| by.is_forbidden(&need.on, need.required.named()));
+        let is_open = before.mode != AccessMode::On && !is_managed && !is_forbidden;
+        let lacks = |need: &Need<'_>| need.required.missing_from(by.granted(&need.on));
         match needs.first() {
             Some(first) if !is_open && needs.iter().all(|need| lacks(need) != Required::NOTHING) => {
                 let (kind, on, missing) = (first.on.kind(), first.on.to_string(), lacks(first));
-                Err(RightsError::Denied { principal: identity.to_string(), kind, on, missing }.into())
+                Err(RightsError::Denied { principal: by.subject().identity().to_string(), kind, on, missing }.into())
             }
             _ => Ok(()),
         }
@@ -366,14 +381,19 @@ impl AccessControl {
 
     /// Builds the rules after a change, and refuses those under which nobody can manage access any more.
     ///
-    /// Where that is so already, the change is not refused unless it sets the mode.
+    /// Where that is so already, the change is not refused unless it sets the mode. In the mode `off`, everybody manages access if
+    /// no grant lets anybody. So only access policies can lock everybody out.
     async fn check_lock_out(&self, before: RuleRows, after: RuleRows) -> Result<(), AuthError> {
         let (mode, after) = (before.mode, Rules::build(after)?);
-        if after.mode() == AccessMode::Off {
+        if after.mode() == AccessMode::Off && !after.has_policies() {
             return Ok(());
         }
         let live = self.inner.state.tokens().clients(0, now_ms()).await?;
-        let is_open_to_some = |rules: &Rules| is_managed(rules, &live, |issuer| self.providers.has(issuer));
+        let can_log_in = |members: &[&Member]| can_log_in(members, &live, |issuer| self.providers.has(issuer));
+        let is_open_to_some = |rules: &Rules| {
+            can_log_in(&rules.holders(Privilege::ManageAccess))
+                || (rules.mode() == AccessMode::Off && !can_log_in(&rules.granted_holders(Privilege::ManageAccess)))
+        };
         if is_open_to_some(&after) || (mode == after.mode() && !is_open_to_some(&Rules::build(before)?)) {
             return Ok(());
         }
@@ -384,19 +404,18 @@ impl AccessControl {
 /// The author of a change, with the needs of which one must be met.
 #[derive(Debug, Clone, Copy)]
 struct Author<'a> {
-    identity: &'a Identity,
+    by: &'a Caller,
     needs: &'a [Need<'a>],
 }
 
-/// Checks that somebody who can log in manages access. `live` are the clients with a token. Users and claims count if `knows` is
-/// true for their issuer.
-fn is_managed(rules: &Rules, live: &[String], knows: impl Fn(&str) -> bool) -> bool {
-    let can_log_in = |member: &&Member| match member {
+/// Checks that one of some members can log in. `live` are the clients with a token. Users and claims count if `knows` is true for
+/// their issuer.
+fn can_log_in(members: &[&Member], live: &[String], knows: impl Fn(&str) -> bool) -> bool {
+    members.iter().any(|member| match member {
         Member::Client { name } => live.contains(name),
         Member::User { issuer, .. } | Member::Claim { issuer, .. } => knows(issuer),
         Member::Role { .. } => false,
-    };
-    rules.holders(Privilege::ManageAccess).iter().any(can_log_in)
+    })
 }
 
 /// Returns the events of changes.

@@ -61,7 +61,7 @@ impl AccessControl {
 
     /// Checks that a caller may know of a thing: the caller sees it, or manages its grants, its restrictions, or access on the server.
     pub fn knows(by: &Caller, on: &ResourcePath<'_>) -> bool {
-        let manages = |on: &ResourcePath<'_>, privilege| by.subject().decide(on, Required::privilege(privilege)).is_allowed();
+        let manages = |on: &ResourcePath<'_>, privilege| by.allows(on, Required::privilege(privilege));
         by.sees(on)
             || manages(on, Privilege::ManageGrants)
             || manages(on, Privilege::ManageRestrictions)
@@ -75,7 +75,7 @@ impl AccessControl {
     /// - Returns [`Rights`](AuthError::Rights) if the caller may not grant them there, or the grant makes no sense.
     /// - Returns the errors of [`Self::change`].
     pub async fn grant(&self, by: &Caller, order: GrantOrder<'_>) -> Result<GrantRow, AuthError> {
-        let privileges = order.privileges(by, by.subject().effective(&order.path))?;
+        let privileges = order.privileges(by, by.effective(&order.path))?;
         let needs = Need::to_grant(order.path, privileges);
         by.require(Needs::AnyOf(&needs))?;
         let GrantOrder { to, on, future, .. } = order;
@@ -93,10 +93,9 @@ impl AccessControl {
     /// - Returns [`Rights`](AuthError::Rights) if the caller may not revoke them there, or there is nothing to revoke.
     /// - Returns the errors of [`Self::change`].
     pub async fn revoke(&self, by: &Caller, order: GrantOrder<'_>) -> Result<(), AuthError> {
-        let subject = by.subject();
-        let all = match subject.effective(&ResourcePath::SERVER).has(Privilege::ManageAccess) {
+        let all = match by.effective(&ResourcePath::SERVER).has(Privilege::ManageAccess) {
             true => PrivilegeSet::ALL,
-            false => subject.effective(&order.path),
+            false => by.effective(&order.path),
         };
         let privileges = order.privileges(by, all)?;
         let needs = Need::to_grant(order.path, privileges);

@@ -55,9 +55,12 @@ pub(crate) fn are_same(one: &Authority, other: &Authority) -> bool {
     match (one, other) {
         (Authority::Server, Authority::Server) => true,
         (Authority::Caller(one), Authority::Caller(other)) => {
+            // A condition of an access policy may hold for one request and not for the next.
+            let same_facts = !one.subject().rules().has_policies() || one.facts() == other.facts();
             let (one, other) = (one.subject(), other.subject());
             let version = |subject: &esker_access::Subject| subject.rules().version();
-            version(one) == version(other) && one.rules().mode() == other.rules().mode() && one.identity() == other.identity()
+            let same_rules = version(one) == version(other) && one.rules().mode() == other.rules().mode();
+            same_facts && same_rules && one.identity() == other.identity()
         }
         _ => false,
     }
