@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::kills::binary;
 
 /// Runs a command against a server. Returns true if it succeeded, its standard output and its standard error.
-async fn esker(app: &TestApp, arguments: &[&str]) -> (bool, String, String) {
+pub(crate) async fn esker(app: &TestApp, arguments: &[&str]) -> (bool, String, String) {
     let (url, arguments) = (app.url(""), arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
     let mut command = Command::new(binary());
     command.env_remove("ESKER_WAREHOUSE").env("ESKER_URL", url).env("ESKER_TOKEN", TOKEN).args(arguments);

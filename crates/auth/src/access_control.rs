@@ -13,8 +13,8 @@ use esker_access::{
     RequestFacts, Required, ResourcePath, RightsError, RuleChange, RuleRows, Rules, Securable, Subject,
 };
 use esker_state::{
-    AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredColumnMask, StoredGrant, StoredMember, StoredRole,
-    StoredRowFilter,
+    AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredColumnMask, StoredGrant, StoredMember, StoredPolicy,
+    StoredRole, StoredRowFilter,
 };
 use esker_types::{Coded, ErrorCode, Principal, now_ms};
 use moka::future::Cache;
@@ -240,6 +240,26 @@ impl AccessControl {
     /// Returns [`State`](AuthError::State) if the database fails.
     pub async fn column_masks(&self) -> Result<Vec<StoredColumnMask>, AuthError> {
         Ok(self.inner.state.access().column_masks().await?)
+    }
+
+    /// Returns the access policies, by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn policies(&self) -> Result<Vec<StoredPolicy>, AuthError> {
+        Ok(self.inner.state.access().policies().await?)
+    }
+
+    /// Returns the access policy of a name.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Rights`](AuthError::Rights) with [`RightsError::NoSuchPolicy`] if there is none.
+    /// - Returns [`State`](AuthError::State) if the database fails.
+    pub async fn policy(&self, name: &str) -> Result<StoredPolicy, AuthError> {
+        let found = self.inner.state.access().policy(name).await?;
+        Ok(found.ok_or_else(|| RightsError::NoSuchPolicy { name: name.to_owned() })?)
     }
 
     /// Checks changes on the rules as they are now, stores them together, and returns the version of the rules with them.

@@ -168,6 +168,7 @@ mod tests {
             ),
             ("/api/v1/access/roles/{role}/members/{member}", "/api/v1/access/roles/r/members/client:b", "- role r: client:b -"),
             ("/api/v1/warehouses/{warehouse}/dropped/{table-id}/undrop", "/api/v1/warehouses/w/dropped/7/undrop", "w table - 7"),
+            ("/api/v1/access/policies/{policy}", "/api/v1/access/policies/only-tls", "- policy only-tls -"),
             ("/api/v1/access/mode", "/api/v1/access/mode", "- - - -"),
         ] {
             assert_eq!(text(object_of(route, path).0), expected, "{path}");

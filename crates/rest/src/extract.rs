@@ -201,6 +201,10 @@ pub(crate) struct InGrant(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct InFilter(pub(crate) String);
 
+/// The name of the access policy that a path names.
+#[derive(Debug)]
+pub(crate) struct InPolicy(pub(crate) String);
+
 /// Splits a raw path into its namespace and the rest.
 ///
 /// A search for `tables` must begin behind the namespace, because a namespace may have that name.
@@ -272,6 +276,7 @@ from_parameter!(InRole, "role");
 from_parameter!(InMember, "member");
 from_parameter!(InGrant, "grant-id");
 from_parameter!(InFilter, "filter-id");
+from_parameter!(InPolicy, "policy");
 
 /// Describes parameters in the path, by their names.
 fn in_path(named: &[&str]) -> Vec<Parameter> {
@@ -291,6 +296,7 @@ fn in_path(named: &[&str]) -> Vec<Parameter> {
             }
             "grant-id" => ("The id in the list of grants.".to_owned(), String::schema()),
             "filter-id" => ("The id in the list of the table's restrictions.".to_owned(), String::schema()),
+            "policy" => ("The name of the access policy.".to_owned(), String::schema()),
             "id" => ("The number of the query in this process.".to_owned(), u64::schema()),
             name => (format!("The name of the {name} in the namespace."), String::schema()),
         };
@@ -324,6 +330,7 @@ described! {
     InMember: ["member"],
     InGrant: ["grant-id"],
     InFilter: ["filter-id"],
+    InPolicy: ["policy"],
 }
 
 /// The caller of a request, for a handler that checks its needs by itself.

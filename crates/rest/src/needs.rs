@@ -402,6 +402,10 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs("removeRowFilter", "DELETE /api/v1/access/filters/{filter-id}", MANAGE_RESTRICTIONS),
     needs("setColumnMask", "PUT /api/v1/access/masks", MANAGE_RESTRICTIONS),
     needs("removeColumnMask", "DELETE /api/v1/access/masks", MANAGE_RESTRICTIONS),
+    needs("listAccessPolicies", "GET /api/v1/access/policies", Check::Server(MANAGE_ACCESS)),
+    needs("getAccessPolicy", "GET /api/v1/access/policies/{policy}", Check::Server(MANAGE_ACCESS)),
+    needs("setAccessPolicy", "PUT /api/v1/access/policies/{policy}", Check::Server(MANAGE_ACCESS)),
+    needs("removeAccessPolicy", "DELETE /api/v1/access/policies/{policy}", Check::Server(MANAGE_ACCESS)),
     needs("getMetrics", "GET /metrics", Check::Server(MONITOR)),
     needs("getTableMetrics", "GET /metrics/tables", Check::Server(MONITOR)),
     needs("isAlive", "GET /healthz", Check::Open),
@@ -417,8 +421,8 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "pageAccess",
         "GET /access",
         Check::Filtered(
-            "lists roles and all grants with `MANAGE_ACCESS` on the server; the grants on the thing that is named as \
-             `listGrants`; explains as `explainAccess`",
+            "lists roles, access policies and all grants with `MANAGE_ACCESS` on the server; the grants on the thing that is \
+             named as `listGrants`; explains as `explainAccess`",
         ),
     ),
     needs(

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::conformance_access::{
     clients_of_a_time_had_no_token_before, filters_and_masks_come_back_and_end_with_their_table,
     grants_end_with_what_they_are_on, new_entry, new_things_copy_grants_on_future_ones, of_two_changes_of_one_version_one_wins,
-    rules_come_back_as_they_were_written,
+    policies_come_back_as_they_were_set, rules_come_back_as_they_were_written,
 };
 use crate::conformance_identities::{
     a_chain_counts_while_its_root_does, a_chain_of_a_user_is_kept_until_it_ends_and_is_no_token_of_a_person,
@@ -580,6 +580,7 @@ on_every_database!(
     of_two_changes_of_one_version_one_wins,
     grants_end_with_what_they_are_on,
     filters_and_masks_come_back_and_end_with_their_table,
+    policies_come_back_as_they_were_set,
     new_things_copy_grants_on_future_ones,
     clients_of_a_time_had_no_token_before,
     a_chain_counts_while_its_root_does,

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::conformance::{namespace, row, with_namespace};
 use crate::{
-    AccessChangedData, EventData, NamespaceRow, NewEvent, NewTabular, NewToken, Outbox, SoftDrop, State, StateError, TabularRow,
-    Warehouse,
+    AccessChangedData, EventData, NamespaceRow, NewEvent, NewTabular, NewToken, Outbox, SoftDrop, State, StateError,
+    StoredPolicy, TabularRow, Warehouse,
 };
 
 /// A new entry without an owner, with one place.
@@ -261,6 +261,35 @@ pub(crate) async fn filters_and_masks_come_back_and_end_with_their_table(state: 
     let left = rows(state).await;
     let tables: Vec<TableId> = left.filters.iter().map(|row| row.table).chain(left.masks.iter().map(|row| row.table)).collect();
     assert_eq!((tables, left.version), (vec![kept.id, kept.id], expected.version + 1));
+}
+
+pub(crate) async fn policies_come_back_as_they_were_set(state: &State) {
+    let set = |name: &str, text: &str| RuleChange::SetPolicy { name: name.to_owned(), text: text.to_owned() };
+    let only_tls = "// it's ü\n@id(\"a\")\nforbid (principal, action, resource is Esker::Table)\r\nunless { context.tls };\n";
+    let (first, second) = (set("b it's", only_tls), set("B", "permit (principal, action, resource);"));
+    let mut expected = rows(state).await;
+    let changes = [first, second, set("ä", &format!("// {}\n{only_tls}", "x".repeat(60_000)))];
+    changes.iter().for_each(|change| expected.apply(change).expect("applied"));
+    expected.policies.sort_by(|a, b| a.name.cmp(&b.name));
+    expected.version = change(state, &changes).await;
+    assert_eq!(rows(state).await, expected);
+    let names = |policies: &[StoredPolicy]| policies.iter().map(|policy| policy.name.clone()).collect::<Vec<_>>();
+    let stored = state.access().policies().await.expect("read");
+    assert_eq!(names(&stored), ["B", "b it's", "ä"], "by their bytes");
+    assert_eq!((stored[1].text.as_str(), stored[1].changed_by.as_str()), (only_tls, "ann"));
+    assert!(stored[1].changed_ms > 0);
+    assert_eq!(state.access().policy("b it's").await.expect("read").as_ref(), Some(&stored[1]));
+    assert_eq!(state.access().policy("B it's").await.expect("read"), None, "the case of a name counts");
+
+    // A text is replaced by its name, with who replaced it.
+    let again = [set("B", "forbid (principal, action, resource is Esker::View);"), RuleChange::RemovePolicy { name: "ä".into() }];
+    again.iter().for_each(|change| expected.apply(change).expect("applied"));
+    expected.policies.sort_by(|a, b| a.name.cmp(&b.name));
+    let version = state.access().change(expected.version, "ben", &again, &Outbox::default()).await.expect("changed");
+    assert_eq!(rows(state).await, RuleRows { version, ..expected });
+    let left = state.access().policies().await.expect("read");
+    assert_eq!((names(&left), left[0].changed_by.as_str()), (vec!["B".to_owned(), "b it's".to_owned()], "ben"));
+    assert_eq!(left[1], stored[1]);
 }
 
 pub(crate) async fn new_things_copy_grants_on_future_ones(state: &State) {

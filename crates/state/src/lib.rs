@@ -47,7 +47,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
-pub use access::{Access, StoredColumnMask, StoredGrant, StoredMember, StoredRole, StoredRowFilter};
+pub use access::{Access, StoredColumnMask, StoredGrant, StoredMember, StoredPolicy, StoredRole, StoredRowFilter};
 pub use audit::{AUDIT_RECORDED, AuditBatch, AuditDecision, AuditEvents, AuditLog, AuditPhase, AuditRecord};
 pub use database::Database;
 use database::PoolUse;

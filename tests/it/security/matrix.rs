@@ -175,6 +175,7 @@ impl Fresh {
             .replace("{member}", "client:someone")
             .replace("{grant-id}", &self.plan)
             .replace("{filter-id}", &self.plan)
+            .replace("{policy}", "nothing")
             .replace("{kind}", "expire")
             .replace("{id}", "1");
         let on = format!("on=table%20default.n.{}", self.table);
@@ -234,6 +235,7 @@ impl Fresh {
             (_, "masks") => {
                 json!({"on": format!("table default.n.{}", self.table), "field": "id", "action": "mask-to-fixed-value"})
             }
+            (_, "{policy}") => json!({"text": "permit(principal == Esker::Client::\"someone\", action, resource);"}),
             (_, "rotate") => json!({"principal": "another", "overlap-seconds": 0}),
             (_, "tokens") if route.starts_with("/api/") => json!({"principal": "another"}),
             _ => json!({}),

@@ -163,6 +163,14 @@ async fn who_manages_access_changes_roles_and_grants_on_the_page() {
     for part in ["<code>client:bi</code>", "LIST, READ_METADATA, READ_DATA", "table default.n.t", "refused: no rule gives DROP"] {
         assert!(page.text.contains(part), "{part}: {}", page.text);
     }
+    assert!(page.text.contains("<h2>Policies</h2><p class=\"soft\">None.</p>"), "{}", page.text);
+    let text = "// <b>\nforbid (principal == Esker::Client::\"bi\", action, resource is Esker::View);";
+    let path = "/api/v1/access/policies/no-views";
+    app.ok(Method::PUT, path, Some(serde_json::json!({"text": text}))).await;
+    let page = browser.get("/access").await;
+    for part in ["<code>no-views</code>", "// &lt;b&gt;\nforbid (principal == Esker::Client::&quot;bi&quot;"] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
 
     // The secret counts for the fields as well: a form of another site changes nothing.
     for form in ["action=drop-role&role=readers", "csrf=wrong&action=drop-role&role=readers"] {
@@ -189,6 +197,7 @@ async fn who_manages_nothing_sees_themselves_and_changes_nothing_on_the_page() {
     let page = browser.get("/access").await;
     assert!(page.status == 200 && page.text.contains("<code>bi</code>"), "{}", page.text);
     assert!(!page.text.contains("esker:admin") && !page.text.contains("New role"), "{}", page.text);
+    assert!(!page.text.contains("Policies"), "{}", page.text);
     let (hidden, missing) =
         (browser.get("/access?on=table+default.n.t").await, browser.get("/access?on=table+default.n.x").await);
     assert!(missing.text.contains("warehouse default does not exist"), "{}", missing.text);

@@ -1,9 +1,10 @@
-//! `esker access`: the mode of access control, roles, members, grants, row filters, column masks and explanations, over the
-//! management API.
+//! `esker access`: the mode of access control, roles, members, grants, row filters, column masks, access policies and
+//! explanations, over the management API.
 //!
 //! `bootstrap` and `break-glass` open the database themselves, as `esker token` does. They are the way in when nobody may change
 //! the rules over the API.
 
+mod policies;
 mod restrictions;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use esker_access::{AccessExplanation, AccessMode, Member, RightsError};
 use esker_auth::{AccessControl, LoggedDecisions, RULES_SECONDS};
 use serde_json::{Value, json};
 
+use self::policies::AccessPolicyCommand;
 use self::restrictions::{FilterCommand, MaskCommand};
 use super::client::{Client, encode};
 use super::jobs::format_time;
@@ -62,6 +64,11 @@ pub(super) enum AccessCommand {
     Mask {
         #[command(subcommand)]
         command: MaskCommand,
+    },
+    /// List, show, set, remove and check access policies: rules with conditions, in the language Cedar.
+    Policy {
+        #[command(subcommand)]
+        command: AccessPolicyCommand,
     },
     /// Explain what a principal may do: esker access explain client:etl SELECT table lake.raw.orders
     Explain {
@@ -170,6 +177,7 @@ impl AccessCommand {
             Self::Grants { to, on } => grants(client, to.as_deref(), on.as_deref()).await,
             Self::Filter { command } => command.run(client).await,
             Self::Mask { command } => command.run(client).await,
+            Self::Policy { command } => command.run(client).await,
             Self::Explain { who, privileges, on } => explain(client, &who, &privileges, &on.join(" ")).await,
             Self::Audit { after, limit } => audit(client, after, limit).await,
             Self::Bootstrap { place, client, mode } => bootstrap(place, &client, mode.as_deref()).await,

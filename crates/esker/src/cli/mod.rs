@@ -75,9 +75,9 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Manage access control: its mode, roles, members, grants, row filters and column masks.
+    /// Manage access control: its mode, roles, members, grants, row filters, column masks and access policies.
     ///
-    /// `bootstrap` and `break-glass` work on the database itself and need no server.
+    /// `bootstrap` and `break-glass` work on the database itself and need no server, nor does `policy check`.
     Access {
         #[command(flatten)]
         remote: Remote,

@@ -97,4 +97,6 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(access::restrictions::add_filter))
         .routes(routes!(access::restrictions::remove_filter))
         .routes(routes!(access::restrictions::set_mask, access::restrictions::remove_mask))
+        .routes(routes!(access::policies::list))
+        .routes(routes!(access::policies::show, access::policies::set, access::policies::remove))
 }

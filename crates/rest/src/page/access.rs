@@ -1,4 +1,5 @@
-//! The page of access control: the mode, roles with their members, grants, and explanations, with forms that change them.
+//! The page of access control: the mode, roles with their members, grants, and explanations, with forms that change them, and the
+//! access policies.
 //!
 //! It shows and changes what the API under `/api/v1/access` does, with the same rights. Start reading at [`show`].
 
@@ -75,7 +76,7 @@ pub(crate) fn typed(member: &Member) -> String {
     }
 }
 
-/// Shows the mode, the roles and the grants that the reader may manage, and explains a decision
+/// Shows the mode, the roles, the access policies and the grants that the reader may manage, and explains a decision
 /// (`GET /access?on=&who=&privileges=&of=`).
 pub(crate) async fn show(
     State(app): State<App>,
@@ -87,6 +88,7 @@ pub(crate) async fn show(
     let rules = app.access().rules().await?;
     let manages = access.has_on_server(Privilege::ManageAccess);
     let roles = if manages { Some(roles(&app, &visitor).await?) } else { None };
+    let policies = if manages { Some(policies(&app).await?) } else { None };
     let grants = grants(&app, &visitor, &caller, manages, filled(&query.on)).await;
     let explained = match filled(&query.of) {
         Some(of) => Some(match explain_to(&app, &caller, filled(&query.who), filled(&query.privileges), Some(of)).await {
@@ -101,6 +103,7 @@ pub(crate) async fn show(
             code { (caller.subject().identity()) } " with the roles "
             @for (at, role) in caller.subject().roles().enumerate() { @if at > 0 { ", " } code { (role) } } "." }
         @if let Some(roles) = &roles { h2 { "Roles" } (roles) }
+        @if let Some(policies) = &policies { h2 { "Policies" } (policies) }
         h2 { "Grants" }
         form.filter method="get" action="/access" {
             label for="on" { "On" } " "
@@ -156,6 +159,24 @@ fn members_of(role: &str, members: &[StoredMember], visitor: &Visitor) -> Markup
             }
         }
     }
+}
+
+/// Renders the access policies with their texts. The command line and the API change them.
+async fn policies(app: &App) -> Result<Markup, ApiError> {
+    let stored = app.access().policies().await?;
+    Ok(html! {
+        @if stored.is_empty() { p.soft { "None." } } @else {
+            div.scroll { table {
+                thead { tr { th { "Policy" } th { "Text" } th { "By" } th { "Changed" } } }
+                tbody { @for policy in &stored { tr {
+                    td { code { (policy.name) } }
+                    td { details { summary { "in Cedar" } pre { (policy.text) } } }
+                    td { (policy.changed_by) }
+                    td { (ago(policy.changed_ms, now_ms())) }
+                } } }
+            } }
+        }
+    })
 }
 
 /// Renders a form that is only a button, with hidden fields.

@@ -1,5 +1,5 @@
 //! The rules of access control: their version and mode, roles, members, grants, owners of tables and views, row filters, column
-//! masks.
+//! masks, access policies.
 //!
 //! Each change of the rules adds 1 to their version, in the transaction of the change. So one cheap query shows if rules that
 //! were loaded before are still those of the database. `esker_access` says what the rules mean; this file only stores them. Start
@@ -7,10 +7,12 @@
 
 mod columns;
 mod entries;
+mod policies;
 mod restrictions;
 
 use esker_access::{
-    AccessMode, GrantRow, Member, MemberRow, OwnerRow, PrivilegeSet, RoleRow, RuleChange, RuleRows, Securable, SecurableKind,
+    AccessMode, GrantRow, Member, MemberRow, OwnerRow, PolicyRow, PrivilegeSet, RoleRow, RuleChange, RuleRows, Securable,
+    SecurableKind,
 };
 use esker_types::{Millis, NamespaceName, TableName, now_ms};
 use sqlx::any::AnyRow;
@@ -18,6 +20,8 @@ use sqlx::{Any, AnyConnection, Row, Transaction};
 
 use self::columns::{GRANT_COLUMNS, SecurableColumns, future_column, grant_of, member_of};
 pub(crate) use self::entries::{add_rights_of_new, forget_function, forget_namespace, forget_tabular, inherit_restrictions};
+pub use self::policies::StoredPolicy;
+use self::policies::{select_policies, select_policy};
 pub use self::restrictions::{StoredColumnMask, StoredRowFilter};
 use self::restrictions::{select_filters, select_masks};
 use crate::{Outbox, Result, State, StateError, parse_id};
@@ -113,8 +117,9 @@ impl Access<'_> {
         let owners = found.iter().filter_map(|row| owner_of(row).transpose()).collect::<Result<_>>()?;
         let filters = select_filters(&mut tx).await?.into_iter().map(|stored| stored.row).collect();
         let masks = select_masks(&mut tx).await?.into_iter().map(|stored| stored.row).collect();
+        let policies = select_policies(&mut tx).await?.into_iter().map(PolicyRow::from).collect();
         tx.commit().await?;
-        Ok(RuleRows { version, mode, roles, members, grants, owners, filters, masks })
+        Ok(RuleRows { version, mode, roles, members, grants, owners, filters, masks, policies })
     }
 
     /// Returns the roles that people created, by name.
@@ -173,6 +178,26 @@ impl Access<'_> {
     pub async fn column_masks(self) -> Result<Vec<StoredColumnMask>> {
         let mut connection = self.state.readers.acquire().await?;
         select_masks(&mut connection).await
+    }
+
+    /// Returns all access policies, by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
+    pub async fn policies(self) -> Result<Vec<StoredPolicy>> {
+        let mut connection = self.state.readers.acquire().await?;
+        select_policies(&mut connection).await
+    }
+
+    /// Returns the access policy of a name; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
+    pub async fn policy(self, name: &str) -> Result<Option<StoredPolicy>> {
+        let mut connection = self.state.readers.acquire().await?;
+        select_policy(&mut connection, name).await
     }
 
     /// Carries out changes, if the rules still have the version `expected_version`. Returns the new version.
@@ -283,6 +308,8 @@ async fn carry_out(tx: &mut Transaction<'_, Any>, change: &RuleChange, by: &str)
         RuleChange::RemoveRowFilter { table, id } => restrictions::remove_filter(tx, *table, id).await?,
         RuleChange::SetColumnMask { mask } => restrictions::set_mask(tx, mask, by).await?,
         RuleChange::RemoveColumnMask { table, field_id } => restrictions::remove_mask(tx, *table, *field_id).await?,
+        RuleChange::SetPolicy { name, text } => policies::set_policy(tx, name, text, by).await?,
+        RuleChange::RemovePolicy { name } => policies::remove_policy(tx, name).await?,
     }
     Ok(())
 }

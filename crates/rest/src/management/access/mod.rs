@@ -1,4 +1,5 @@
-//! Access control: the mode, the roles with their members, the grants, row filters, column masks, and explanations.
+//! Access control: the mode, the roles with their members, the grants, row filters, column masks, access policies, and
+//! explanations.
 //!
 //! Whoever manages access on the server may do all of this. Whoever manages the grants of a thing may grant and revoke there what
 //! they have themselves: `esker_auth` checks that. Start reading at `grants.rs` for grants.
@@ -6,6 +7,7 @@
 pub(crate) mod explain;
 pub(crate) mod grants;
 pub(crate) mod opa;
+pub(crate) mod policies;
 pub(crate) mod restrictions;
 
 use axum::Json;
