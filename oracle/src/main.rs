@@ -92,7 +92,9 @@ fn main() -> ExitCode {
     let number = |at: usize, default: u64| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(default);
     match run(number(1, 20_000), number(2, 1)) {
         Ok(counts) => {
-            println!("{counts:?}");
+            let Counts { satisfied, not_satisfied, errors, taken, refused } = counts;
+            println!("{taken} policies were compared, {refused} are refused by Esker alone");
+            println!("the answers: {satisfied} satisfied, {not_satisfied} not satisfied, {errors} errors");
             ExitCode::SUCCESS
         }
         Err(what) => {

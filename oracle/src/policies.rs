@@ -55,7 +55,8 @@ const TEXTS: [&str; 10] = ["", "t", "a.b", "raw", "lake", "ann", "loadTable", "s
 /// Patterns of `like`, as they are written.
 const PATTERNS: [&str; 8] = ["*", "a*", "*.b", "r*w", "orders\\*", "*a*", "", "\\u{61}nn"];
 const NUMBERS: [&str; 7] = ["0", "1", "-1", "7", "42", "9223372036854775807", "-9223372036854775808"];
-const RANGES: [&str; 7] = ["10.0.0.0/8", "10.1.2.3", "127.0.0.1", "::1", "2001:db8::/32", "224.0.0.0/4", "0.0.0.0/0"];
+const RANGES: [&str; 9] =
+    ["10.0.0.0/8", "10.1.2.3", "10.1.2.3/8", "10.1.2.3/32", "127.0.0.1", "::1", "2001:db8::/32", "224.0.0.0/4", "0.0.0.0/0"];
 
 /// Returns a text in quotes.
 fn quoted(text: &str) -> String {
@@ -195,9 +196,13 @@ impl Writer<'_> {
             Kind::Bool => self.bool(depth),
             Kind::Long if depth > 0 && !self.random.one_in(3) => {
                 let sign = self.random.pick(&["+", "-", "*"]);
-                match self.random.below(4) {
+                match self.random.below(5) {
                     0 => format!("-({})", self.expr(Kind::Long, depth - 1)),
                     1 => format!("{{a: {}}}.a", self.expr(Kind::Long, depth - 1)),
+                    2 => {
+                        let (first, other) = (self.expr(Kind::Long, depth - 1), self.random.pick(&["+", "-", "*"]));
+                        format!("({first} {sign} {} {other} {})", self.expr(Kind::Long, 0), self.expr(Kind::Long, depth - 1))
+                    }
                     _ => format!("({} {sign} {})", self.expr(Kind::Long, depth - 1), self.expr(Kind::Long, depth - 1)),
                 }
             }
@@ -255,13 +260,16 @@ impl Writer<'_> {
             0..=2 => "context.operation".to_owned(),
             // It may be missing. Most often, such a policy can't be stored.
             3 if self.random.one_in(4) => self.random.pick(&GUARDS).1.to_owned(),
+            // Only the request's own entities have attributes.
+            4 => format!("{}.{}", self.leaf(), self.random.pick(&["name", "warehouse", "namespace"])),
+            5 if self.random.one_in(3) => format!("{}[\"subject\"]", self.user()),
             _ => quoted(self.random.pick(&TEXTS)),
         }
     }
 
     fn set(&mut self, of: Kind, depth: u64) -> String {
         let deeper = if self.random.one_in(2) { 0 } else { depth.saturating_sub(1) };
-        let count = 1 + self.random.below(3);
+        let count = if self.random.one_in(10) { 0 } else { 1 + self.random.below(3) };
         let values: Vec<String> = (0..count).map(|_| self.expr(of, deeper)).collect();
         format!("[{}]", values.join(", "))
     }
@@ -271,7 +279,7 @@ impl Writer<'_> {
             return self.plain_bool();
         }
         let depth = depth - 1;
-        match self.random.below(16) {
+        match self.random.below(17) {
             0 => format!("({} && {})", self.expr(Kind::Bool, depth), self.expr(Kind::Bool, depth)),
             1 => format!("({} || {})", self.expr(Kind::Bool, depth), self.expr(Kind::Bool, depth)),
             2 => format!("!({})", self.expr(Kind::Bool, depth)),
@@ -311,15 +319,19 @@ impl Writer<'_> {
                     _ => format!("({record}.a > 0)"),
                 }
             }
+            15 => {
+                let (first, second) = (self.expr(Kind::Bool, depth), self.plain_bool());
+                format!("({first} || {second} && {})", self.expr(Kind::Bool, depth))
+            }
             _ => self.plain_bool(),
         }
     }
 
     /// Makes a condition without operands that are expressions of their own.
     fn plain_bool(&mut self) -> String {
-        match self.random.below(14) {
-            0 => self.random.pick(&["true", "false"]).to_owned(),
-            1 => "context.tls".to_owned(),
+        match self.random.below(19) {
+            0 => self.random.pick(&["true", "false", "!!true"]).to_owned(),
+            1 => self.random.pick(&["context.tls", "!context.tls", "context[\"tls\"]"]).to_owned(),
             2 => format!("(principal in {})", self.role()),
             3 => format!("(principal in [{}, {}])", self.role(), self.role()),
             4 => format!("(resource in {})", self.container()),
@@ -331,6 +343,11 @@ impl Writer<'_> {
             10 => format!("(principal is Esker::{})", self.random.pick(&["Client", "User", "Anonymous"])),
             11 => format!("({})", self.random.pick(&GUARDS).0),
             12 => format!("(action in [{}, {}])", self.actions(), self.actions()),
+            13 => format!("({} in {})", self.leaf(), self.container()),
+            14 => format!("({} in [{}])", self.container(), self.container()),
+            15 => format!("({} in {})", self.actions(), self.actions()),
+            16 => format!("({} in {})", self.user(), self.role()),
+            17 => format!("(principal in [{}, {}])", self.claim(), self.role()),
             _ => format!("(principal == {})", self.client()),
         }
     }

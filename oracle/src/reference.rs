@@ -60,14 +60,14 @@ fn uid_of(path: &ResourcePath<'_>) -> EntityUid {
     uid(kind, &path.dotted())
 }
 
-/// Returns the entities of the securable and of all that contains it. The securable itself is the last.
+/// Returns the entities of the securable and of all that contains it. Only the securable itself has attributes.
 fn resources(on: &ResourcePath<'_>) -> Vec<Entity> {
     let mut parents = HashSet::new();
     let mut found = Vec::new();
     for step in on.steps() {
-        let uid = uid_of(&step);
-        found.push(entity(uid.clone(), attributes_of(&step), parents.clone()));
-        parents.insert(uid);
+        let attributes = if step == *on { attributes_of(on) } else { Vec::new() };
+        found.push(entity(uid_of(&step), attributes, parents.clone()));
+        parents.insert(uid_of(&step));
     }
     found
 }
@@ -81,7 +81,10 @@ fn attributes_of(path: &ResourcePath<'_>) -> Attributes {
         Some(Leaf::Table { name, .. } | Leaf::View { name, .. } | Leaf::Function { name }) => name,
         None => last,
     };
-    vec![text("name", name), text("warehouse", warehouse), text("namespace", &key.replace('\u{1f}', "."))]
+    let namespace = ResourcePath::warehouse(1, warehouse).namespace(key).dotted();
+    // No warehouse of a request has a name that stands in quotes.
+    let levels = namespace.strip_prefix(warehouse).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
+    vec![text("name", name), text("warehouse", warehouse), text("namespace", levels)]
 }
 
 /// Returns the entities of all actions: each privilege is in the bundles that have it.
