@@ -108,20 +108,24 @@ fn context(asked: &Asked) -> Context {
     Context::from_pairs(pairs).expect("a context")
 }
 
+/// What errors of conditions say that a check of types finds before.
+const ILL_TYPED: [&str; 3] = ["type error", "record does not have the attribute", "extension function"];
+
 /// Evaluates a policy, whose text begins behind `permit` or `forbid`.
 ///
 /// # Errors
 ///
-/// Returns the message of the parser.
+/// Returns the message of the parser, or of a condition that has wrong types: Esker must refuse both when a policy is stored.
 pub fn evaluate(body: &str, asked: &Asked) -> Result<PolicyAnswer, String> {
     let policies = PolicySet::from_str(&format!("permit {body}")).map_err(|e| e.to_string())?;
     let response = respond(&policies, asked);
     let diagnostics = response.diagnostics();
-    Ok(match (diagnostics.reason().next(), diagnostics.errors().next()) {
-        (Some(_), _) => PolicyAnswer::Satisfied,
-        (None, Some(_)) => PolicyAnswer::Error,
-        (None, None) => PolicyAnswer::NotSatisfied,
-    })
+    match (diagnostics.reason().next(), diagnostics.errors().next().map(ToString::to_string)) {
+        (Some(_), _) => Ok(PolicyAnswer::Satisfied),
+        (None, Some(error)) if ILL_TYPED.iter().any(|what| error.contains(what)) => Err(error),
+        (None, Some(_)) => Ok(PolicyAnswer::Error),
+        (None, None) => Ok(PolicyAnswer::NotSatisfied),
+    }
 }
 
 /// Decides on a request by all policies of a text.

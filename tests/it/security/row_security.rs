@@ -319,7 +319,7 @@ fn lines_of(batches: &[RecordBatch]) -> Vec<Line> {
         match column.data_type() {
             _ if column.is_null(row) => None,
             DataType::Float64 => Some(float(&text)),
-            DataType::Decimal128(..) => Some(trimmed(&text)),
+            DataType::Decimal128(..) | DataType::Decimal256(..) => Some(trimmed(&text)),
             _ => Some(text),
         }
     };
