@@ -114,8 +114,9 @@ impl Caller {
     ///
     /// # Errors
     ///
-    /// Returns [`RightsError::Denied`] if privileges are missing on a securable that the caller may see, and
-    /// [`RightsError::Hidden`] if the caller may not know that the securable exists.
+    /// Returns [`RightsError::Denied`] if privileges are missing on a securable that the caller may see,
+    /// [`RightsError::Forbidden`] if an access policy forbids them there, and [`RightsError::Hidden`] if the caller may not know that
+    /// the securable exists.
     pub fn require<'n>(&self, needs: impl Into<Needs<'n>>) -> Result<()> {
         let refused = match needs.into() {
             Needs::All(needs) => self.first_unmet(needs),
@@ -201,7 +202,11 @@ impl Caller {
                 RightsError::AuditTrail { principal: self.subject.identity().to_string(), on: need.on.to_string(), missing }
             }
             true => {
-                RightsError::Denied { principal: self.subject.identity().to_string(), kind, on: need.on.to_string(), missing }
+                let (principal, on) = (self.subject.identity().to_string(), need.on.to_string());
+                match self.forbidden_by(&need.on, missing) {
+                    Some(policy) => RightsError::Forbidden { principal, on, missing, policy: policy.to_owned() },
+                    None => RightsError::Denied { principal, kind, on, missing },
+                }
             }
             false => RightsError::Hidden { kind, name: need.on.name() },
         }
@@ -230,6 +235,11 @@ impl Caller {
     /// Checks that an access policy forbids one of some privileges, whatever grants say and the mode is.
     pub fn is_forbidden(&self, on: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
         self.subject.is_forbidden_by(on, privileges, self.known_facts())
+    }
+
+    /// Returns the id of an access policy that forbids one of the privileges that a refusal says are missing.
+    pub fn forbidden_by(&self, on: &ResourcePath<'_>, missing: Required) -> Option<&str> {
+        self.subject.forbidden_by(on, missing, self.known_facts())
     }
 
     /// Explains the decision on a securable, for this request. See [`Subject::explain`].

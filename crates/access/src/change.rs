@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::cedar::check_policy;
 use crate::role::{check_members_can_change, check_role_name};
 use crate::{
-    AccessMode, ColumnMaskRow, GrantRow, Member, MemberRow, OwnerRow, PolicyRow, PrivilegeSet, RESERVED_ROLES, Result, RightsError,
-    RoleRow, RowFilterRow, RuleRows, Securable, SecurableKind,
+    AccessMode, ColumnMaskRow, GrantRow, Member, MemberRow, OwnerRow, PolicyRow, PrivilegeSet, RESERVED_ROLES, Result,
+    RightsError, RoleRow, RowFilterRow, RuleRows, Securable, SecurableKind,
 };
 
 /// A change of the rules.
@@ -335,6 +335,27 @@ mod tests {
         let gone = RuleChange::RemoveMember { role: role("readers"), member: Member::client("x") };
         assert!(matches!(rows.apply(&gone), Err(RightsError::NoSuchMember { .. })));
         assert!(matches!(rows.apply(&RuleChange::RemoveGrant { id: role("x") }), Err(RightsError::NoSuchGrant { .. })));
+    }
+
+    #[test]
+    fn access_policies_are_kept_by_name_and_read_before_they_are_kept() {
+        let mut rows = rows(Vec::new());
+        let set = |name: &str, text: &str| RuleChange::SetPolicy { name: name.to_owned(), text: text.to_owned() };
+        let permit = "permit(principal, action, resource);";
+        for (name, text) in [("night", permit), ("day", permit), ("night", "forbid(principal, action, resource);")] {
+            rows.apply(&set(name, text)).expect("set");
+        }
+        let kept: Vec<_> = rows.policies.iter().map(|row| (row.name.as_str(), &row.text[..6])).collect();
+        assert_eq!(kept, [("day", "permit"), ("night", "forbid")]);
+        assert!(matches!(rows.apply(&set("bad", "permit(principal")), Err(RightsError::BadPolicy { .. })));
+        assert!(matches!(rows.apply(&set("esker:x", permit)), Err(RightsError::BadPolicyName { .. })));
+        let remove = RuleChange::RemovePolicy { name: "night".into() };
+        assert_eq!((remove.subject().as_str(), remove.check_by_people()), ("policy night", Ok(())));
+        rows.apply(&remove).expect("removed");
+        assert_eq!(rows.apply(&remove), Err(RightsError::NoSuchPolicy { name: "night".into() }));
+        assert!(Rules::build(rows.clone()).expect("rules").has_policies());
+        rows.policies[0].text = "permit(".to_owned();
+        assert!(matches!(Rules::build(rows), Err(RightsError::BadPolicy { .. })), "no rules without what it may forbid");
     }
 
     #[test]

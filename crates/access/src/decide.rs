@@ -97,12 +97,7 @@ impl Subject {
     }
 
     /// Decides under the facts of a request, if there is one. See [`Self::decide`].
-    pub(crate) fn decide_by(
-        &self,
-        on: &ResourcePath<'_>,
-        required: Required,
-        facts: Option<&RequestFacts>,
-    ) -> AccessDecision {
+    pub(crate) fn decide_by(&self, on: &ResourcePath<'_>, required: Required, facts: Option<&RequestFacts>) -> AccessDecision {
         if on.is_audit_table() {
             return self.decide_on_audit_table(on, required, facts);
         }
@@ -178,12 +173,7 @@ impl Subject {
     }
 
     /// Checks that an access policy forbids one of some privileges, whatever the mode is. None does with a broken glass.
-    pub(crate) fn is_forbidden_by(
-        &self,
-        on: &ResourcePath<'_>,
-        privileges: PrivilegeSet,
-        facts: Option<&RequestFacts>,
-    ) -> bool {
+    pub(crate) fn is_forbidden_by(&self, on: &ResourcePath<'_>, privileges: PrivilegeSet, facts: Option<&RequestFacts>) -> bool {
         let question = PolicyQuestion { on, privileges, needed: privileges, facts };
         !self.breaks_glass() && !self.effects(&question).forbidden.0.is_empty()
     }
@@ -258,20 +248,27 @@ impl Subject {
     ) -> bool {
         let holds_below = !container.can_hold_audit_table()
             || (PrivilegeSet::READS_OF_AUDIT.contains(privileges) && self.to_read_audit(facts).is_allowed());
-        if !holds_below {
+        match container.is_audit_table() {
+            true => self.decide_by(container, Required::all(privileges), facts).is_allowed(),
+            false => holds_below && self.inherits_below(container, Required::all(privileges)),
+        }
+    }
+
+    /// Checks that the subject has privileges on a container and, but for the audit trail, on everything in it, whatever the facts of
+    /// a request are.
+    pub fn inherits_below(&self, container: &ResourcePath<'_>, required: Required) -> bool {
+        if self.may_forbid_below(container, required.named()) {
             return false;
         }
-        if container.is_audit_table() {
-            return self.decide_by(container, Required::all(privileges), facts).is_allowed();
-        }
+        // Grants only add: what is inherited can't be lost further down. What a policy permits on the container may be lost.
+        self.search(container, required, |_, _| PolicyEffects::default()).is_allowed()
+    }
+
+    /// Checks that an access policy may forbid one of some privileges on a container or on something in it.
+    pub fn may_forbid_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
         let scope = PolicyScope::WithContent;
         let forbids = || self.policies.as_ref().is_some_and(|some| some.may_forbid(container, scope).intersects(privileges));
-        if self.always().is_none() && forbids() {
-            return false;
-        }
-        // Grants only add: what is inherited can't be lost further down, but on the audit trail. What a policy permits on the
-        // container may be lost.
-        self.search(container, Required::all(privileges), |_, _| PolicyEffects::default()).is_allowed()
+        self.always().is_none() && forbids()
     }
 
     /// Returns the rule that allows everything, if there is one.

@@ -19,6 +19,18 @@ pub enum RightsError {
         /// Privileges that the principal would need besides those that it has.
         missing: Required,
     },
+    /// An access policy forbids a request on a securable that the principal may see. A grant does not help.
+    #[error("{principal} lacks {missing} on {on}: the access policy {policy} forbids it")]
+    Forbidden {
+        /// Name of the principal.
+        principal: String,
+        /// Kind and name of the securable.
+        on: String,
+        /// Privileges that the principal lacks.
+        missing: Required,
+        /// Id of the policy.
+        policy: String,
+    },
     /// The rules refuse a request on a securable that the principal may not see, so the answer is that it does not exist.
     ///
     /// The text is that of the state database's error for a name that does not exist.
@@ -179,7 +191,7 @@ pub enum RightsError {
 impl Coded for RightsError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Denied { .. } | Self::AuditTrail { .. } => ErrorCode::Forbidden,
+            Self::Denied { .. } | Self::Forbidden { .. } | Self::AuditTrail { .. } => ErrorCode::Forbidden,
             Self::Hidden { kind, .. } => match kind {
                 SecurableKind::Server => ErrorCode::Forbidden,
                 SecurableKind::Warehouse => ErrorCode::NoSuchWarehouse,

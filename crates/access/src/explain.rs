@@ -126,17 +126,17 @@ impl Subject {
             missing,
             verdict,
             rule: rule.map(|rule| self.rules.rule_name(rule).to_owned()),
-            forbidden_by: self.forbids(on, missing, facts),
+            forbidden_by: self.forbidden_by(on, missing, facts).map(str::to_owned),
         }
     }
 
     /// Returns the id of a policy that forbids one of the missing privileges.
-    fn forbids(&self, on: &ResourcePath<'_>, missing: Required, facts: Option<&RequestFacts>) -> Option<String> {
+    pub(crate) fn forbidden_by(&self, on: &ResourcePath<'_>, missing: Required, facts: Option<&RequestFacts>) -> Option<&str> {
         // Who may not read the audit trail lacks a privilege on the server.
         let of_server = on.is_audit_table() && missing == Required::privilege(Privilege::ReadAudit);
         let (on, named) = (if of_server { &ResourcePath::SERVER } else { on }, missing.named());
         let forbidden = self.effects(&PolicyQuestion { on, privileges: named, needed: named, facts }).forbidden.1;
-        forbidden.map(|number| self.rules.rule_name(RuleRef::Policy(number)).to_owned())
+        forbidden.map(|number| self.rules.rule_name(RuleRef::Policy(number)))
     }
 
     fn explained_restrictions(&self, on: &ResourcePath<'_>, effective: PrivilegeSet) -> Option<Restrictions> {

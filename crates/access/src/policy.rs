@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::samples::{TestPolicies, TestPolicy, grant, orders, rows, table, with_policies};
     use crate::{
-        AccessDecision, AccessVerdict, Caller, Privilege, Required, RightsError, RuleRef, RuleRows, Securable, Unrecorded,
+        AccessDecision, AccessVerdict, Caller, Need, Privilege, Required, RightsError, RuleRef, RuleRows, Securable, Unrecorded,
     };
 
     const READ: Required = Required::privilege(Privilege::ReadData);
@@ -172,11 +172,111 @@ mod tests {
             let subject = Arc::new(with_policies(rows(Vec::new()), "bi", policies()));
             Caller::new(subject, over_tls(is_tls), Arc::new(Unrecorded))
         };
-        let need = crate::Need { on: orders(), required: READ };
+        let need = Need { on: orders(), required: READ };
         assert_eq!(caller(true).require(&need), Ok(()));
         assert!(caller(true).sees(&orders()) && caller(true).allows(&orders(), READ));
         assert!(matches!(caller(false).require(&need), Err(RightsError::Hidden { .. })));
         assert!(!caller(false).sees(&orders()) && !caller(false).allows(&orders(), READ));
+    }
+
+    fn caller(rows: RuleRows, policies: Vec<TestPolicy>, is_tls: bool) -> Caller {
+        let subject = Arc::new(with_policies(rows, "bi", policies));
+        Caller::new(subject, over_tls(is_tls), Arc::new(Unrecorded))
+    }
+
+    #[test]
+    fn without_a_request_conditions_on_its_facts_permit_nothing_and_forbid() {
+        let absent = |forbids| {
+            let policies = vec![on_reads(forbids, Member::client("bi"), true)];
+            let rows = if forbids { readers_read_orders() } else { rows(Vec::new()) };
+            Caller::without_request(Arc::new(with_policies(rows, "bi", policies)), "startJob".into(), Arc::new(Unrecorded))
+        };
+        assert_eq!((&*absent(true).facts().operation, absent(true).known_facts()), ("startJob", None));
+        assert!(!absent(true).allows(&orders(), READ) && !absent(false).allows(&orders(), READ));
+        assert!(absent(true).under(Arc::new(crate::Rules::build(readers_read_orders()).expect("rules"))).allows(&orders(), READ));
+    }
+
+    #[test]
+    fn every_answer_about_a_caller_is_by_the_facts_of_its_request() {
+        let policies = || vec![on_reads(true, Member::client("bi"), true), on_reads(false, Member::role("readers"), false)];
+        let (tls, plain) = (caller(rows(Vec::new()), policies(), true), caller(rows(Vec::new()), policies(), false));
+        let read = PrivilegeSet::of(&[Privilege::List, Privilege::ReadData]);
+        assert_eq!((tls.effective(&orders()), plain.effective(&orders())), (PrivilegeSet::EMPTY, read));
+        assert_eq!((tls.granted(&orders()), plain.granted(&orders())), (PrivilegeSet::EMPTY, read));
+        assert!(tls.is_forbidden(&orders(), Privilege::List.into()) && !plain.is_forbidden(&orders(), read));
+        assert_eq!(plain.explain(&orders(), READ).rule.as_deref(), Some("policy-1"));
+        assert_eq!(tls.explain(&orders(), READ).forbidden_by.as_deref(), Some("policy-0"));
+    }
+
+    #[test]
+    fn a_refusal_names_the_policy_to_who_sees_the_thing() {
+        let forbid = TestPolicy { privileges: Privilege::ReadData.into(), ..on_reads(true, Member::client("bi"), false) };
+        let refused = caller(readers_read_orders(), vec![forbid], false).require(&Need::new(orders(), Privilege::ReadData));
+        let text = "bi lacks READ_DATA on table raw.crm.orders: the access policy policy-0 forbids it";
+        assert_eq!(refused.expect_err("refused").to_string(), text);
+        let hidden = vec![on_reads(true, Member::client("bi"), false)];
+        let refused = caller(readers_read_orders(), hidden, false).require(&Need::new(orders(), Privilege::ReadData));
+        assert_eq!(refused.expect_err("refused").to_string(), "Table does not exist: raw.crm.orders");
+    }
+
+    #[test]
+    fn a_decision_is_good_for_another_request_only_if_no_policy_can_tell_them_apart() {
+        let conditional = || vec![on_reads(false, Member::client("bi"), true)];
+        let of_others = || vec![on_reads(false, Member::client("other"), true)];
+        assert!(caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), true)));
+        assert!(!caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), false)));
+        assert!(caller(rows(Vec::new()), of_others(), true).decides_as(&caller(rows(Vec::new()), of_others(), false)));
+    }
+
+    #[test]
+    fn a_policy_forbids_the_audit_trail_and_none_permits_it() {
+        let audit = ResourcePath::warehouse(1, "lake").namespace("system").table(table(3), "audit");
+        let on = Securable::Table { table: table(3) };
+        let reader = || rows(vec![grant("g", Member::client("bi"), Securable::Server, Privilege::ReadAudit.into())]);
+        let about = |forbids, privilege: Privilege| {
+            let policy = on_reads(forbids, Member::client("bi"), false);
+            vec![TestPolicy { on: on.clone(), privileges: privilege.into(), ..policy }]
+        };
+        let list = PrivilegeSet::from(Privilege::List);
+        let no_rows = with_policies(reader(), "bi", about(true, Privilege::ReadData));
+        assert_eq!(no_rows.decide(&audit, READ), AccessDecision::Deny { visible: true, missing: READ });
+        assert_eq!(no_rows.effective(&audit), PrivilegeSet::READS_OF_AUDIT.without(Privilege::ReadData.into()));
+        let hidden = with_policies(reader(), "bi", about(true, Privilege::List));
+        let missing = Required::any_of(list);
+        assert_eq!(hidden.decide(&audit, Required::NOTHING), AccessDecision::Deny { visible: false, missing });
+        let permitted = with_policies(rows(Vec::new()), "bi", about(false, Privilege::ReadData));
+        assert!(!permitted.decide(&audit, READ).is_allowed() && permitted.effective(&audit).is_empty());
+    }
+
+    #[test]
+    fn policies_say_who_may_change_the_rules_in_every_mode() {
+        let mut rows = rows(Vec::new());
+        rows.mode = crate::AccessMode::Off;
+        let about = |forbids| {
+            let privileges = Privilege::ManageAccess.into();
+            vec![TestPolicy { privileges, ..on_reads(forbids, Member::role(crate::EVERYONE), false) }]
+        };
+        let root = with_policies(rows.clone(), "root", about(true));
+        assert!(!root.granted(&ResourcePath::SERVER).has(Privilege::ManageAccess), "an administrator is forbidden too");
+        assert!(root.effective(&ResourcePath::SERVER).has(Privilege::ManageAccess), "nothing is refused");
+        assert_eq!(root.rules().granted_holders(Privilege::ManageAccess).len(), 1);
+        let bi = with_policies(rows, "bi", about(false));
+        assert!(bi.granted(&ResourcePath::SERVER).has(Privilege::ManageAccess));
+    }
+
+    #[test]
+    fn what_is_inherited_holds_below_unless_a_policy_may_forbid_it_there() {
+        let lake = ResourcePath::warehouse(1, "lake");
+        let on_lake =
+            || rows(vec![grant("g", Member::client("bi"), Securable::Warehouse { warehouse: 1 }, Privilege::ReadData.into())]);
+        let forbid = |privilege: Privilege| {
+            let on = Securable::Table { table: table(1) };
+            vec![TestPolicy { on, privileges: privilege.into(), ..on_reads(true, Member::client("bi"), true) }]
+        };
+        let inherits = |policies| with_policies(on_lake(), "bi", policies).inherits_below(&lake, READ);
+        assert!(inherits(Vec::new()) && inherits(forbid(Privilege::Drop)) && !inherits(forbid(Privilege::ReadData)));
+        let permit = with_policies(rows(Vec::new()), "bi", vec![on_reads(false, Member::client("bi"), false)]);
+        assert!(!permit.inherits_below(&lake, READ));
     }
 
     #[test]

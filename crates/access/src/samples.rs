@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::model::covers;
 use crate::{
-    AccessPolicies, GrantRow, Identity, Member, MemberRow, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet, ResourcePath,
-    RoleRow, RuleRows, Rules, Securable, Subject, SubjectPolicies,
+    AccessPolicies, GrantRow, Identity, Member, MemberRow, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet,
+    ResourcePath, RoleRow, RuleRows, Rules, Securable, Subject, SubjectPolicies,
 };
 
 /// The id of the table `n` of the samples.

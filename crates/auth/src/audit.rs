@@ -484,7 +484,7 @@ struct Noted {
     /// Kinds and names of the objects, each once.
     objects: Vec<String>,
     /// The first refusal: its object, its privileges, and false if it is only reported.
-    refused: Option<(AuditedObject, String, bool)>,
+    refused: Option<(AuditedObject, String, bool, Option<String>)>,
     broke_glass: bool,
     /// True once the outcome is recorded.
     is_over: bool,
@@ -518,22 +518,24 @@ impl Noted {
     fn outcome(&mut self, level: AuditLevel, status: u16) -> Option<AuditRecord> {
         let failed = status >= 400;
         // A look-up that found nothing visible may have been followed by one that did.
-        let refused = self.refused.take().filter(|(.., is_enforced)| failed || !is_enforced);
+        let refused = self.refused.take().filter(|(_, _, is_enforced, _)| failed || !is_enforced);
         // Some refusals ask for no privilege: those of row filters and column masks, and that of a form without its secret.
         let is_forbidden = status == 403;
         if !(self.kind.is_recorded_at(level) || refused.is_some() || is_forbidden || self.broke_glass) {
             return None;
         }
-        if let Some((object, privileges, is_enforced)) = refused {
+        if let Some((object, privileges, is_enforced, policy)) = refused {
             // A role or a token says more than the server, on which its privilege is asked for.
             if object.kind.as_deref() != Some(SecurableKind::Server.as_str()) || self.record.object.is_none() {
                 self.set_object(object);
             }
-            (self.record.privileges, self.record.rule) = (Some(privileges), None);
+            (self.record.privileges, self.record.rule) = (Some(privileges), policy);
             self.record.decision = if is_enforced { AuditDecision::Refused } else { AuditDecision::Reported };
+        } else if is_forbidden {
+            self.record.rule = None;
         }
         if is_forbidden {
-            (self.record.decision, self.record.rule) = (AuditDecision::Refused, None);
+            self.record.decision = AuditDecision::Refused;
         }
         let several = self.objects.len() > 1;
         self.record.objects = several.then(|| self.objects.join("; "));
@@ -722,9 +724,10 @@ impl Record for RequestTrail {
                 noted.record.decision = AuditDecision::Allowed;
                 noted.record.rule = Some(esker_access::BREAK_GLASS.to_owned());
             }
-            AccessDecision::Deny { .. } => {
+            AccessDecision::Deny { missing, .. } => {
                 let need = decision.need;
-                let refusal = || (AuditedObject::from(&need.on), need.required.to_string(), decision.is_enforced);
+                let policy = || decision.caller.forbidden_by(&need.on, missing).map(str::to_owned);
+                let refusal = || (AuditedObject::from(&need.on), need.required.to_string(), decision.is_enforced, policy());
                 noted.refused.get_or_insert_with(refusal);
             }
         }

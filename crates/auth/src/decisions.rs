@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker_access::{Record, WorthRecording};
+use esker_access::{AccessDecision, Record, WorthRecording};
 
 /// A receiver that writes refusals, and what break-glass allows, to the log. The target is `esker::access`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,16 +16,20 @@ impl Record for LoggedDecisions {
         let (operation, source_ip) = (&*facts.operation, facts.source_ip.map(tracing::field::display));
         // The form of requests: the line can be pasted into `esker access explain` and `grant`.
         let (needs, on) = (need.required, need.on.text());
+        let policy = match decision.decision {
+            AccessDecision::Allow { .. } => None,
+            AccessDecision::Deny { missing, .. } => caller.forbidden_by(&need.on, missing),
+        };
         match Outcome::of(&decision) {
             Outcome::BreakGlass => {
                 tracing::warn!(target: "esker::access", %principal, operation, source_ip, %needs, %on, "allowed by break-glass");
             }
             Outcome::Refused => {
-                tracing::info!(target: "esker::access", %principal, operation, source_ip, %needs, %on, "refused");
+                tracing::info!(target: "esker::access", %principal, operation, source_ip, %needs, %on, policy, "refused");
             }
             Outcome::Reported => {
                 tracing::info!(
-                    target: "esker::access", %principal, operation, source_ip, %needs, %on,
+                    target: "esker::access", %principal, operation, source_ip, %needs, %on, policy,
                     "would be refused in the mode on"
                 );
             }

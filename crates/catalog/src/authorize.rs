@@ -33,8 +33,9 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// Returns [`RightsError::Denied`] if privileges are missing on a securable that the caller may see, and
-    /// [`RightsError::Hidden`] if the caller may not know that the securable exists.
+    /// Returns [`RightsError::Denied`] if privileges are missing on a securable that the caller may see,
+    /// [`RightsError::Forbidden`] if an access policy forbids them there, and [`RightsError::Hidden`] if the caller may not know that
+    /// the securable exists.
     pub fn require<'n>(&self, needs: impl Into<Needs<'n>>) -> std::result::Result<(), RightsError> {
         match self {
             Self::Server => Ok(()),
@@ -115,6 +116,35 @@ impl Authority {
         matches!(self, Self::Caller(caller) if caller.subject().rules().mode() == AccessMode::On)
     }
 
+    /// Checks that access policies can apply to the caller: what holds for a container may not hold for everything in it.
+    pub(crate) fn has_policies(&self) -> bool {
+        matches!(self, Self::Caller(caller) if caller.subject().has_policies())
+    }
+
+    /// Checks privileges on a container, for what is told of something in it that can't be looked up, such as a table that is gone.
+    ///
+    /// An access policy may make an exception of it. So none must be able to, and only grants count. On a table, a view or a function
+    /// it is [`Authority::has`].
+    pub fn has_for_content(&self, on: &ResourcePath<'_>, required: Required) -> bool {
+        match self {
+            Self::Caller(caller) if self.is_limited() && self.has_policies() && on.leaf().is_none() => {
+                caller.subject().inherits_below(on, required)
+            }
+            Self::Caller(_) | Self::Server => self.has(on, required),
+        }
+    }
+
+    /// Checks that an access policy may forbid a privilege somewhere in a container, and that it counts.
+    pub fn may_forbid_below(&self, container: &ResourcePath<'_>, privilege: Privilege) -> bool {
+        let may_forbid = |caller: &Caller| caller.subject().may_forbid_below(container, privilege.into());
+        matches!(self, Self::Caller(caller) if self.is_limited() && may_forbid(caller))
+    }
+
+    /// Checks that an access policy forbids a privilege, and that it counts. Other privileges must not bring what it forbids.
+    pub fn is_forbidden(&self, on: &ResourcePath<'_>, privilege: Privilege) -> bool {
+        matches!(self, Self::Caller(caller) if self.is_limited() && caller.is_forbidden(on, privilege.into()))
+    }
+
     /// Checks that the caller is an engine that applies row filters and column masks itself. See [`Subject::is_trusted_engine`].
     ///
     /// [`Subject::is_trusted_engine`]: esker_access::Subject::is_trusted_engine
@@ -127,8 +157,8 @@ impl Authority {
         match self {
             Self::Server => true,
             Self::Caller(caller) => {
-                let subject = caller.subject();
-                !self.is_limited() || (subject.uniform_below(container, Privilege::ReadData.into()) && !subject.is_restricted())
+                let reads_all = || caller.holds_all_below(container, Privilege::ReadData.into());
+                !self.is_limited() || (reads_all() && !caller.subject().is_restricted())
             }
         }
     }
@@ -146,14 +176,14 @@ impl Authority {
         }
     }
 
-    /// Returns the privileges that the caller gets on a table or view by moving it, because it has them in the new namespace.
+    /// Returns the privileges that the caller gets on a table or view by moving it, because it has them under the new name.
     /// Esker itself gets none.
     fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
         match self {
             Self::Server => PrivilegeSet::EMPTY,
             Self::Caller(caller) => {
-                let (subject, others) = (caller.subject(), PrivilegeSet::ALL.without(to.kind().privileges()));
-                subject.effective(to).without(subject.effective(from)).without(others)
+                let others = PrivilegeSet::ALL.without(to.kind().privileges());
+                caller.effective(to).without(caller.effective(from)).without(others)
             }
         }
     }
@@ -257,14 +287,15 @@ impl Catalog {
         }
     }
 
-    /// Returns the privileges that the caller gets on a table or view by moving it into a namespace.
+    /// Returns the privileges that the caller gets on a table or view by giving it another name.
     ///
-    /// `key` is the key of its namespace now, and `into` that of the new one. Privileges that end by the move are not looked at.
-    pub fn gained_in(&self, authority: &Authority, row: &TabularRow, key: &str, into: &str) -> PrivilegeSet {
+    /// `key` is the key of its namespace now, and `into` that of the new one, where it is called `name`: access policies know things
+    /// by name. Privileges that end by the move are not looked at.
+    pub fn gained_in(&self, authority: &Authority, row: &TabularRow, key: &str, (into, name): (&str, &str)) -> PrivilegeSet {
         let namespace = self.namespace_path(into);
         let to = match row.kind {
-            TabularKind::Table => namespace.table(row.id, &row.name.name),
-            TabularKind::View => namespace.view(row.id, &row.name.name),
+            TabularKind::Table => namespace.table(row.id, name),
+            TabularKind::View => namespace.view(row.id, name),
         };
         authority.gained_by_move(&self.tabular_path(key, row), &to)
     }

@@ -182,7 +182,9 @@ impl Catalog {
             named.push(Named::looked_up(need, no_such_namespace(&name.namespace)));
         }
         // As a rename, it must not give the caller privileges on the table that the caller lacks.
-        let gained = into.as_ref().map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, &dropped.row, &key, into));
+        let gained = into.as_deref().zip(name);
+        let gained =
+            gained.map_or(PrivilegeSet::EMPTY, |(into, name)| self.gained_in(authority, &dropped.row, &key, (into, &name.name)));
         if !gained.is_empty() {
             let missing = StateError::NotDropped(dropped.row.id.to_string());
             named.push(Named::found(self.tabular_path(&key, &dropped.row), Required::all(gained), missing));

@@ -188,12 +188,37 @@ impl Catalog {
     /// number of tables.
     async fn keys_with_seen(&self, reader: &Authority) -> Result<HashSet<String>> {
         let Authority::Caller(caller) = reader else { return Ok(HashSet::new()) };
+        if reader.has_policies() {
+            return self.keys_with_seen_by_policies(reader).await;
+        }
         let (keys, tabulars) = caller.subject().seen_by_own_grants(self.warehouse().id);
         let of_tabulars = self.state().namespaces().of_tabulars(self.warehouse(), &tabulars).await?;
         let mut within = HashSet::new();
         for key in keys.into_iter().map(str::to_owned).chain(of_tabulars.iter().map(NamespaceName::key)) {
-            within.extend(key.match_indices(NamespaceName::SEPARATOR).map(|(end, _)| key[..end].to_owned()));
-            within.insert(key);
+            add_with_outer(&mut within, key);
+        }
+        Ok(within)
+    }
+
+    /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies apply.
+    ///
+    /// A policy may show or hide anything by its name, so everything in the warehouse is asked about.
+    async fn keys_with_seen_by_policies(&self, reader: &Authority) -> Result<HashSet<String>> {
+        let mut within = HashSet::new();
+        for kind in [TabularKind::Table, TabularKind::View] {
+            for row in self.state().tables().all(kind, self.warehouse()).await? {
+                let key = row.name.namespace.key();
+                if !within.contains(&key) && reader.decides(&self.tabular_path(&key, &row), Required::NOTHING) {
+                    add_with_outer(&mut within, key);
+                }
+            }
+        }
+        for row in self.all_namespaces().await? {
+            let key = row.name.key();
+            let is_known = within.contains(&key) || reader.decides(&self.namespace_path(&key), Required::NOTHING);
+            if is_known || self.sees_any_function(&row.name, &key, reader).await? {
+                add_with_outer(&mut within, key);
+            }
         }
         Ok(within)
     }
@@ -274,7 +299,8 @@ impl Catalog {
     ///
     /// The table of the audit trail is the one thing that a privilege on the container does not show, and it is no namespace.
     fn sees_all_namespaces(&self, key: &str, reader: &Authority) -> bool {
-        reader.has(&self.container_path(key), Required::privilege(Privilege::List))
+        // An access policy may hide a namespace in it.
+        reader.has_for_content(&self.container_path(key), Required::privilege(Privilege::List))
     }
 
     /// Returns the path to a namespace by its key, or to the warehouse for an empty one.
@@ -299,6 +325,12 @@ impl Catalog {
         let all = self.read_functions(namespace, "", u32::MAX).await?;
         Ok(all.iter().any(|name| reader.decides(&self.namespace_path(key).function(name), Required::NOTHING)))
     }
+}
+
+/// Adds the key of a namespace, and those of the namespaces around it.
+fn add_with_outer(keys: &mut HashSet<String>, key: String) {
+    keys.extend(key.match_indices(NamespaceName::SEPARATOR).map(|(end, _)| key[..end].to_owned()));
+    keys.insert(key);
 }
 
 /// Returns the path to a listed table or view.

@@ -177,7 +177,7 @@ impl Catalog {
 
     /// Checks both sides of a rename: `RENAME` on the table or view, and the privilege to create one in the new namespace.
     ///
-    /// Whoever has more in the new namespace than on the table is refused, because the rename would give it these privileges.
+    /// Whoever has more under the new name than on the table is refused, because the rename would give it these privileges.
     pub(crate) async fn authorize_rename(
         &self,
         kind: TabularKind,
@@ -203,9 +203,10 @@ impl Catalog {
         }
         let row = found(row)?.map(|row| (row.name.namespace.key(), row));
         let into = found(self.namespace(&to.namespace).await)?.map(|into| into.name.key());
-        // A move must not be a grant: what the caller gets on the thing by its new namespace, it must have had before.
+        // A move must not be a grant: what the caller gets on the thing by its new name, it must have had before.
         let required = |key: &str, row: &TabularRow| {
-            let gained = into.as_ref().map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, row, key, into));
+            let gained = into.as_ref();
+            let gained = gained.map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, row, key, (into, &to.name)));
             Required::privilege(Privilege::Rename).and(gained)
         };
         let from_need = row.as_ref().map(|(key, row)| Need { on: self.tabular_path(key, row), required: required(key, row) });

@@ -307,9 +307,10 @@ impl Engine {
 
     /// Runs a prepared statement for a caller once it is admitted.
     ///
-    /// A statement that was planned for another caller, or before the rules changed, is planned again for this one. The rows of a
-    /// query are computed while its stream is read. A statement that changes rows has committed before this function returns; its
-    /// stream has one batch with the number of rows. The time limit covers all of it, but for planning again.
+    /// A statement that was planned for another caller, before the rules changed, or for a call that an access policy can tell from
+    /// this one, is planned again. The rows of a query are computed while its stream is read. A statement that changes rows has
+    /// committed before this function returns; its stream has one batch with the number of rows. The time limit covers all of it,
+    /// but for planning again.
     ///
     /// # Errors
     ///

@@ -48,20 +48,14 @@ pub fn lists_columns(by: &Authority, catalog: &Catalog, row: &TabularRow) -> boo
     at_tabular(catalog, row, |on| holds(by, on, Privilege::ReadMetadata))
 }
 
-/// Checks that what one authority may do, the other may do, because they are the same identity under the same rules.
+/// Checks that what one authority may do, the other may do, because they are the same identity under the same rules, and access
+/// policies can't tell their requests apart.
 ///
 /// A plan that was made for one is then good for the other.
 pub(crate) fn are_same(one: &Authority, other: &Authority) -> bool {
     match (one, other) {
         (Authority::Server, Authority::Server) => true,
-        (Authority::Caller(one), Authority::Caller(other)) => {
-            // A condition of an access policy may hold for one request and not for the next.
-            let same_facts = !one.subject().rules().has_policies() || one.facts() == other.facts();
-            let (one, other) = (one.subject(), other.subject());
-            let version = |subject: &esker_access::Subject| subject.rules().version();
-            let same_rules = version(one) == version(other) && one.rules().mode() == other.rules().mode();
-            same_facts && same_rules && one.identity() == other.identity()
-        }
+        (Authority::Caller(one), Authority::Caller(other)) => one.decides_as(other),
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use esker_access::{Privilege, ResourcePath};
+use esker_access::{Privilege, Required, ResourcePath};
 use esker_catalog::{AssessedTable, Authority, Catalog, needs};
 use esker_state::{JobFilter, TabularRow};
 use esker_types::{TableId, now_ms};
@@ -133,7 +133,7 @@ async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider
     };
     let reads_rows = |table: TableId| match tables.get(&table) {
         Some(row) => rights::at_tabular(catalog, row, |on| rights::holds(by, on, Privilege::ReadData)),
-        None => rights::holds(by, &catalog.warehouse_path(), Privilege::ReadData),
+        None => by.has_for_content(&catalog.warehouse_path(), Required::privilege(Privilege::ReadData)),
     };
     let row = |job: esker_state::Job| {
         // Plans, outcomes and errors count rows and name values.

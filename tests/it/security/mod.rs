@@ -16,6 +16,7 @@ mod oidc;
 mod opa;
 mod page;
 mod paths;
+mod policies;
 mod policies_api;
 mod random_restrictions;
 mod read_restrictions;

@@ -314,6 +314,30 @@ async fn users_of_an_issuer_have_the_rights_of_their_groups() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn access_policies_bind_the_users_of_trino() {
+    let lake = TrinoTest::start(AccessMode::On, None).await;
+    lake.user("reader", bundle(Bundle::Own)).await;
+    let create = Privilege::CreateTable.into();
+    lake.test.grant("reader", lake.test.namespace("n"), create).await;
+    lake.test.grant("reader", lake.test.warehouse(), Privilege::ReadAllRows.into()).await;
+    let rename = || json!({"operation": "RenameTable", "resource": table("t"), "targetResource": table("u")});
+    let function = || json!({"function": {"catalogName": "lake", "schemaName": "system", "functionName": "table_changes"}});
+    assert!(lake.may("reader", "SelectFromColumns", columns("t", &["id"])).await);
+    assert!(lake.may("reader", "ExecuteFunction", function()).await);
+    assert_eq!(lake.ask("allow", "reader", rename()).await, json!(true));
+    let text = "forbid (principal == Esker::Client::\"reader\", action == Esker::Action::\"READ_DATA\",
+        resource == Esker::Table::\"default.n.t\") when { context has engine && context.engine == \"trino\" };";
+    lake.test.change(vec![RuleChange::SetPolicy { name: "no-rows".into(), text: text.into() }]).await;
+    assert!(!lake.may("reader", "SelectFromColumns", columns("t", &["id"])).await);
+    assert!(!lake.may("reader", "ExecuteFunction", function()).await, "it could read any table");
+    assert_eq!(lake.ask("allow", "reader", rename()).await, json!(false), "the rows could be read under the new name");
+    assert_eq!(lake.seen("reader", "FilterTables", vec![table("t")]).await, json!([0]));
+    let other = text.replace("\"trino\" }", "\"spark\" }");
+    lake.test.change(vec![RuleChange::SetPolicy { name: "no-rows".into(), text: other }]).await;
+    assert!(lake.may("reader", "SelectFromColumns", columns("t", &["id"])).await, "another engine is meant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_who_may_decide_asks_and_the_other_modes_refuse_nothing() {
     let lake = TrinoTest::start(AccessMode::On, None).await;
     let body = json!({"input": {"context": {"identity": {"user": "ann"}}, "action": {"operation": "ExecuteQuery"}}});

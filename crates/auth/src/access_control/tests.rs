@@ -308,3 +308,80 @@ async fn a_change_that_changes_nothing_is_no_new_version() {
     assert_eq!(events[1].data["version"], 2);
     state.close().await;
 }
+
+fn policy(name: &str, text: &str) -> RuleChange {
+    RuleChange::SetPolicy { name: name.to_owned(), text: text.to_owned() }
+}
+
+/// Forbids to manage access, where a condition holds.
+fn forbid_to_manage(who: &str, condition: &str) -> String {
+    format!("forbid ({who}, action == Esker::Action::\"MANAGE_ACCESS\", resource) {condition};")
+}
+
+#[tokio::test]
+async fn policies_lock_nobody_out_whatever_their_conditions_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    make_client(&state, "root").await;
+    change(&access, vec![member(ADMIN, "root"), member(ADMIN, "second")]).await.expect("changed");
+    for enforced in [AccessMode::Off, AccessMode::Report, AccessMode::On] {
+        change(&access, vec![mode(enforced)]).await.expect("changed");
+        for condition in ["", "when { context.tls }", "unless { context has ip && context.ip.isLoopback() }"] {
+            let everybody = policy("all", &forbid_to_manage("principal", condition));
+            let refused = change(&access, vec![everybody]).await.expect_err("refused");
+            assert!(matches!(refused, AuthError::LocksOut), "{enforced:?} {condition}: {refused}");
+        }
+        // The other administrator has no token.
+        let root = policy("root", &forbid_to_manage("principal == Esker::Client::\"root\"", ""));
+        let refused = change(&access, vec![root]).await.expect_err("refused");
+        assert!(matches!(refused, AuthError::LocksOut), "{enforced:?}: {refused}");
+        change(&access, vec![policy("second", &forbid_to_manage("principal == Esker::Client::\"second\"", ""))])
+            .await
+            .expect("set");
+    }
+    make_client(&state, "second").await;
+    let refused = access.change(&client(&access, "second").await, vec![role("mine")]).await.expect_err("forbidden");
+    assert!(refused.to_string().starts_with("second lacks MANAGE_ACCESS on the server"), "{refused}");
+    let removed = RuleChange::RemovePolicy { name: "second".into() };
+    change(&access, vec![removed]).await.expect("removed");
+    access.change(&client(&access, "second").await, vec![role("mine")]).await.expect("an administrator again");
+    state.close().await;
+}
+
+#[tokio::test]
+async fn who_changes_the_rules_is_asked_with_the_facts_of_the_request() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    for name in ["root", "etl"] {
+        make_client(&state, name).await;
+    }
+    let permit = "permit (principal == Esker::Client::\"etl\", action == Esker::Action::\"MANAGE_ACCESS\", resource)
+        when { context.tls };";
+    change(&access, vec![member(ADMIN, "root"), policy("by-tls", permit)]).await.expect("changed");
+    let etl = async |is_tls| {
+        let facts = RequestFacts { is_tls, ..RequestFacts::default() };
+        access.caller(Identity::client("etl"), facts).await.expect("a caller")
+    };
+    for enforced in [AccessMode::Off, AccessMode::On] {
+        change(&access, vec![mode(enforced)]).await.expect("changed");
+        let refused = access.change(&etl(false).await, vec![role("mine")]).await.expect_err("refused");
+        assert!(refused.to_string().starts_with("etl lacks MANAGE_ACCESS on the server"), "{refused}");
+        access.change(&etl(true).await, vec![role(enforced.as_str())]).await.expect("permitted");
+    }
+    let absent = access.caller_without_request(Identity::client("etl"), "startJob").await.expect("a caller");
+    assert!(absent.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess)).is_err());
+    state.close().await;
+}
+
+#[tokio::test]
+async fn while_everybody_changes_the_rules_a_policy_forbids_all_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    make_client(&state, "root").await;
+    let forbid = forbid_to_manage("principal == Esker::Client::\"etl\"", "");
+    change(&access, vec![policy("no-etl", &forbid)]).await.expect("nobody manages access yet");
+    let refused = access.change(&client(&access, "etl").await, vec![role("mine")]).await.expect_err("forbidden");
+    assert!(refused.to_string().starts_with("etl lacks MANAGE_ACCESS on the server"), "{refused}");
+    change(&access, vec![role("readers")]).await.expect("others still do");
+    state.close().await;
+}

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use esker_access::{Privilege, PrivilegeSet, Required};
+use esker_access::{Privilege, PrivilegeSet, Required, ResourcePath};
 use esker_catalog::{Catalog, LoadedTable, Vendable};
 use esker_state::TabularRow;
 use esker_storage::{ALL_BUT_UNRESERVED, Credential, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vendor};
@@ -124,16 +124,20 @@ pub(super) fn level_of(caller: &Principal, with_token: Option<Level>, anonymous:
 
 /// Returns the highest level of credentials for a table that the rights of a caller allow; `None`: no credentials.
 ///
-/// Credentials for writing read as well, because writers read manifests, which lie in the same place as the data.
+/// Credentials for writing read as well, because writers read manifests, which lie in the same place as the data. So a caller whom an
+/// access policy forbids to read gets none.
 pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &CredentialRights) -> Option<Level> {
     const CHANGES: PrivilegeSet = PrivilegeSet::of(&[Privilege::Modify, Privilege::Rewrite]);
+    let key = row.name.namespace.key();
+    let on = catalog.tabular_path(&key, row);
+    if is_forbidden_to_read(rights, &on) {
+        return None;
+    }
     let authority = match rights {
-        CredentialRights::Owner => return Some(Level::WriteDelete),
+        CredentialRights::Owner(_) => return Some(Level::WriteDelete),
         CredentialRights::Nothing => return None,
         CredentialRights::Rules(authority) => authority,
     };
-    let key = row.name.namespace.key();
-    let on = catalog.tabular_path(&key, row);
     if authority.has(&on, Required::any_of(CHANGES)) {
         Some(Level::WriteDelete)
     } else if authority.has(&on, Required::privilege(Privilege::Append)) {
@@ -143,14 +147,24 @@ pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &Cred
     }
 }
 
+/// Checks that an access policy forbids a caller to read a table, whatever it may do else. Every credential reads.
+fn is_forbidden_to_read(rights: &CredentialRights, on: &ResourcePath<'_>) -> bool {
+    match rights {
+        CredentialRights::Rules(authority) | CredentialRights::Owner(authority) => {
+            authority.is_forbidden(on, Privilege::ReadData)
+        }
+        CredentialRights::Nothing => false,
+    }
+}
+
 /// Checks that a caller who staged a table may still create it in the namespace.
-pub(crate) fn may_create(catalog: &Catalog, namespace: Option<&NamespaceName>, rights: &CredentialRights) -> bool {
-    match (rights, namespace) {
-        (CredentialRights::Rules(authority), Some(namespace)) => {
+pub(crate) fn may_create(catalog: &Catalog, namespace: &NamespaceName, rights: &CredentialRights) -> bool {
+    match rights {
+        CredentialRights::Rules(authority) => {
             let key = namespace.key();
             authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::CreateTable))
         }
-        _ => false,
+        CredentialRights::Owner(_) | CredentialRights::Nothing => false,
     }
 }
 
@@ -213,16 +227,19 @@ pub(crate) async fn for_table_if_possible(
     })
 }
 
-/// Returns access to the places of a table that is only staged. Any failure is logged.
+/// Returns access to the places of a table that is only staged, by its UUID, location and properties. Any failure is logged.
 ///
+/// `on` is the path that the table would have, or that to its namespace.
 /// There is nothing that new credentials could be loaded for, so the properties name no route for that.
 pub(crate) async fn for_staged_table(
     catalog: &Catalog,
-    uuid: Option<Uuid>,
-    location: &str,
-    properties: &BTreeMap<String, String>,
+    on: &ResourcePath<'_>,
+    (uuid, location, properties): (Option<Uuid>, &str, &BTreeMap<String, String>),
     asked: &LoadOptions,
 ) -> Option<StorageAccess> {
+    if is_forbidden_to_read(asked.rights(), on) {
+        return None;
+    }
     let (vendor, caller, level) = asked_for(catalog, asked)?;
     let vended = async {
         let vendable = catalog.vendable_staged(uuid.unwrap_or_default(), location, properties)?;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use esker_catalog::{Authority, Catalog, LoadedTable};
 use esker_format::TableMetadata;
 use esker_storage::Level;
-use esker_types::{ErrorCode, NamespaceName, Principal};
+use esker_types::{ErrorCode, NamespaceName, Principal, TableId};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -67,8 +67,8 @@ pub(crate) struct LoadOptions {
 pub(crate) enum CredentialRights {
     /// Those that the rules give.
     Rules(Authority),
-    /// Those of the owner: the request makes the table.
-    Owner,
+    /// Those of the owner, because the request makes the table, without what access policies forbid the caller.
+    Owner(Authority),
     /// None, because the request has no caller.
     Nothing,
 }
@@ -83,7 +83,11 @@ impl LoadOptions {
 
     /// Returns the options for the answer to a request that makes the table, so that the caller owns it.
     pub(crate) fn for_owner(self) -> Self {
-        Self { rights: CredentialRights::Owner, ..self }
+        let rights = match self.rights {
+            CredentialRights::Rules(authority) | CredentialRights::Owner(authority) => CredentialRights::Owner(authority),
+            CredentialRights::Nothing => CredentialRights::Nothing,
+        };
+        Self { rights, ..self }
     }
 
     /// Returns the rights that credentials depend on.
@@ -324,11 +328,19 @@ fn without_unreferenced(json: &Bytes) -> Result<Bytes, serde_json::Error> {
 /// The text of the response to a staged creation before the metadata. There is no metadata file yet.
 const STAGED_HEAD: &str = "{\"metadata\":";
 
-/// Builds the response of a staged creation.
-pub(crate) async fn staged(catalog: &Catalog, metadata: &TableMetadata, shape: &LoadOptions) -> Result<Response, ApiError> {
+/// Builds the response of a staged creation of a table with a name.
+pub(crate) async fn staged(
+    catalog: &Catalog,
+    (namespace, name): (&NamespaceName, &str),
+    metadata: &TableMetadata,
+    shape: &LoadOptions,
+) -> Result<Response, ApiError> {
     let json = metadata.to_json().map_err(|e| bug(&e))?;
-    let (uuid, location) = (metadata.table_uuid, &metadata.location);
-    let access = credentials::for_staged_table(catalog, uuid, location, &metadata.properties, shape).await;
+    let key = catalog.namespace(namespace).await?.name.key();
+    // There is no such table yet, so it has no id.
+    let on = catalog.namespace_path(&key).table(TableId(Uuid::nil()), name);
+    let staged = (metadata.table_uuid, metadata.location.as_str(), &metadata.properties);
+    let access = credentials::for_staged_table(catalog, &on, staged, shape).await;
     Ok(pieces(STAGED_HEAD, json.into(), loaded_end(access.as_ref(), None)))
 }
 
@@ -350,9 +362,13 @@ pub(crate) async fn staged_again(
     }
     let metadata = body.get("metadata").filter(|_| body.get("metadata-location").is_none())?;
     let Staged { table_uuid, location, properties } = Staged::deserialize(metadata).ok()?;
-    let access = match credentials::may_create(catalog, namespace, shape.rights()) {
-        true => credentials::for_staged_table(catalog, table_uuid, &location, &properties, shape).await,
-        false => None,
+    let access = match namespace.filter(|namespace| credentials::may_create(catalog, namespace, shape.rights())) {
+        Some(namespace) => {
+            let key = namespace.key();
+            let (on, staged) = (catalog.namespace_path(&key), (table_uuid, location.as_str(), &properties));
+            credentials::for_staged_table(catalog, &on, staged, shape).await
+        }
+        None => None,
     };
     Some(pieces(STAGED_HEAD, metadata.to_string().into(), loaded_end(access.as_ref(), None)))
 }

@@ -44,10 +44,10 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     // The caller owns the table, which the rules of the request do not know yet.
-    let shape = shape.for_owner();
+    let (shape, name) = (shape.for_owner(), request.name.clone());
     match catalog.create_table(&namespace, request, &actor).await? {
         Created::Table(table) => load::response(&app, catalog, &table, &shape).await,
-        Created::Staged(metadata) => load::staged(catalog, &metadata, &shape).await,
+        Created::Staged(metadata) => load::staged(catalog, (&namespace, &name), &metadata, &shape).await,
     }
 }
 

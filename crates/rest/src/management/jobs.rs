@@ -104,7 +104,7 @@ pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter,
         let mut jobs = app.overview().jobs(filter, read).await?;
         let is_all = jobs.len() < read as usize;
         jobs.retain(|job| {
-            let may_read = |on: &ResourcePath<'_>| reader.has(on, to_read_job(&job.kind));
+            let may_read = |on: &ResourcePath<'_>| reader.has_for_content(on, to_read_job(&job.kind));
             catalog_of(app, job).is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), may_read))
         });
         if is_all || jobs.len() >= limit as usize || read == u32::MAX {
@@ -130,7 +130,7 @@ async fn is_withheld(app: &App, job: &Job, reader: &Authority) -> Result<bool, A
     if !reader.is_limited() || !is_about_rows(&job.kind, &job.request) {
         return Ok(false);
     }
-    let may_read = |on: &ResourcePath<'_>| reader.has(on, Required::privilege(Privilege::ReadData));
+    let may_read = |on: &ResourcePath<'_>| reader.has_for_content(on, Required::privilege(Privilege::ReadData));
     Ok(!match catalog_of(app, job) {
         Some(catalog) => on_job(catalog, catalog.tabular_by_id(job.table_id).await?.as_ref(), may_read),
         None => may_read(&ResourcePath::SERVER),
@@ -235,6 +235,10 @@ async fn check_job(app: &App, caller: &RequestAccess, (id, job): (&str, &Job), o
     let check = |on: &ResourcePath<'_>| {
         let needs = [Need { on: *on, required }, monitor];
         match of {
+            // The table is gone, and nobody knows if an access policy made an exception of it.
+            JobUse::Read if authority.has(on, required) && !authority.has_for_content(on, required) => {
+                authority.require(&monitor)
+            }
             JobUse::Read => authority.require(Needs::AnyOf(&needs)),
             JobUse::Change => authority.require(Needs::All(&needs[..1])),
         }

@@ -137,7 +137,8 @@ pub(crate) async fn dropped(warehouse: InWarehouse, caller: RequestAccess) -> Re
     let (catalog, authority) = (warehouse.catalog(), caller.authority());
     let may_undrop = |dropped: &DroppedTable| {
         let key = dropped.row.name.namespace.key();
-        authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::Undrop))
+        let is_hidden = authority.is_forbidden(&catalog.tabular_path(&key, &dropped.row), Privilege::List);
+        !is_hidden && authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::Undrop))
     };
     let dropped = catalog.dropped_tables().await?.into_iter().filter(may_undrop);
     Ok(Json(dropped.map(DroppedView::from).collect()))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use esker_access::{
-    AccessExplanation, AccessMode, Caller, Identity, Member, Need, Privilege, PrivilegeSet, RequestFacts, Required, RightsError,
-    Securable, Subject, parse_privileges,
+    AccessExplanation, AccessMode, Caller, Identity, Member, Need, Privilege, PrivilegeSet, Required, RightsError, Securable,
+    Subject, parse_privileges,
 };
 use esker_auth::AccessControl;
 use esker_catalog::NamedSecurable;
@@ -89,7 +89,7 @@ pub(crate) async fn me(
         version: rules.version(),
         roles: subject.roles().map(str::to_owned).collect(),
         on: found.text(),
-        effective: subject.effective(&found.path()),
+        effective: caller.effective(&found.path()),
         restrictions,
         grants: grants.map(|stored| GrantView::of(&app, stored)).collect(),
     }))
@@ -98,7 +98,8 @@ pub(crate) async fn me(
 /// Explains what a principal may do, and by which rule.
 ///
 /// Everybody may ask about themselves and about what they see. Who manages access may ask about others. The claims of a user of
-/// an identity provider are not known here: roles that come from claims are left out.
+/// an identity provider are not known here: roles that come from claims are left out. Nor are the facts of a request of another
+/// principal: access policies whose conditions read them permit nothing, and forbid.
 #[utoipa::path(
     get,
     path = "/api/v1/access/explain",
@@ -129,23 +130,26 @@ pub(crate) async fn explain_to(
     privileges: Option<&str>,
     on: Option<&str>,
 ) -> Result<AccessExplanation, ApiError> {
-    let subject = subject_of(app, caller, who).await?;
+    let other = other_subject(app, caller, who).await?;
     let found = find(app, caller, on).await?;
-    if Arc::ptr_eq(&subject, caller.subject()) {
+    if other.is_none() {
         require_to_see(caller, &found)?;
     }
     let required = match privileges {
         Some(text) => Required::all(parse_privileges(text, found.securable.kind(), PrivilegeSet::ALL)?),
         None => Required::NOTHING,
     };
-    Ok(subject.explain(&found.path(), required))
+    Ok(match other {
+        Some(subject) => subject.explain(&found.path(), required),
+        None => caller.explain(&found.path(), required),
+    })
 }
 
 /// Describes the restrictions of the caller on a table whose schema it may read.
 async fn own_restrictions(app: &App, caller: &Caller, found: &NamedSecurable) -> Result<Option<OwnRestrictions>, ApiError> {
     let Securable::Table { table } = &found.securable else { return Ok(None) };
     let Some(restrictions) = caller.restrictions(*table) else { return Ok(None) };
-    if !caller.subject().effective(&found.path()).has(Privilege::ReadMetadata) {
+    if !caller.effective(&found.path()).has(Privilege::ReadMetadata) {
         return Ok(None);
     }
     let table = load_named_table(app, found).await?;
@@ -162,10 +166,11 @@ fn require_to_see(caller: &Caller, found: &NamedSecurable) -> Result<(), ApiErro
     Ok(caller.require(&Need { on: found.path(), required: Required::NOTHING })?)
 }
 
-/// Returns the subject that a question is about: that of the caller, or of another principal for whom the caller may ask.
-async fn subject_of(app: &App, caller: &Caller, who: Option<&str>) -> Result<Arc<Subject>, ApiError> {
-    let own = caller.subject();
-    let Some(who) = who else { return Ok(own.clone()) };
+/// Returns the other principal that a question is about, for whom the caller may ask; `None` if it is about the caller.
+///
+/// Nothing is known of a request of the other.
+async fn other_subject(app: &App, caller: &Caller, who: Option<&str>) -> Result<Option<Arc<Subject>>, ApiError> {
+    let Some(who) = who else { return Ok(None) };
     let identity = match who {
         "anonymous" => Identity::Anonymous,
         who => match who.parse::<Member>()? {
@@ -177,9 +182,9 @@ async fn subject_of(app: &App, caller: &Caller, who: Option<&str>) -> Result<Arc
             }
         },
     };
-    if identity.principal() == own.identity().principal() {
-        return Ok(own.clone());
+    if identity.principal() == caller.subject().identity().principal() {
+        return Ok(None);
     }
     AccessControl::require_manager(caller)?;
-    Ok(app.access().caller(identity, RequestFacts::default()).await?.subject().clone())
+    Ok(Some(app.access().caller_without_request(identity, "explainAccess").await?.subject().clone()))
 }

@@ -69,7 +69,8 @@ pub(crate) async fn show(State(app): State<App>, InPolicy(name): InPolicy) -> Re
 
 /// Adds an access policy, or replaces the text of the one with its name.
 ///
-/// A text that is no policy, or names what Esker does not have, is refused with 400. The error has the line and the column.
+/// A text that is no policy, or names what Esker does not have, is refused with 400. The error has the line and the column. A
+/// policy that may forbid everybody to manage access is refused with 422.
 #[utoipa::path(
     put,
     path = "/api/v1/access/policies/{policy}",

@@ -144,6 +144,12 @@ impl<'a> Asker<'a> {
         self.authority.require(&Need { on, required }).is_ok()
     }
 
+    /// Decides on what may reach any table of a warehouse, of which access policies must make no exception.
+    fn has_on_all(&self, catalog: &Catalog, privilege: Privilege) -> bool {
+        let (on, required) = (catalog.warehouse_path(), Required::privilege(privilege));
+        self.has(on, required) && self.authority.has_for_content(&on, required)
+    }
+
     /// Returns the answer about a thing that does not exist, or that Esker does not have: refused, where refusals count.
     pub(super) fn otherwise(&self) -> bool {
         !self.authority.is_limited()
@@ -255,10 +261,14 @@ impl<'a> Asker<'a> {
             }
             OpaRule::Rename(kind) => {
                 let to = target.and_then(|target| target.table.as_ref()).filter(|to| to.catalog_name == table.catalog_name);
-                let Some(to) = to.and_then(|to| namespace_of(&to.schema_name)) else { return Ok(self.otherwise()) };
+                let Some(target) = to else { return Ok(self.otherwise()) };
+                let Some(to) = namespace_of(&target.schema_name) else { return Ok(self.otherwise()) };
                 // As the catalog does: a move gives nobody privileges.
                 let gained = match found(catalog.namespace(&to).await)? {
-                    Some(into) => catalog.gained_in(&self.authority, &named.row, &key, &into.name.key()),
+                    Some(into) => {
+                        let into = into.name.key();
+                        catalog.gained_in(&self.authority, &named.row, &key, (&into, &target.table_name))
+                    }
                     None => PrivilegeSet::EMPTY,
                 };
                 let may_leave = self.has(on, Required::privilege(Privilege::Rename).and(gained));
@@ -290,9 +300,12 @@ impl<'a> Asker<'a> {
             // Trino's connector brings these along. Row filters and masks do not apply to what a table function reads.
             return Ok(match rule {
                 OpaRule::ListFunction => self.sees_catalog(catalog),
-                OpaRule::CallFunction => self.has(catalog.warehouse_path(), Required::privilege(Privilege::ReadAllRows)),
+                OpaRule::CallFunction => {
+                    let may_read = !self.authority.may_forbid_below(&catalog.warehouse_path(), Privilege::ReadData);
+                    may_read && self.has_on_all(catalog, Privilege::ReadAllRows)
+                }
                 OpaRule::CallProcedure => match needed_to_call(&function.function_name) {
-                    Some(privilege) => self.has(catalog.warehouse_path(), Required::privilege(privilege)),
+                    Some(privilege) => self.has_on_all(catalog, privilege),
                     None => self.otherwise(),
                 },
                 _ => self.otherwise(),
