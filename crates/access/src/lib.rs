@@ -6,12 +6,14 @@
 //! allowed that no rule allows. `docs/security/access.md` explains the model. Start reading at [`Subject::decide`].
 
 mod caller;
+mod cedar;
 mod change;
 mod decide;
 mod error;
 mod explain;
 mod index;
 mod needs;
+mod policy;
 mod privilege;
 mod restriction;
 mod role;
@@ -27,18 +29,20 @@ mod model;
 mod samples;
 
 pub use caller::{Caller, Record, RequestFacts, Unrecorded, WorthRecording};
+pub use cedar::check_policy;
 pub use change::RuleChange;
 pub use decide::AccessDecision;
 pub use error::RightsError;
 pub use explain::{AccessExplanation, AccessVerdict, ExplainedGrant, ExplainedRole, ExplainedStep};
 pub use needs::{Need, Needs, Required};
+pub use policy::{AccessPolicies, PolicyEffects, PolicyQuestion, PolicyScope, SubjectPolicies};
 pub use privilege::{Bundle, Privilege, PrivilegeGroup, PrivilegeSet, parse_privileges};
 pub use restriction::{ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Restrictions, RowFilterRow};
 pub use role::{
     ADMIN, ANONYMOUS, BREAK_GLASS, EVERYONE, Identity, LEGACY, Member, RESERVED_ROLES, TRUSTED_ENGINE, check_members_can_change,
     check_role_name,
 };
-pub use rules::{AccessMode, GrantRow, MemberRow, OwnerRow, RoleRow, RuleRef, RuleRows, Rules};
+pub use rules::{AccessMode, GrantRow, MemberRow, OwnerRow, PolicyRow, RoleRow, RuleRef, RuleRows, Rules};
 pub use securable::{AUDIT_NAMESPACE, AUDIT_TABLE, Leaf, ResourcePath, Securable, SecurableKind, is_audit_table};
 pub use subject::Subject;
 

@@ -84,6 +84,15 @@ pub struct OwnerRow {
     pub owner: Member,
 }
 
+/// An access policy, as the state database stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRow {
+    /// Name of the policy.
+    pub name: String,
+    /// One or more policies in the language Cedar.
+    pub text: String,
+}
+
 /// The rows that rules are built from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleRows {

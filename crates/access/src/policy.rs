@@ -1,0 +1,225 @@
+//! Access policies: rules with conditions, which count beside the grants.
+//!
+//! This file is the interface to an engine that evaluates them.
+//! A privilege is allowed if a grant gives it or a policy permits it, and no policy forbids it. [`Rules`](crate::Rules) keep
+//! the policies of one version, compiled by the engine ([`AccessPolicies`]). A [`Subject`](crate::Subject) keeps those that can
+//! apply to it ([`SubjectPolicies`]), so a decision evaluates no others. Without policies, a decision costs one more branch.
+//!
+//! An engine evaluates each policy by itself, because errors are kept apart: a policy that permits does not apply if its
+//! condition fails with an error, and one that forbids does. Start reading at [`SubjectPolicies::effects`].
+
+use std::fmt;
+
+use crate::{Identity, Member, PrivilegeSet, RequestFacts, ResourcePath};
+
+/// The access policies of one version of the rules, compiled by an engine.
+pub trait AccessPolicies: fmt::Debug + Send + Sync {
+    /// Selects the policies whose principal can be a subject; `None` if there are none.
+    ///
+    /// It is called once for each subject. `members` are all members that stand for the subject: the principal, its claims and
+    /// its roles.
+    fn select(&self, identity: &Identity, members: &[&Member]) -> Option<Box<dyn SubjectPolicies>>;
+
+    /// Returns the id of a policy by its number; `None` if there is no such policy.
+    fn id(&self, policy: u32) -> Option<&str>;
+}
+
+/// The access policies that can apply to one subject.
+pub trait SubjectPolicies: fmt::Debug + Send + Sync {
+    /// Evaluates the policies that can apply to the privileges and the securable of a question.
+    fn effects(&self, question: &PolicyQuestion<'_>) -> PolicyEffects;
+
+    /// Returns the privileges that a policy may forbid, whatever the facts of the request are.
+    ///
+    /// It may name too many, and no condition is evaluated. It must not leave one out: lists that need no filter and the check
+    /// that somebody manages access rely on it.
+    fn may_forbid(&self, on: &ResourcePath<'_>, scope: PolicyScope) -> PrivilegeSet;
+}
+
+/// The securables that a question about a path is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyScope {
+    /// The securable at the end of the path.
+    Itself,
+    /// That securable, and everything that it contains.
+    WithContent,
+}
+
+/// A question to access policies.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyQuestion<'a> {
+    /// Path to the securable.
+    pub on: &'a ResourcePath<'a>,
+    /// Privileges that are asked about.
+    pub privileges: PrivilegeSet,
+    /// Those of the privileges that the answer names policies for. The others only tell if the securable is seen.
+    pub needed: PrivilegeSet,
+    /// Facts of the request. Without them, a condition that reads one fails with an error.
+    pub facts: Option<&'a RequestFacts>,
+}
+
+/// The effects of access policies on the privileges of a question.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PolicyEffects {
+    /// Privileges that policies permit, and the number of the last policy that permits a needed one.
+    pub permitted: (PrivilegeSet, Option<u32>),
+    /// Privileges that policies forbid, and the number of the last policy that forbids a needed one. A policy whose condition
+    /// fails with an error counts.
+    pub forbidden: (PrivilegeSet, Option<u32>),
+}
+
+impl PolicyEffects {
+    /// Adds a policy that permits privileges. Those that the question is not about are left out.
+    pub fn permit(&mut self, question: &PolicyQuestion<'_>, privileges: PrivilegeSet, policy: u32) {
+        add(&mut self.permitted, question, privileges, policy);
+    }
+
+    /// Adds a policy that forbids privileges. Those that the question is not about are left out.
+    pub fn forbid(&mut self, question: &PolicyQuestion<'_>, privileges: PrivilegeSet, policy: u32) {
+        add(&mut self.forbidden, question, privileges, policy);
+    }
+}
+
+/// Adds the privileges of a policy to an effect.
+fn add(effect: &mut (PrivilegeSet, Option<u32>), question: &PolicyQuestion<'_>, privileges: PrivilegeSet, policy: u32) {
+    effect.0 = effect.0.union(privileges.intersection(question.privileges));
+    if privileges.intersects(question.needed) {
+        effect.1 = Some(policy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::samples::{TestPolicies, TestPolicy, grant, orders, rows, table, with_policies};
+    use crate::{
+        AccessDecision, AccessVerdict, Caller, Privilege, Required, RightsError, RuleRef, RuleRows, Securable, Unrecorded,
+    };
+
+    const READ: Required = Required::privilege(Privilege::ReadData);
+
+    fn readers_read_orders() -> RuleRows {
+        let select = PrivilegeSet::of(&[Privilege::List, Privilege::ReadData]);
+        rows(vec![grant("g1", Member::role("readers"), Securable::Table { table: table(1) }, select)])
+    }
+
+    /// A policy about reading everything.
+    fn on_reads(forbids: bool, to: Member, needs_tls: bool) -> TestPolicy {
+        let privileges = PrivilegeSet::of(&[Privilege::List, Privilege::ReadData]);
+        TestPolicy { forbids, to, on: Securable::Server, privileges, needs_tls }
+    }
+
+    fn over_tls(is_tls: bool) -> RequestFacts {
+        RequestFacts { is_tls, ..RequestFacts::default() }
+    }
+
+    #[test]
+    fn a_policy_that_forbids_is_stronger_than_grants_and_permits() {
+        let permit = on_reads(false, Member::client("bi"), false);
+        let forbid = TestPolicy { privileges: Privilege::ReadData.into(), ..on_reads(true, Member::role("readers"), false) };
+        let bi = with_policies(readers_read_orders(), "bi", vec![permit, forbid]);
+        assert_eq!(bi.decide(&orders(), READ), AccessDecision::Deny { visible: true, missing: READ });
+        assert_eq!(bi.effective(&orders()), PrivilegeSet::from(Privilege::List));
+        let root = with_policies(readers_read_orders(), "root", vec![on_reads(true, Member::role("esker:admin"), false)]);
+        assert!(!root.decide(&orders(), READ).is_allowed(), "administrators are no exception");
+    }
+
+    #[test]
+    fn a_policy_that_permits_needs_no_grant_and_is_named() {
+        let bi = with_policies(rows(Vec::new()), "bi", vec![on_reads(false, Member::role("readers"), false)]);
+        assert_eq!(bi.decide(&orders(), READ), AccessDecision::Allow { rule: RuleRef::Policy(0) });
+        assert_eq!(bi.rules().rule_name(RuleRef::Policy(0)), "policy-0");
+        let other = with_policies(rows(Vec::new()), "other", vec![on_reads(false, Member::role("readers"), false)]);
+        assert_eq!(other.decide(&orders(), READ), AccessDecision::Deny { visible: false, missing: READ });
+    }
+
+    #[test]
+    fn the_policy_that_is_named_permits_what_was_needed() {
+        let permit = on_reads(false, Member::client("bi"), false);
+        let only = |privilege: Privilege| TestPolicy { privileges: privilege.into(), ..permit.clone() };
+        let bi = with_policies(rows(Vec::new()), "bi", vec![only(Privilege::ReadData), only(Privilege::List)]);
+        assert_eq!(bi.decide(&orders(), READ), AccessDecision::Allow { rule: RuleRef::Policy(0) });
+    }
+
+    #[test]
+    fn a_thing_that_one_must_not_list_does_not_exist() {
+        let forbid = TestPolicy { privileges: Privilege::List.into(), ..on_reads(true, Member::client("bi"), false) };
+        let bi = with_policies(readers_read_orders(), "bi", vec![forbid]);
+        assert!(!bi.is_visible(&orders()) && bi.decide(&orders(), READ).is_allowed());
+        let drop = Required::privilege(Privilege::Drop);
+        assert_eq!(bi.decide(&orders(), drop), AccessDecision::Deny { visible: false, missing: drop });
+        assert!(!bi.decide(&orders(), Required::NOTHING).is_allowed());
+    }
+
+    #[test]
+    fn a_condition_that_fails_with_an_error_permits_nothing_and_forbids() {
+        let unless_known = vec![on_reads(true, Member::client("bi"), true)];
+        let bi = with_policies(readers_read_orders(), "bi", unless_known);
+        assert!(!bi.decide(&orders(), READ).is_allowed(), "without the facts of a request the condition fails");
+        assert!(bi.decide_request(&orders(), READ, &over_tls(false)).is_allowed());
+        assert!(!bi.decide_request(&orders(), READ, &over_tls(true)).is_allowed());
+        let permit = with_policies(rows(Vec::new()), "bi", vec![on_reads(false, Member::client("bi"), true)]);
+        assert!(!permit.decide(&orders(), READ).is_allowed());
+        assert!(permit.decide_request(&orders(), READ, &over_tls(true)).is_allowed());
+    }
+
+    #[test]
+    fn a_caller_is_decided_by_the_facts_of_its_request() {
+        let policies = || vec![on_reads(false, Member::client("bi"), true)];
+        let caller = |is_tls| {
+            let subject = Arc::new(with_policies(rows(Vec::new()), "bi", policies()));
+            Caller::new(subject, over_tls(is_tls), Arc::new(Unrecorded))
+        };
+        let need = crate::Need { on: orders(), required: READ };
+        assert_eq!(caller(true).require(&need), Ok(()));
+        assert!(caller(true).sees(&orders()) && caller(true).allows(&orders(), READ));
+        assert!(matches!(caller(false).require(&need), Err(RightsError::Hidden { .. })));
+        assert!(!caller(false).sees(&orders()) && !caller(false).allows(&orders(), READ));
+    }
+
+    #[test]
+    fn a_list_is_filtered_where_a_policy_may_forbid_an_entry() {
+        let lake = ResourcePath::warehouse(1, "lake");
+        let on_lake = grant("g", Member::client("bi"), Securable::Warehouse { warehouse: 1 }, Privilege::List.into());
+        let forbid = |on| vec![TestPolicy { on, ..on_reads(true, Member::client("bi"), true) }];
+        let list = PrivilegeSet::from(Privilege::List);
+        let uniform = |on| with_policies(rows(vec![on_lake.clone()]), "bi", forbid(on)).uniform_below(&lake, list);
+        assert!(!uniform(Securable::Table { table: table(1) }) && !uniform(Securable::Server));
+        assert!(uniform(Securable::Warehouse { warehouse: 2 }));
+        let permit = with_policies(rows(Vec::new()), "bi", vec![on_reads(false, Member::client("bi"), false)]);
+        assert!(!permit.uniform_below(&lake, list), "a permit may hold for the container alone");
+    }
+
+    #[test]
+    fn who_may_be_forbidden_to_manage_access_does_not_count_as_manager() {
+        let manage = Privilege::ManageAccess;
+        let forbid = |to, on| TestPolicy { forbids: true, to, on, privileges: PrivilegeSet::ALL, needs_tls: true };
+        let names = |policies| {
+            let root = with_policies(rows(Vec::new()), "root", policies);
+            root.rules().holders(manage).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Vec::new()), ["client root"]);
+        assert_eq!(names(vec![forbid(Member::client("root"), Securable::Table { table: table(1) })]), ["client root"]);
+        assert_eq!(names(vec![forbid(Member::client("root"), Securable::Server)]), [""; 0]);
+        assert_eq!(names(vec![forbid(Member::role(crate::EVERYONE), Securable::Server)]), [""; 0]);
+    }
+
+    #[test]
+    fn break_glass_passes_every_policy() {
+        let forbid = on_reads(true, Member::role(crate::EVERYONE), false);
+        let glass = with_policies(rows(Vec::new()), "break-glass-1", vec![forbid]);
+        assert_eq!(glass.decide(&orders(), READ), AccessDecision::Allow { rule: RuleRef::BreakGlass });
+    }
+
+    #[test]
+    fn an_explanation_names_the_policy_that_forbids() {
+        let forbid = on_reads(true, Member::role("readers"), false);
+        let explained = with_policies(readers_read_orders(), "bi", vec![forbid]).explain(&orders(), READ);
+        assert_eq!((explained.verdict, explained.forbidden_by.as_deref()), (AccessVerdict::Hidden, Some("policy-0")));
+        assert!(explained.to_string().ends_with("refused, as if it did not exist: forbidden by policy-0"), "{explained}");
+        let without = TestPolicies::new(Vec::new());
+        assert_eq!(without.id(0), None);
+    }
+}
