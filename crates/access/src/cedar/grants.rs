@@ -168,7 +168,8 @@ mod tests {
         let read = PrivilegeSet::of(&[Privilege::List, Privilege::ReadData]);
         let text =
             grants_as_policies(&rows(vec![grant("g1", Member::role("readers"), on, read)]), &|_| Some("lake.raw.crm".into()));
-        let expected = "@id(\"esker:admin\")\npermit (\n  principal in Esker::Role::\"esker:admin\",\n  action,\n  resource\n);\n\n\
+        let expected = "@id(\"esker:admin\")\npermit (\n  principal in Esker::Role::\"esker:admin\",\n  \
+                        action,\n  resource\n);\n\n\
                         @id(\"g1\")\npermit (\n  principal in Esker::Role::\"readers\",\n  \
                         action in [Esker::Action::\"LIST\", Esker::Action::\"READ_DATA\"],\n  \
                         resource in Esker::Namespace::\"lake.raw.crm\"\n);\n\n";
