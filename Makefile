@@ -36,6 +36,7 @@ lint:  ## Check formatting, clippy, layers, spelling, licences and Python style.
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings --document-private-items" cargo doc --workspace --no-deps --quiet
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
+	cargo metadata --locked --format-version 1 --manifest-path oracle/Cargo.toml > /dev/null
 	python3 scripts/layers.py
 	python3 scripts/features.py
 	python3 scripts/licenses.py
@@ -86,11 +87,14 @@ soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	python=$$($(UV) tests/engines/requirements.txt)
 	cd tests/engines
 	ESKER_JOBS=$(or $(JOBS),1000) ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --test it -- --nocapture jobs_of_killed
+	ESKER_ROW_SECURITY=$(or $(ROW_SECURITY),500) "$$python" -m stack.postgres cargo test --workspace --test it -- row_security
 	cd ../..
 	$(MAKE) soak-hostile
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
 	# The decoders of the format, with a nightly compiler.
 	fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+	# Access policies, decided by Esker and by the crate cedar-policy.
+	oracle/run.sh $(or $(POLICIES),20000) $(or $(SEED),1)
 	$(MAKE) test-previous
 
 soak-hostile: build  ## Run 1,000 hostile tables and 100,000 statements.

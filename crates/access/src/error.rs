@@ -180,6 +180,18 @@ pub enum RightsError {
         /// The reason, with the way out.
         why: String,
     },
+    /// The text of an access policy can't be used.
+    #[error("the policy {name} can't be used: line {line}, column {column}: {what}")]
+    BadPolicy {
+        /// Name of the policy.
+        name: String,
+        /// Line of the text, from one.
+        line: usize,
+        /// Column of the line in characters, from one.
+        column: usize,
+        /// What is wrong, and what is known.
+        what: String,
+    },
     /// A name is no action of a column mask.
     #[error("{name:?} is no action of a column mask; the actions are {}", MaskAction::ALL.map(MaskAction::as_str).join(", "))]
     UnknownAction {
@@ -218,6 +230,7 @@ impl Coded for RightsError {
             | Self::NoSuchFuture { .. }
             | Self::BadFilter { .. }
             | Self::BadMask { .. }
+            | Self::BadPolicy { .. }
             | Self::UnknownAction { .. } => ErrorCode::BadRequest,
         }
     }

@@ -29,7 +29,7 @@ mod model;
 mod samples;
 
 pub use caller::{Caller, Record, RequestFacts, Unrecorded, WorthRecording};
-pub use cedar::check_policy;
+pub use cedar::{PolicyAnswer, PolicyRequest, check_policy, evaluate_policy, grants_as_policies};
 pub use change::RuleChange;
 pub use decide::AccessDecision;
 pub use error::RightsError;

@@ -23,10 +23,10 @@ const ROLES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const NAMESPACES: [&str; 5] = ["n", "n\u{1f}m", "n\u{1f}m\u{1f}o", "nm", "x"];
 
 /// Every path of the model: one of each container, and a table, a view and a function in each namespace.
-fn paths() -> Vec<ResourcePath<'static>> {
+pub(crate) fn paths() -> Vec<ResourcePath<'static>> {
     let mut paths = vec![ResourcePath::SERVER];
-    for warehouse in [1, 2] {
-        let lake = ResourcePath::warehouse(warehouse, "lake");
+    for (warehouse, name) in [(1_i64, "lake"), (2, "pond")] {
+        let lake = ResourcePath::warehouse(warehouse, name);
         paths.push(lake);
         for (n, key) in (0..).zip(NAMESPACES) {
             let (here, first) = (lake.namespace(key), warehouse.unsigned_abs() * 100 + n * 2);
@@ -38,7 +38,7 @@ fn paths() -> Vec<ResourcePath<'static>> {
 }
 
 /// The securable at the end of a path.
-fn end(path: &ResourcePath<'_>) -> Securable {
+pub(crate) fn end(path: &ResourcePath<'_>) -> Securable {
     let warehouse = path.warehouse_part().map_or(0, |(id, _)| id);
     let levels = || namespace(path.namespace_part().expect("a namespace"));
     match (path.kind(), path.leaf()) {
@@ -51,7 +51,8 @@ fn end(path: &ResourcePath<'_>) -> Securable {
     }
 }
 
-fn identities() -> Vec<Identity> {
+/// Identities, some of which have claims.
+pub(crate) fn identities() -> Vec<Identity> {
     let user = |claims: &[&str]| {
         let claims = claims.iter().map(|claim| Arc::from(*claim)).collect();
         Identity::User { issuer: "i".into(), name: "u".into(), claims }
@@ -136,7 +137,8 @@ fn restrictions() -> impl Strategy<Value = (Vec<RowFilterRow>, Vec<ColumnMaskRow
     (filters, masks)
 }
 
-fn rows() -> impl Strategy<Value = RuleRows> {
+/// Rules with random memberships, grants and owners.
+pub(crate) fn rows() -> impl Strategy<Value = RuleRows> {
     let owner = (select(tables()), select(leaf_members())).prop_map(|(table, owner)| OwnerRow { table, owner });
     (memberships(), grants(), vec(owner, 0..3)).prop_map(|(members, grants, owners)| RuleRows {
         version: 1,
@@ -216,7 +218,8 @@ fn subject_with_policies(rows: &RuleRows, identity: &Identity, policies: Vec<Tes
     Subject::new(Arc::new(rules), identity.clone())
 }
 
-fn subject(rows: &RuleRows, identity: &Identity) -> Subject {
+/// An identity under the rules that rows make.
+pub(crate) fn subject(rows: &RuleRows, identity: &Identity) -> Subject {
     Subject::new(Arc::new(Rules::build(rows.clone()).expect("rules")), identity.clone())
 }
 

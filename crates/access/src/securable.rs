@@ -3,6 +3,7 @@
 //! A grant names its thing as a [`Securable`]. A request names it as a [`ResourcePath`], with everything that contains it. Tables
 //! and views are held by id, so a rename keeps their grants. Namespaces are held by warehouse and key.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use esker_types::{NamespaceName, TableId, quote_name};
@@ -189,7 +190,7 @@ pub enum Leaf<'a> {
 
 impl<'a> Leaf<'a> {
     /// Returns the name of the table, view or function in its namespace.
-    const fn name(self) -> &'a str {
+    pub(crate) const fn name(self) -> &'a str {
         match self {
             Self::Table { name, .. } | Self::View { name, .. } | Self::Function { name } => name,
         }
@@ -351,9 +352,9 @@ impl<'a> ResourcePath<'a> {
 }
 
 /// Puts a part of a name in quotes if it would be read as something else without them.
-fn quoted(part: &str) -> String {
+pub(crate) fn quoted(part: &str) -> Cow<'_, str> {
     let plain = !part.starts_with(['"', '`']) && !part.contains(|c: char| c == '.' || c.is_whitespace());
-    if plain { part.to_owned() } else { quote_name(part, '"') }
+    if plain { part.into() } else { quote_name(part, '"').into() }
 }
 
 /// Prints the kind and the name: `table raw.crm.orders`, `the server`.

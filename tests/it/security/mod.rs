@@ -23,6 +23,7 @@ mod read_restrictions;
 mod redaction;
 mod restricted_sql;
 mod restrictions;
+mod row_security;
 mod rules_sql;
 mod service_accounts;
 mod signing;

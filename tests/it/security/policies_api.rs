@@ -210,4 +210,12 @@ async fn the_command_line_manages_policies() {
     assert_eq!((&shown["text"], &all), (&json!(ONLY_TLS), &json!([shown])));
     assert_eq!(ok(&app, &["access", "policy", "remove", "only tls"]).await, "removed the access policy only tls\n");
     assert!(!esker(&app, &["access", "policy", "show", "only tls"]).await.0);
+    app.ok(
+        Method::POST,
+        "/api/v1/access/grants",
+        Some(json!({"to": {"kind": "client", "name": "bi"}, "privileges": "LIST", "on": "server"})),
+    )
+    .await;
+    let grants = ok(&app, &["access", "policy", "grants"]).await;
+    assert!(grants.contains("permit (\n  principal == Esker::Client::\"bi\",\n  action == Esker::Action::\"LIST\","), "{grants}");
 }

@@ -16,7 +16,7 @@ use super::restricted_sql::RestrictedReader;
 use crate::histories::Random;
 
 /// A date as year, month and day.
-type Day = (i32, u32, u32);
+pub(super) type Day = (i32, u32, u32);
 
 /// A row of the table of the test.
 #[derive(Debug, Clone)]
@@ -79,18 +79,19 @@ impl Fields {
 }
 
 /// Returns an item of a list.
-fn pick<T: Clone>(random: &mut Random, all: &[T]) -> T {
+pub(super) fn pick<T: Clone>(random: &mut Random, all: &[T]) -> T {
     all[usize::try_from(random.below(all.len() as u64)).expect("a small number")].clone()
 }
 
 /// Returns an item of a list, or nothing once in four times.
-fn some<T: Clone>(random: &mut Random, all: &[T]) -> Option<T> {
+pub(super) fn some<T: Clone>(random: &mut Random, all: &[T]) -> Option<T> {
     (!random.one_in(4)).then(|| pick(random, all))
 }
 
 const TEXTS: [&str; 9] = ["", "a1", "abc-9", "b@x.y", "zebra (7)", "üñ4444é", "12", "7", "abc"];
 const FLOATS: [f64; 6] = [-0.0, 0.0, 1.5, -2.25, f64::NAN, f64::INFINITY];
-const DAYS: [Day; 5] = [(2023, 12, 31), (2024, 3, 1), (2024, 7, 15), (1969, 12, 31), (2024, 3, 31)];
+/// Days, some of which begin or end a month or a year.
+pub(super) const DAYS: [Day; 5] = [(2023, 12, 31), (2024, 3, 1), (2024, 7, 15), (1969, 12, 31), (2024, 3, 31)];
 const NUMBERS: [i64; 6] = [0, 1, 2, 3, 5, 8];
 
 fn random_row(random: &mut Random) -> Row {
@@ -108,7 +109,8 @@ fn random_row(random: &mut Random) -> Row {
     }
 }
 
-fn date((year, month, day): Day) -> String {
+/// Returns a date as SQL and JSON have it.
+pub(super) fn date((year, month, day): Day) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
@@ -178,16 +180,16 @@ fn random_predicate(random: &mut Random, fields: &Fields) -> FilterExpr {
     }
 }
 
-/// Makes a filter of some depth.
-fn random_filter(random: &mut Random, fields: &Fields, depth: u32) -> FilterExpr {
+/// Makes a filter of some depth, of predicates that `predicate` makes.
+pub(super) fn random_filter(random: &mut Random, depth: u32, predicate: &dyn Fn(&mut Random) -> FilterExpr) -> FilterExpr {
     if depth == 0 || random.one_in(3) {
-        return random_predicate(random, fields);
+        return predicate(random);
     }
-    let inner = |random: &mut Random| (0..2).map(|_| random_filter(random, fields, depth - 1)).collect::<Vec<_>>();
+    let inner = |random: &mut Random| (0..2).map(|_| random_filter(random, depth - 1, predicate)).collect::<Vec<_>>();
     match random.below(3) {
         0 => FilterExpr::And(inner(random)),
         1 => FilterExpr::Or(inner(random)),
-        _ => FilterExpr::Not(Box::new(random_filter(random, fields, depth - 1))),
+        _ => FilterExpr::Not(Box::new(random_filter(random, depth - 1, predicate))),
     }
 }
 
@@ -380,7 +382,8 @@ const QUERIES: [&str; 16] = [
 /// Runs a round: sets restrictions, makes the copy, and compares the answers. Returns the number of queries that failed on both.
 async fn round(reader: &RestrictedReader, fields: &Fields, rows: &[Row], seed: u64) -> usize {
     let mut random = Random(seed);
-    let filters: Vec<FilterExpr> = (0..random.below(3)).map(|_| random_filter(&mut random, fields, 2)).collect();
+    let predicate = |random: &mut Random| random_predicate(random, fields);
+    let filters: Vec<FilterExpr> = (0..random.below(3)).map(|_| random_filter(&mut random, 2, &predicate)).collect();
     let masks = random_masks(&mut random, fields);
     let of_bi: Vec<_> = filters.iter().map(|filter| (Member::client("bi"), filter.clone())).collect();
     let set: Vec<_> = masks.iter().map(|(field, action)| (*field, *action, Vec::new())).collect();

@@ -1,5 +1,6 @@
 //! SQL on tables with row filters and column masks: no statement returns or reveals a hidden row or a masked value.
 
+use arrow::array::RecordBatch;
 use esker_access::{
     AccessMode, ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Member, Privilege, PrivilegeSet, RowFilterRow, RuleChange,
 };
@@ -11,7 +12,7 @@ use serde_json::json;
 use tonic::Code;
 use uuid::Uuid;
 
-use super::sql::{code_of, lines, run};
+use super::sql::{code_of, fetch, lines, run};
 
 /// The table of the tests here. The rows of `ruritania` are shown; what is divided by the salary fails on another row.
 const PEOPLE: &str = "CREATE TABLE n.people AS SELECT id, region, email, salary, \
@@ -62,6 +63,13 @@ impl RestrictedReader {
     /// Runs a statement of `bi`. Returns the lines of the answer.
     pub(super) async fn sql(&self, sql: &str) -> Result<Vec<String>, String> {
         run(&mut self.test.app.flight_as(&self.token).await, sql).await
+    }
+
+    /// Runs a statement of `bi`. Returns the answer as it came.
+    pub(super) async fn batches(&self, sql: &str) -> Result<Vec<RecordBatch>, String> {
+        let mut client = self.test.app.flight_as(&self.token).await;
+        let info = client.execute(sql.to_owned(), None).await.map_err(|e| e.to_string())?;
+        fetch(&mut client, info).await
     }
 
     async fn rows(&self, sql: &str) -> Vec<String> {

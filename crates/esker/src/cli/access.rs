@@ -5,6 +5,7 @@
 //! the rules over the API.
 
 mod policies;
+mod policy_grants;
 mod restrictions;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use clap::Subcommand;
 use esker_access::check_policy;
 use serde_json::{Value, json};
 
-use super::{done, text};
+use super::{done, policy_grants, text};
 use crate::cli::client::{Client, encode};
 use crate::cli::jobs::format_time;
 use crate::cli::{print_json, print_line};
@@ -41,6 +41,8 @@ pub(in crate::cli) enum AccessPolicyCommand {
         /// The file with the text; - for standard input.
         file: String,
     },
+    /// Print the grants in the form of access policies.
+    Grants,
 }
 
 /// The route of the access policies.
@@ -115,6 +117,7 @@ impl AccessPolicyCommand {
                 check_policy(name_of(&file), &read(&file)?).map_err(|e| Error::Usage(e.to_string()))?;
                 done(client, &format!("{file} can be set"), &json!({"file": file, "valid": true}))
             }
+            Self::Grants => policy_grants::print(client).await,
         }
     }
 }

@@ -1,0 +1,158 @@
+//! Selects policies: for a subject once, then for each question.
+
+use std::sync::Arc;
+
+use super::ast::{Policy, Scope};
+use super::compile::PolicyIndex;
+use super::eval::applies;
+use super::request::{Names, PrincipalEntity, Request};
+use crate::{
+    AccessPolicies, Identity, Member, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet, ResourcePath, SubjectPolicies,
+};
+
+/// The policies of one version of the rules.
+#[derive(Debug)]
+pub(super) struct CompiledPolicies(Arc<PolicyIndex>);
+
+impl CompiledPolicies {
+    /// Makes the engine of some policies.
+    pub(super) fn new(index: PolicyIndex) -> Self {
+        Self(Arc::new(index))
+    }
+}
+
+impl AccessPolicies for CompiledPolicies {
+    fn select(&self, identity: &Identity, members: &[&Member]) -> Option<Box<dyn SubjectPolicies>> {
+        let principal = PrincipalEntity::new(identity, members);
+        let selected = self.0.numbers_for(&principal);
+        if selected.is_empty() {
+            return None;
+        }
+        let mut is_selected = vec![0_u64; self.0.policies.len().div_ceil(64)];
+        for number in &selected {
+            is_selected[*number as usize / 64] |= 1_u64 << (number % 64);
+        }
+        let without_resource = |number: &u32| self.0.policy(*number).resource.entity.is_none();
+        let unnamed = selected.iter().copied().filter(without_resource).collect();
+        let forbidding = selected.into_iter().filter(|number| self.0.policy(*number).forbids).collect();
+        Some(Box::new(SelectedPolicies { index: self.0.clone(), principal, is_selected, unnamed, forbidding }))
+    }
+
+    fn id(&self, policy: u32) -> Option<&str> {
+        self.0.id(policy)
+    }
+}
+
+impl PolicyIndex {
+    /// Returns a policy by its number.
+    fn policy(&self, number: u32) -> &Policy {
+        &self.policies[number as usize]
+    }
+
+    /// Returns the numbers of the policies whose scope admits a principal, in their order.
+    fn numbers_for(&self, principal: &PrincipalEntity) -> Vec<u32> {
+        let itself = principal.entity();
+        let named = principal.entities().flat_map(|entity| {
+            let is_itself = entity == itself;
+            self.principals.of(entity).iter().map(move |number| (*number, is_itself))
+        });
+        let all = named.chain(self.principals.unnamed.iter().map(|number| (*number, false)));
+        let admitted = all.filter(|(number, is_itself)| self.policy(*number).principal.admits(itself.kind, *is_itself));
+        let mut numbers: Vec<u32> = admitted.map(|(number, _)| number).collect();
+        // A claim that a token has twice must not count twice.
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+}
+
+/// The policies that can apply to one subject.
+#[derive(Debug)]
+struct SelectedPolicies {
+    /// All policies.
+    index: Arc<PolicyIndex>,
+    /// The subject.
+    principal: PrincipalEntity,
+    /// One bit for each policy: it can apply to the subject.
+    is_selected: Vec<u64>,
+    /// Those of them whose scope names no resource.
+    unnamed: Vec<u32>,
+    /// Those of them that forbid.
+    forbidding: Vec<u32>,
+}
+
+impl SelectedPolicies {
+    /// Checks that a policy can apply to the subject.
+    fn is_selected(&self, number: u32) -> bool {
+        self.is_selected[number as usize / 64] >> (number % 64) & 1 == 1
+    }
+
+    /// Returns the numbers of the policies whose scope admits a resource and one of some privileges, in their order.
+    fn numbers_for(&self, names: &Names<'_>, privileges: PrivilegeSet) -> Vec<u32> {
+        let itself = names.entity();
+        let admits = |number: u32, is_itself: bool| {
+            let policy = self.index.policy(number);
+            policy.actions.intersects(privileges) && policy.resource.admits(itself.kind, is_itself)
+        };
+        let mut numbers: Vec<u32> = self.unnamed.iter().copied().filter(|number| admits(*number, false)).collect();
+        let unnamed = numbers.len();
+        for entity in names.entities() {
+            let named = self.index.resources.of(entity).iter().copied().filter(|number| self.is_selected(*number));
+            numbers.extend(named.filter(|number| admits(*number, entity == itself)));
+        }
+        if numbers.len() > unnamed {
+            numbers.sort_unstable();
+        }
+        numbers
+    }
+}
+
+impl SubjectPolicies for SelectedPolicies {
+    fn effects(&self, question: &PolicyQuestion<'_>) -> PolicyEffects {
+        let mut effects = PolicyEffects::default();
+        let names = Names::new(question.on);
+        let request = Request { principal: &self.principal, names: &names, facts: question.facts, action: "" };
+        for number in self.numbers_for(&names, question.privileges) {
+            let policy = self.index.policy(number);
+            let asked = policy.actions.intersection(question.privileges);
+            let privileges = if policy.reads_action {
+                let one_by_one = asked.iter().filter(|one| applies(policy, &Request { action: one.as_str(), ..request }));
+                one_by_one.collect()
+            } else if applies(policy, &request) {
+                asked
+            } else {
+                PrivilegeSet::EMPTY
+            };
+            match policy.forbids {
+                true => effects.forbid(question, privileges, number),
+                false => effects.permit(question, privileges, number),
+            }
+        }
+        effects
+    }
+
+    fn may_forbid(&self, on: &ResourcePath<'_>, scope: PolicyScope) -> PrivilegeSet {
+        let names = Names::new(on);
+        let forbidding = self.forbidding.iter().map(|number| self.index.policy(*number));
+        let reaching = forbidding.filter(|policy| reaches(&policy.resource, &names, scope));
+        reaching.fold(PrivilegeSet::EMPTY, |all, policy| all.union(policy.actions))
+    }
+}
+
+/// Checks that a scope admits a resource or, if that is asked, something that can be in it.
+fn reaches(scope: &Scope, names: &Names<'_>, on: PolicyScope) -> bool {
+    let kind = names.kind();
+    let entity = scope.entity.as_ref().map(|(_, entity)| entity.entity());
+    let (holds, is_itself) = match entity {
+        None => (true, false),
+        Some(entity) => (names.place(entity).is_some(), entity == names.entity()),
+    };
+    if holds && scope.admits(kind, is_itself) {
+        return true;
+    }
+    // The scope may name something around the resource, with everything in it, or something in the resource.
+    let can_hold = |wanted| kind.can_contain(wanted);
+    let is_below =
+        holds && scope.admits(scope.kind.unwrap_or(kind), false) || entity.is_some_and(|entity| names.contains(entity));
+    on == PolicyScope::WithContent && is_below && scope.kind.is_none_or(can_hold)
+}
