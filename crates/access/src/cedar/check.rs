@@ -1,13 +1,13 @@
 //! Checks the types of conditions by the schema, so that no evaluation meets a wrong type or a missing attribute.
 //!
 //! As in Cedar's strict validation, each condition is checked for every type that the principal and the resource can have by the
-//! scope. What the types exclude is not looked at: `principal is Esker::User && principal.issuer == "x"` is right for clients too.
-//! An optional fact can be read where `context has` told that it is there. Unlike there, an attribute that no type has is an
+//! scope. What the types exclude is not looked at: `principal is Esker::User && principal.issuer == "x"` is right for clients
+//! too. An optional fact can be read where `context has` told that it is there. Unlike there, an attribute that no type has is an
 //! error after `has` too: a policy with a misspelt name would never apply.
 
 use super::ast::{CompareSign, Condition, Expr, ExprKind, Literal, Policy, Scope, ScopeRelation, Variable};
 use super::lexer::{Issue, Parsed};
-use super::schema::{Attribute, EntityKind, Fact, Method, listed};
+use super::schema::{Attribute, EntityKind, Fact, Method, listed, privilege};
 use super::types::{Kinds, Type};
 
 /// Checks the conditions of a policy.
@@ -250,6 +250,9 @@ impl Types {
             return Ok(Type::BOOL);
         }
         let (a, b) = (self.type_of(left, known)?, self.type_of(right, known)?);
+        if let Some(group) = sides.iter().find(|side| is_group(side)) {
+            return Err(Issue::new(group.at, "a request is never about a group of actions; write action in"));
+        }
         if a.common(&b).is_none() || a == Type::Context {
             return Err(Issue::new(left.at, format!("{a} and {b} can't be compared")));
         }
@@ -348,6 +351,14 @@ const fn kinds_of(of: &Type) -> Option<Kinds> {
 fn can_be_in(inner: Kinds, outer: Option<Kinds>) -> Option<bool> {
     let can = outer.is_some_and(|outer| inner.iter().any(|inner| outer.iter().any(|outer| inner.can_be_in(outer))));
     (!can).then_some(false)
+}
+
+/// Checks that an expression is a group of actions, by its name.
+fn is_group(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Literal(Literal::Entity(id)) => id.kind == EntityKind::Action && privilege(&id.id).is_none(),
+        _ => false,
+    }
 }
 
 /// Returns the type of a constant.

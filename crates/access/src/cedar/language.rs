@@ -246,6 +246,8 @@ fn what_the_schema_does_not_have_is_refused_with_what_it_has() {
         ("1 < 2 < 3", "comparisons have two sides"),
         ("!!!!!true", "there are more than 4 ! before an operand"),
         ("resource has name.x", "nothing has attributes below name"),
+        ("action == Esker::Action::\"SELECT\"", "a request is never about a group of actions; write action in"),
+        ("[context].isEmpty()", "the context is no value; name one of its attributes"),
         ("context == context", "the context and the context can't be compared"),
         ("true && if true then true else true", "put parentheses around if"),
         ("principal.in == 1", "\"in\" is a word of the language; write [\"in\"] for the attribute"),
