@@ -307,3 +307,19 @@ fn texts_and_expressions_are_bounded() {
     assert_eq!(value(&["true"; 5000].join(" && ")), Ok(true));
     assert_eq!(value(&format!("{} == 5000", ["1"; 5000].join(" + "))), Ok(true));
 }
+
+#[test]
+fn a_text_that_is_cut_or_changed_anywhere_is_read_or_refused() {
+    let text = "@id(\"é\\u{e9}\") forbid(principal is Esker::User, action in [Esker::Action::\"LIST\"], resource) // é\n\
+                when { [-1, 2].contains(1 * -2) && {\"a\": resource has name}[\"a\"] } \
+                unless { context has ip && context.ip.isInRange(ip(\"10.0.0.0/8\")) || principal.subject like \"a\\*\" };";
+    assert_eq!(check_policy("p", text), Ok(()));
+    for (at, c) in text.char_indices() {
+        assert!(check_policy("p", &text[..at]).is_err(), "{}", &text[..at]);
+        let after = &text[at + c.len_utf8()..];
+        for other in ["", "\"", "\\", "é", "9", "(", "-", "{", "\u{0}"] {
+            // Many of them are right. What counts is that none ends in a panic.
+            _ = check_policy("p", &format!("{}{other}{after}", &text[..at]));
+        }
+    }
+}
