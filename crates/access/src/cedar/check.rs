@@ -3,11 +3,12 @@
 //! As in Cedar's strict validation, each condition is checked for every type that the principal and the resource can have by the
 //! scope. What the types exclude is not looked at: `principal is Esker::User && principal.issuer == "x"` is right for clients
 //! too. An optional fact can be read where `context has` told that it is there. Unlike there, an attribute that no type has is an
-//! error after `has` too: a policy with a misspelt name would never apply.
+//! error after `has` too, and so is a test that no request meets: such a policy would never apply.
 
 use super::ast::{CompareSign, Condition, Expr, ExprKind, Literal, Policy, Scope, ScopeRelation, Variable};
+use super::impossible;
 use super::lexer::{Issue, Parsed};
-use super::schema::{Attribute, EntityKind, Fact, Method, listed, privilege};
+use super::schema::{Attribute, EntityKind, Fact, Method, listed};
 use super::types::{Kinds, Type};
 
 /// Checks the conditions of a policy.
@@ -165,6 +166,7 @@ impl Types {
             }
             ExprKind::Compare(sign, sides) => self.compare(*sign, sides, known)?,
             ExprKind::In(sides) => {
+                impossible::check_in(&sides[0], &sides[1])?;
                 let (inner, outer) = (self.entity(&sides[0], known)?, self.outer(&sides[1], known)?);
                 Type::Bool(can_be_in(inner, outer))
             }
@@ -206,6 +208,7 @@ impl Types {
 
     /// Returns the type of `is`, with what follows `in`.
     fn is(&self, operand: &Expr, kind: EntityKind, outer: Option<&Expr>, known: Known) -> Parsed<Type> {
+        impossible::check_is(operand, kind)?;
         let is = self.entity(operand, known)?.all_same(|of| of == kind);
         Ok(Type::Bool(match outer {
             // What is always of the type may be in the other entity, or not.
@@ -249,10 +252,8 @@ impl Types {
             self.needs(right, known, &Type::Long)?;
             return Ok(Type::BOOL);
         }
+        impossible::check_equal(sides)?;
         let (a, b) = (self.type_of(left, known)?, self.type_of(right, known)?);
-        if let Some(group) = sides.iter().find(|side| is_group(side)) {
-            return Err(Issue::new(group.at, "a request is never about a group of actions; write action in"));
-        }
         if a.common(&b).is_none() || a == Type::Context {
             return Err(Issue::new(left.at, format!("{a} and {b} can't be compared")));
         }
@@ -351,14 +352,6 @@ const fn kinds_of(of: &Type) -> Option<Kinds> {
 fn can_be_in(inner: Kinds, outer: Option<Kinds>) -> Option<bool> {
     let can = outer.is_some_and(|outer| inner.iter().any(|inner| outer.iter().any(|outer| inner.can_be_in(outer))));
     (!can).then_some(false)
-}
-
-/// Checks that an expression is a group of actions, by its name.
-fn is_group(expr: &Expr) -> bool {
-    match &expr.kind {
-        ExprKind::Literal(Literal::Entity(id)) => id.kind == EntityKind::Action && privilege(&id.id).is_none(),
-        _ => false,
-    }
 }
 
 /// Returns the type of a constant.

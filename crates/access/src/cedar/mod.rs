@@ -13,6 +13,7 @@ mod check;
 mod compile;
 mod eval;
 mod expression;
+mod impossible;
 mod ip;
 mod lexer;
 mod parser;
