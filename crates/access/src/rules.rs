@@ -4,6 +4,7 @@
 //! Whoever wants to change a row builds the rules with it first: what the rules refuse is not stored.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use esker_types::TableId;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,8 @@ pub struct Rules {
     pub(crate) index: GrantIndex,
     pub(crate) restrictions: RestrictionIndex,
     grants: Vec<GrantRow>,
+    /// The owners of tables and views.
+    owners: HashMap<TableId, Member>,
 }
 
 impl Rules {
@@ -167,7 +170,8 @@ impl Rules {
         entries.push(IndexedGrant { on, to: admin, privileges, rule: RuleRef::Admin });
         let index = GrantIndex::new(entries);
         let restrictions = RestrictionIndex::new(rows.filters, rows.masks, &mut members)?;
-        Ok(Self { version: rows.version, mode: rows.mode, members, index, restrictions, grants: rows.grants })
+        let owners = rows.owners.into_iter().map(|row| (row.table, row.owner)).collect();
+        Ok(Self { version: rows.version, mode: rows.mode, members, index, restrictions, grants: rows.grants, owners })
     }
 
     /// Returns the number of the version.
@@ -183,6 +187,11 @@ impl Rules {
     /// Returns the grants, in the order of the rows.
     pub fn grants(&self) -> &[GrantRow] {
         &self.grants
+    }
+
+    /// Returns the owner of a table or view.
+    pub fn owner(&self, of: TableId) -> Option<&Member> {
+        self.owners.get(&of)
     }
 
     /// Returns the name of a rule, as the audit has it: the id of a grant, or the name of a built-in rule.

@@ -71,6 +71,7 @@ mod target;
 mod timestamp_text;
 mod values;
 mod variant;
+mod view_names;
 mod visible_names;
 mod wkt;
 
@@ -87,6 +88,7 @@ pub use split::{StatementTexts, split_statements};
 pub use statement_operation::operation_of;
 pub use table::IcebergTable;
 pub use table_health_table::record_health;
+pub use view_names::names_in_view;
 pub use visible_names::{is_visible_warehouse, visible_namespaces, visible_tables};
 
 /// The result of a function of this crate, with [`QueryError`] as its error.

@@ -20,6 +20,8 @@ use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
 
 use crate::audited::trail_of;
 use crate::guard::Peer;
+use crate::iceberg::definer::{ReferencedBy, definer_of};
+use crate::iceberg::load::CredentialRights;
 use crate::named_in_body::name_object;
 use crate::needs::{Check, OperationNeeds, needs_of};
 use crate::{ApiError, App};
@@ -206,6 +208,33 @@ impl RequestAccess {
         let row = catalog.permitted_table(name, required, &self.quiet_authority()).await?;
         self.0.mark();
         Ok(row)
+    }
+
+    /// Returns the row of a table like [`Self::table`], and the rights by which its files are read: those of the caller, or of the
+    /// owner of a view through which it reads the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::table`], and those of [`definer_of`].
+    pub(crate) async fn table_through(
+        &self,
+        app: &App,
+        catalog: &Catalog,
+        name: &TableName,
+        chain: &ReferencedBy,
+    ) -> Result<(TabularRow, CredentialRights), ApiError> {
+        let Some(Check::Table(required)) = self.0.check() else { return Err(other_check()) };
+        let caller = self.quiet_authority();
+        if !chain.is_empty()
+            && let Ok(row) = catalog.table(name).await
+            && let Some(owner) = definer_of(app, catalog, &caller, chain, &row).await?
+        {
+            // The record of the request gets the rule by which the owner reads the table.
+            catalog.require_tabular(&owner, name, &row, required)?;
+            self.0.mark();
+            return Ok((row, CredentialRights::Definer(owner)));
+        }
+        Ok((self.table(catalog, name).await?, CredentialRights::Rules(caller)))
     }
 
     /// Returns the row of a table like [`Self::table`], for an answer that tells of all rows and values.
