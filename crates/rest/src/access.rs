@@ -82,9 +82,10 @@ impl RequestNeeds {
 pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Peer, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let needs = route.and_then(|route| needs_of(request.method(), route));
-    let trail = trail_of(app.access().audit(), authenticated, peer, &request, (route, needs));
+    let identity = authenticated.identity();
+    let trail = trail_of(app.access().audit(), &identity, peer, &request, (route, needs));
     let mut outcome = OutcomeGuard::new(trail.clone());
-    let response = check_and_run(app, authenticated, peer, (needs, trail), request, next).await;
+    let response = check_and_run(app, (&authenticated.principal, identity), peer, (needs, trail), request, next).await;
     outcome.answered(response.status().as_u16());
     response
 }
@@ -92,7 +93,7 @@ pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Pee
 /// Does the work of [`enforce`], which records the outcome.
 async fn check_and_run(
     app: &App,
-    authenticated: &Authenticated,
+    (principal, identity): (&Principal, Identity),
     peer: &Peer,
     (needs, trail): (Option<&'static OperationNeeds>, Option<Arc<RequestTrail>>),
     mut request: Request,
@@ -100,7 +101,7 @@ async fn check_and_run(
 ) -> Response {
     let operation = needs.map_or("unknown", |needs| needs.id);
     let facts = RequestFacts { operation: operation.into(), source_ip: Some(peer.address), engine: None, is_tls: peer.is_tls };
-    let caller = match app.access().audited_caller(authenticated.identity(), facts, trail.clone()).await {
+    let caller = match app.access().audited_caller(identity, facts, trail.clone()).await {
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
@@ -110,7 +111,7 @@ async fn check_and_run(
             Err(e) => return e.into_response(),
         };
     }
-    let (principal, checked) = (authenticated.principal.clone(), Arc::default());
+    let (principal, checked) = (principal.clone(), Arc::default());
     let access = RequestNeeds { principal, caller: caller.clone(), needs, checked, trail: trail.clone() };
     match access.check() {
         Some(Check::Open) => access.mark(),
