@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::credentials::Lake;
 use super::send_as;
+use super::sql::run;
 
 const TABLES: &str = "/v1/default/namespaces/n/tables";
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -307,6 +308,64 @@ async fn no_job_answers_a_question_about_rows_that_its_caller_may_not_read() {
     let metadata = get(TABLE).await["metadata-location"].as_str().expect("a path").to_owned();
     let explain = format!("/api/v1/warehouses/default/explain?path={metadata}");
     assert_eq!(test.status(&keeper, Method::GET, &explain, None).await, 403);
+}
+
+/// The partition of a file names a value, and so may its path.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_maintains_a_table_is_told_no_partition_and_no_path_by_its_jobs() {
+    let test = AccessTest { app: TestApp::start().await };
+    test.app.table().await;
+    for row in ["(1, 'EU')", "(2, 'EU')"] {
+        test.app.sql(&format!("INSERT INTO n.t VALUES {row}")).await.expect("inserted");
+    }
+    test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let keeper = test.client("keeper").await;
+    let care = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("keeper", test.table("n.t").await, care).await;
+    test.grant("keeper", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    let get = async |method: Method, path: &str, body: Option<Value>| {
+        let (status, text) = test.send(&keeper, method, path, body).await;
+        assert!(status == 200 || status == 202, "{path}: {status} {text}");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let compact = "/api/v1/warehouses/default/namespaces/n/tables/t/compact";
+    let all = || Some(json!({"min-input-files": 2}));
+    let started = get(Method::POST, compact, all()).await;
+    let id = started["job-id"].as_str().expect("an id").to_owned();
+    let stored = test.app.wait_for_job(&id).await;
+    assert_eq!((&stored["state"], &stored["outcome"]["groups"]), (&json!("succeeded"), &json!(1)), "{stored}");
+    let path = stored["plan"]["groups"][0]["files"][0]["path"].as_str().expect("a path").to_owned();
+
+    for row in ["(3, 'EU')", "(4, 'EU')"] {
+        test.app.sql(&format!("INSERT INTO n.t VALUES {row}")).await.expect("inserted");
+    }
+    let dry_run = format!("{compact}?dry-run=true");
+    let preview = async || get(Method::POST, &dry_run, all()).await.to_string();
+    let job = async || get(Method::GET, &format!("/api/v1/jobs/{id}"), None).await;
+    let log = async || get(Method::GET, &format!("/api/v1/jobs/{id}/log"), None).await;
+    let events = async || get(Method::GET, "/api/v1/events?warehouse=default&limit=1000", None).await;
+    let in_sql = async || {
+        let plans = "SELECT plan FROM system.jobs WHERE plan IS NOT NULL";
+        run(&mut test.app.flight_as(&keeper).await, plans).await.expect("read").concat()
+    };
+    let shown = job().await;
+    assert_eq!((&shown["outcome"]["groups"], &shown["plan"]["data_files"]), (&json!(1), &json!(2)), "{shown}");
+    assert_eq!(
+        (&shown["plan"]["groups"][0]["partition"], &shown["plan"]["groups"][0]["files"][0]["path"]),
+        (&json!(""), &json!(""))
+    );
+    assert_eq!(log().await, json!([]));
+    assert!(!preview().await.contains(".parquet"));
+    let in_sql_before = in_sql().await;
+    assert!(in_sql_before.contains("\"data_files\":2") && !in_sql_before.contains(".parquet"), "{in_sql_before}");
+    let told = events().await;
+    let done = told["events"].as_array().expect("events").iter().find(|event| event["type"] == "job.succeeded").expect("it ran");
+    assert_eq!((&done["data"]["outcome"]["groups"], &done["data"]["outcome"]["proof"]), (&json!(1), &stored["outcome"]["proof"]));
+
+    test.grant("keeper", test.table("n.t").await, Privilege::ReadData.into()).await;
+    assert_eq!(job().await["plan"]["groups"][0]["files"][0]["path"], json!(path));
+    assert!(preview().await.contains(".parquet") && in_sql().await.contains(".parquet"));
+    assert_ne!(log().await, json!([]));
 }
 
 /// The path of a manifest list is in the metadata. A table of one's own that names it would show all that it lists.
