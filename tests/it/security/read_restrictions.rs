@@ -455,6 +455,37 @@ async fn no_commit_brings_in_a_file_of_a_table_that_its_writer_may_not_read_as_a
     assert_eq!(status, 200, "nothing is hidden from it: {text}");
 }
 
+/// A manifest can be overwritten after its commit. Here somebody who may read both tables commits what a forged one would name.
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_reads_no_file_of_a_table_that_its_caller_may_not_read_as_a_whole() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let victim = TestTable::create(&test.app, "victim", 2, false, json!({})).await;
+    victim.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
+    let mine = TestTable::create(&test.app, "mine", 2, false, json!({})).await;
+    mine.append(&[(3, "z".to_owned(), 0, None)]).await;
+    let select = AccessTest::bundle(Bundle::Select, SecurableKind::Table);
+    let (reader, hidden) = (test.client("reader").await, test.table_id("lake.victim").await);
+    test.grant("reader", test.table("lake.mine").await, select).await;
+    let count = async |of: &str| run(&mut test.app.flight_as(&reader).await, &format!("SELECT count(*) FROM {of}")).await;
+    assert_eq!(count("lake.mine").await, Ok(vec!["1".to_owned()]));
+
+    test.app.ok(Method::POST, &mine.path(), Some(mine.prepare_add(victim.data_files().await, []).await.body().clone())).await;
+    let all = "SELECT count(*) FROM lake.mine";
+    assert_eq!(run(&mut test.app.flight().await, all).await, Ok(vec!["3".to_owned()]), "nothing is hidden from an administrator");
+    let names = ["lake.mine", "lake.\"mine$files\"", "lake.\"mine$partitions\"", "lake.\"mine$manifests\""];
+    let refused = async |why: &str| {
+        for of in names {
+            let refusal = count(of).await.expect_err("refused");
+            assert!(refusal.contains("names files of another table"), "{why}: {of}: {refusal}");
+        }
+    };
+    refused("it may not read the other table").await;
+    test.grant("reader", test.table("lake.victim").await, Privilege::ReadData.into()).await;
+    assert_eq!(count("lake.mine").await, Ok(vec!["3".to_owned()]));
+    test.change(vec![filter("f1", hidden, &Member::client("reader"), below(2))]).await;
+    refused("it may not read all of it").await;
+}
+
 /// By the UUID of a dropped table, another one gets to its files.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_registration_takes_the_uuid_of_a_table_that_the_caller_may_not_read_as_a_whole() {
