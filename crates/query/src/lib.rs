@@ -29,6 +29,7 @@ mod inspect;
 mod join_using;
 mod joins;
 mod listed_columns;
+mod literals;
 mod log;
 mod logical_rules;
 mod minmax;
