@@ -3,7 +3,8 @@
 //! Whoever reads a table reads every file that its manifests name. So a table of one's own with the manifest list, a manifest or
 //! a data file of another one would show the other's rows, without the privilege to read them and without its row filters and
 //! column masks. Statistics files tell values too. Files in no table's place may be taken. Start reading at
-//! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`]; [`Catalog::check_files_read`] is for queries.
+//! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`]. [`Catalog::check_files_read`] is for
+//! queries.
 
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
 use esker_state::TabularRow;

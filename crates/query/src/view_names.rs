@@ -50,7 +50,7 @@ fn candidates(reference: &TableReference, version: &ViewVersion, is_other_wareho
         (Some(catalog), schema) => {
             // The first part may be the outer level of a namespace, or what the engine calls the warehouse.
             let schema: Vec<String> = schema.map(str::to_owned).into_iter().collect();
-            let outer = [&[catalog.to_owned()], schema.as_slice()].concat();
+            let outer = [&[catalog.to_owned()][..], schema.as_slice()].concat();
             let nested = candidate_tables(&outer, table).unwrap_or_default();
             return nested.into_iter().chain(candidate_tables(&schema, table).unwrap_or_default()).collect();
         }

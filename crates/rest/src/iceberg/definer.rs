@@ -102,10 +102,11 @@ pub(crate) async fn definer_of(
             },
         };
         let view = catalog.load_view_row(row).await?;
-        match reader.definer_of(&view) {
-            Some(owner) if names(app, catalog, &view, &next).await? => reader = owner,
-            _ => return Ok(None),
+        let Some(owner) = reader.definer_of(&view) else { return Ok(None) };
+        if !names(app, catalog, &view, &next).await? {
+            return Ok(None);
         }
+        reader = owner;
     }
     Ok(reads(catalog, &reader, table).then_some(reader))
 }
