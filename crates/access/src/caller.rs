@@ -6,8 +6,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use esker_types::TableId;
+
 use crate::{
-    AccessDecision, AccessExplanation, AccessMode, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, Result,
+    AccessDecision, AccessExplanation, AccessMode, Identity, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, Result,
     RightsError, RuleRef, Rules, Subject,
 };
 
@@ -212,6 +214,23 @@ impl Caller {
         }
     }
 
+    /// Checks that the caller is the owner of a table or view.
+    pub fn owns(&self, id: TableId) -> bool {
+        let owner = self.subject.rules().owner(id);
+        owner.is_some() && self.subject.identity().principal().as_ref() == owner
+    }
+
+    /// Returns the owner of a table or view as the caller of this request, with the same facts and the same record; `None` if it has
+    /// no owner, or one that no rule refuses anything.
+    ///
+    /// An owner that is a user has no claims here, because those are in its token: only what the rules give the user itself counts.
+    pub fn as_owner_of(&self, id: TableId) -> Option<Self> {
+        let rules = self.subject.rules();
+        let owner = Subject::new(rules.clone(), Identity::of_principal(rules.owner(id)?)?);
+        let (facts, has_request, record) = (self.facts.clone(), self.has_request, self.record.clone());
+        (!owner.breaks_glass()).then(|| Self { subject: Arc::new(owner), facts, has_request, record })
+    }
+
     /// Checks that the caller may know that a securable exists, as lists do for each entry.
     pub fn sees(&self, on: &ResourcePath<'_>) -> bool {
         self.subject.rules().mode() != AccessMode::On || self.subject.is_visible_by(on, self.known_facts())
@@ -276,7 +295,7 @@ mod tests {
 
     use super::*;
     use crate::samples::{client, grant, orders, rows, table};
-    use crate::{GrantRow, Member, RuleRows, Securable};
+    use crate::{GrantRow, Member, OwnerRow, RuleRows, Securable};
 
     /// A receiver that keeps a text for each decision.
     #[derive(Debug, Default)]
@@ -393,6 +412,26 @@ mod tests {
             let last = kept.0.lock().expect("no panic").last().cloned();
             assert_eq!(last.as_deref(), Some("root CREATE_TABLE table system.audit false true"), "{mode:?}");
         }
+    }
+
+    #[test]
+    fn the_owner_of_a_view_acts_with_its_own_rights_and_an_emergency_owns_nothing() {
+        let give = |owner: Member| {
+            let mut rows = rows(readers());
+            rows.owners.push(OwnerRow { table: table(9), owner });
+            rows
+        };
+        let read = Need::new(orders(), Privilege::ReadData);
+        let (nobody, _) = caller(give(Member::client("bi")), "nobody");
+        assert!(nobody.require(&read).is_err() && !nobody.owns(table(9)));
+        let owner = nobody.as_owner_of(table(9)).expect("an owner");
+        assert_eq!((owner.require(&read), owner.owns(table(9))), (Ok(()), true));
+        assert!(nobody.as_owner_of(table(1)).is_none(), "it has no owner");
+        let user = Member::User { issuer: "https://idp".to_owned(), name: "ann".to_owned() };
+        let owner = caller(give(user), "nobody").0.as_owner_of(table(9)).expect("an owner");
+        assert!(owner.require(&read).is_err(), "nothing is granted to the user");
+        let (nobody, _) = caller(give(Member::client("break-glass-1")), "nobody");
+        assert!(nobody.as_owner_of(table(9)).is_none());
     }
 
     #[test]

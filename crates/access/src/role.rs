@@ -239,6 +239,17 @@ impl Identity {
         Self::Client { name: name.into() }
     }
 
+    /// Returns the identity of a user or client, without claims; `None` for a claim or a role.
+    pub fn of_principal(member: &Member) -> Option<Self> {
+        match member {
+            Member::User { issuer, name } => {
+                Some(Self::User { issuer: issuer.as_str().into(), name: name.as_str().into(), claims: Vec::new() })
+            }
+            Member::Client { name } => Some(Self::client(name.as_str())),
+            Member::Claim { .. } | Member::Role { .. } => None,
+        }
+    }
+
     /// Returns the principal as a member of roles, holder of grants and owner. An anonymous caller is none.
     pub fn principal(&self) -> Option<Member> {
         match self {

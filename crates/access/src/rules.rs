@@ -4,6 +4,7 @@
 //! Whoever wants to change a row builds the rules with it first: what the rules refuse is not stored.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use esker_types::TableId;
@@ -147,6 +148,8 @@ pub struct Rules {
     pub(crate) restrictions: RestrictionIndex,
     grants: Vec<GrantRow>,
     policies: Option<Arc<dyn AccessPolicies>>,
+    /// The owners of tables and views.
+    owners: HashMap<TableId, Member>,
 }
 
 impl Rules {
@@ -185,7 +188,9 @@ impl Rules {
         let index = GrantIndex::new(entries);
         let restrictions = RestrictionIndex::new(rows.filters, rows.masks, &mut members)?;
         let policies = crate::cedar::compile(&rows.policies)?;
-        Ok(Self { version: rows.version, mode: rows.mode, members, index, restrictions, grants: rows.grants, policies })
+        let owners = rows.owners.into_iter().map(|row| (row.table, row.owner)).collect();
+        let (version, mode, grants) = (rows.version, rows.mode, rows.grants);
+        Ok(Self { version, mode, members, index, restrictions, grants, policies, owners })
     }
 
     /// Replaces the access policies of the rules by those of a test.
@@ -222,6 +227,11 @@ impl Rules {
     /// Returns the grants, in the order of the rows.
     pub fn grants(&self) -> &[GrantRow] {
         &self.grants
+    }
+
+    /// Returns the owner of a table or view.
+    pub fn owner(&self, of: TableId) -> Option<&Member> {
+        self.owners.get(&of)
     }
 
     /// Returns the name of a rule, as the audit has it: the id of a grant or policy, or the name of a built-in rule.

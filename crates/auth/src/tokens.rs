@@ -373,7 +373,7 @@ impl Authenticator {
         if self.certificates.knows(client) {
             return Ok(());
         }
-        match self.list().await?.iter().any(|token| token.principal == client && token.revoked_ms.is_none()) {
+        match self.state.tokens().has_unrevoked(client).await? {
             true => Ok(()),
             false => Err(AuthError::Invalid(format!("every token of the client {client} was revoked"))),
         }

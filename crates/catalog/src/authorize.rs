@@ -16,7 +16,8 @@ use esker_table::beyond_append;
 use esker_types::{NamespaceName, TableId, TableName};
 use uuid::Uuid;
 
-use crate::{Catalog, CatalogError, LoadedTable, Proposal, Result, needs};
+use crate::views::TEXT_BY;
+use crate::{Catalog, CatalogError, LoadedTable, LoadedView, Proposal, Result, needs};
 
 /// The one in whose name something is done.
 #[derive(Debug, Clone, Default)]
@@ -150,6 +151,29 @@ impl Authority {
     /// [`Subject::is_trusted_engine`]: esker_access::Subject::is_trusted_engine
     pub fn is_trusted_engine(&self) -> bool {
         matches!(self, Self::Caller(caller) if caller.subject().is_trusted_engine())
+    }
+
+    /// Returns the owner of a view as the one in whose name the view's tables are read; `None` if there are no such rights.
+    ///
+    /// A view has none without an owner, nor while its text is not the owner's, which the property `esker.text-by` says. Esker itself
+    /// needs none.
+    pub fn definer_of(&self, view: &LoadedView) -> Option<Self> {
+        let Self::Caller(caller) = self else { return None };
+        let owner = caller.as_owner_of(view.row.id).filter(|_| !view.metadata.properties.contains_key(TEXT_BY))?;
+        Some(Self::Caller(Arc::new(owner)))
+    }
+
+    /// Checks that a table or view is the caller's own. Esker itself counts as everybody's.
+    pub(crate) fn owns(&self, id: TableId) -> bool {
+        match self {
+            Self::Server => true,
+            Self::Caller(caller) => caller.owns(id),
+        }
+    }
+
+    /// Checks that a table or view has an owner, by the rules that the caller is under.
+    pub(crate) fn knows_owner_of(&self, id: TableId) -> bool {
+        matches!(self, Self::Caller(caller) if caller.subject().rules().owner(id).is_some())
     }
 
     /// Checks that the caller may read every row and value of everything in a container, so that nothing of it must be looked up.

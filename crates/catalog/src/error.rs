@@ -151,6 +151,15 @@ pub enum CatalogError {
         /// Error of reading the other table.
         source: Box<CatalogError>,
     },
+    /// A table names files of another table, whose rows the reader may not all read.
+    #[error(
+        "table {table} names files of another table, whose rows the caller may not all read; a manifest may have been replaced in \
+         the store, or somebody put them there who may read both tables"
+    )]
+    FilesOfOthers {
+        /// Name of the table that names the files.
+        table: String,
+    },
     /// The operation does not apply to this table, or not in its present state.
     #[error("{0}")]
     Refused(String),
@@ -198,7 +207,7 @@ impl Coded for CatalogError {
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
             Self::Busy(..) | Self::QueueFull { .. } | Self::Overtaken(_) => ErrorCode::TooBusy,
-            Self::Behind { .. } => ErrorCode::Forbidden,
+            Self::Behind { .. } | Self::FilesOfOthers { .. } => ErrorCode::Forbidden,
             // A 500 would leave a committing client in doubt about the outcome.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,
             Self::Elsewhere { source, .. } => source.code(),

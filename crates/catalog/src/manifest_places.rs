@@ -3,15 +3,18 @@
 //! Whoever reads a table reads every file that its manifests name. So a table of one's own with the manifest list, a manifest or
 //! a data file of another one would show the other's rows, without the privilege to read them and without its row filters and
 //! column masks. Statistics files tell values too. Files in no table's place may be taken. Start reading at
-//! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`].
+//! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`]. [`Catalog::check_files_read`] is for
+//! queries.
 
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
 use esker_state::TabularRow;
 use esker_storage::Location;
 use esker_table::{FileKind, visit_named};
 use esker_types::TableId;
+use uuid::Uuid;
 
 use crate::cache::manifest_list_paths;
+use crate::places::places_in_metadata;
 use crate::{Authority, Catalog, CatalogError, LoadedTable, Place, Proposal, Result};
 
 /// The snapshots and statistics files that a change brings into a table.
@@ -59,6 +62,12 @@ impl<'a> NewFiles<'a> {
         known.dedup_by_key(|snapshot| snapshot.snapshot_id);
         known
     }
+}
+
+/// Checks that a place is that of a table itself, or of the dropped one that was registered again as this table, by the UUID.
+fn is_own(place: &Place, own: Option<TableId>, uuid: Option<Uuid>) -> bool {
+    let was_own = place.dropped && uuid.is_some_and(|uuid| !uuid.is_nil() && uuid == place.owner.table_uuid);
+    Some(place.owner.id) == own || was_own
 }
 
 /// Checks that a file lies in none of some places of other tables.
@@ -119,12 +128,9 @@ impl Catalog {
         if new.is_empty() || authority.reads_all_below(&self.warehouse_path()) {
             return Ok(());
         }
-        let uuid = before.map(|table| table.row.table_uuid).filter(|uuid| !uuid.is_nil());
+        let uuid = before.map(|table| table.row.table_uuid);
         let mut places = self.places().await?;
-        places.retain(|place| {
-            let is_own = Some(place.owner.id) == own || (place.dropped && Some(place.owner.table_uuid) == uuid);
-            !is_own && !self.shows_all(&place.owner, authority)
-        });
+        places.retain(|place| !is_own(place, own, uuid) && !self.shows_all(&place.owner, authority));
         if places.is_empty() {
             return Ok(());
         }
@@ -136,6 +142,39 @@ impl Catalog {
         }
         let known = before.map_or_else(Vec::new, |table| new.known(&table.metadata));
         visit_named(self.manifests(), &known, &new.snapshots, |kind, path| check_outside(&places, kind, path)).await
+    }
+
+    /// Checks that files which a reader is about to read lie in no place of another table whose rows it may not all read.
+    ///
+    /// Commits are checked, but whoever has credentials for writing can later put another file in the place of a manifest. Files in
+    /// the places that the table's metadata names need no look-up. The places of others are at most 2 seconds old.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`FilesOfOthers`](CatalogError::FilesOfOthers) if one does, and [`State`](CatalogError::State) if the database
+    /// fails.
+    pub async fn check_files_read(&self, table: &LoadedTable, paths: &[&str], reader: &Authority) -> Result<()> {
+        if reader.reads_all_below(&self.warehouse_path()) {
+            return Ok(());
+        }
+        let own = places_in_metadata(&table.metadata.location, &table.metadata.properties);
+        let own: Vec<Location> = own.iter().filter_map(|place| Location::parse(place).ok()).collect();
+        let outside = |path: &&str| Location::parse(path).ok().filter(|at| !own.iter().any(|place| at.is_inside(place)));
+        let outside: Vec<Location> = paths.iter().filter_map(outside).collect();
+        if outside.is_empty() {
+            return Ok(());
+        }
+        let places = self.recent_places().await?;
+        let (id, uuid) = (Some(table.row.id), Some(table.row.table_uuid));
+        let is_foreign = |place: &Place| {
+            !is_own(place, id, uuid)
+                && outside.iter().any(|at| at.is_inside(&place.directory))
+                && !self.shows_all(&place.owner, reader)
+        };
+        match places.iter().any(is_foreign) {
+            true => Err(CatalogError::FilesOfOthers { table: table.row.name.to_string() }),
+            false => Ok(()),
+        }
     }
 
     /// Checks that the UUID of a table that is registered is not that of another one whose rows the caller may not all read.

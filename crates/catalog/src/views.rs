@@ -29,6 +29,11 @@ use crate::{Actor, Authority, Catalog, CatalogError, Register, RequestOutcome, R
 /// Maximum number of times that a commit is applied, if other servers keep winning the race.
 const MAX_REPLAYS: usize = 10;
 
+/// The property of a view whose text is not its owner's: it names who made the text. Such a view gives no rights of its owner.
+///
+/// Otherwise whoever may change the text could read every table that the owner may read. Only the owner removes the property.
+pub(crate) const TEXT_BY: &str = "esker.text-by";
+
 /// A request to create a view.
 ///
 /// Spec: REST `CreateViewRequest`.
@@ -269,7 +274,11 @@ impl Catalog {
         }
         request.requirements.iter().try_for_each(|requirement| requirement.check(&current.metadata))?;
         let applied = apply_view(&current.metadata, &request.updates, now_ms()).map_err(refused)?;
-        let Some(metadata) = applied else { return Ok(Some(current.clone())) };
+        let Some(mut metadata) = applied else { return Ok(Some(current.clone())) };
+        note_author(&mut metadata, current, actor);
+        if metadata == *current.metadata {
+            return Ok(Some(current.clone()));
+        }
         let before = PathsOrigin::Changed(&current.metadata.properties);
         self.check_view_locations(&metadata, Some(current.row.id), before, &actor.authority).await?;
         let from = current.row.metadata_location.clone();
@@ -362,6 +371,25 @@ impl Catalog {
     ) -> Result<()> {
         self.check_locations(&metadata.location, &metadata.properties, own, origin, authority).await
     }
+}
+
+/// Writes into changed metadata whether the text of the view is its owner's. Only the owner's own changes of [`TEXT_BY`] count.
+///
+/// With access control off, a view without an owner stays as it is. Otherwise the owner may be too new for the rules that are known
+/// here, so any author but the known owner is written down.
+fn note_author(metadata: &mut ViewMetadata, current: &LoadedView, actor: &Actor) {
+    let (id, authority) = (current.row.id, &actor.authority);
+    let has_new_text = metadata.current_version() != current.metadata.current_version();
+    let author = match (authority.owns(id), has_new_text) {
+        (true, true) => None,
+        (true, false) => return,
+        (false, true) if authority.is_decided() || authority.knows_owner_of(id) => Some(actor.principal.clone()),
+        (false, _) => current.metadata.properties.get(TEXT_BY).cloned(),
+    };
+    match author {
+        Some(author) => metadata.properties.insert(TEXT_BY.to_owned(), author),
+        None => metadata.properties.remove(TEXT_BY),
+    };
 }
 
 /// Converts a view version or schema that is not valid to the argument error, for which Java clients have an exception.

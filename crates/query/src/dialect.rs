@@ -21,6 +21,19 @@ pub(crate) enum Grammar {
     DuckDb,
 }
 
+impl Grammar {
+    /// Returns the rank and the grammar of a view's dialect; lower ranks are tried first. Unknown dialects have none.
+    pub(crate) fn of_dialect(dialect: &str) -> Option<(u8, Self)> {
+        match dialect.to_lowercase().as_str() {
+            "esker" | "datafusion" => Some((0, Self::Standard)),
+            "trino" | "presto" => Some((1, Self::Trino)),
+            "spark" | "databricks" => Some((2, Self::Spark)),
+            "duckdb" => Some((3, Self::DuckDb)),
+            _ => None,
+        }
+    }
+}
+
 /// Precedence of an operator that has none of its own.
 const ANY: u8 = 70;
 

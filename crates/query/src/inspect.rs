@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use esker_access::Privilege;
-use esker_catalog::{Catalog, LoadedTable};
+use esker_catalog::{Authority, Catalog, CatalogError, LoadedTable};
 use esker_format::{
     ColumnStats, ManifestContent, ManifestFile, OPERATION, SnapshotLog, SnapshotRef, SnapshotReference, Type, Value as Single,
 };
@@ -35,21 +35,28 @@ pub(crate) fn shows_rows(what: &str) -> bool {
     is_known && !matches!(what, "history" | "refs" | "metadata_log_entries" | "properties")
 }
 
-/// Opens a metadata table of a snapshot. `what` is its name without the `$`.
+/// Opens a metadata table of a snapshot for a caller. `what` is its name without the `$`.
 ///
 /// # Errors
 ///
-/// Returns [`QueryError::Statement`] if there is no such metadata table, [`QueryError::Catalog`] if manifests cannot be read, and
-/// [`QueryError::Execution`] if a value does not fit its column.
+/// Returns [`QueryError::Statement`] if there is no such metadata table, [`QueryError::Catalog`] if manifests cannot be read or name
+/// files of another table, and [`QueryError::Execution`] if a value does not fit its column.
 pub(crate) async fn open(
     catalog: &Catalog,
     of: &LoadedTable,
     snapshot: Option<&SnapshotRef>,
     what: &str,
+    by: &Authority,
 ) -> Result<Arc<dyn TableProvider>> {
-    let live = async || match snapshot {
-        Some(snapshot) => catalog.live_files(of, snapshot).await,
-        None => Ok(LiveFiles::default()),
+    let live = async || {
+        let Some(snapshot) = snapshot else { return Ok(LiveFiles::default()) };
+        let live = catalog.live_files(of, snapshot).await?;
+        {
+            let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
+            let paths: Vec<&str> = files.map(|file| file.file.file_path.as_str()).collect();
+            catalog.check_files_read(of, &paths, by).await?;
+        }
+        Ok::<_, CatalogError>(live)
     };
     match what {
         "snapshots" => snapshots(of),

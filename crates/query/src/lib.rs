@@ -29,6 +29,7 @@ mod inspect;
 mod join_using;
 mod joins;
 mod listed_columns;
+mod literals;
 mod log;
 mod logical_rules;
 mod minmax;
@@ -71,6 +72,7 @@ mod target;
 mod timestamp_text;
 mod values;
 mod variant;
+mod view_names;
 mod visible_names;
 mod wkt;
 
@@ -87,6 +89,7 @@ pub use split::{StatementTexts, split_statements};
 pub use statement_operation::operation_of;
 pub use table::IcebergTable;
 pub use table_health_table::record_health;
+pub use view_names::names_in_view;
 pub use visible_names::{is_visible_warehouse, visible_namespaces, visible_tables};
 
 /// The result of a function of this crate, with [`QueryError`] as its error.

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 use tracing::field::Empty;
 
+use crate::literals::without_literals;
+
 /// Number of ended queries that are remembered.
 const KEPT: usize = 200;
 
@@ -261,10 +263,8 @@ impl Drop for LoggedQuery {
             .record("rows", signed(rows))
             .record("files_opened", signed(files_opened))
             .record("bytes_read", signed(bytes_read));
-        if let Some(error) = &record.error {
-            self.span.record("error", error);
-        }
         let _entered = self.span.enter();
+        // Logs are read by more people than may read the rows: neither the statement nor its error shows values there.
         if record.seconds >= self.log.inner.slow_after.as_secs_f64() {
             tracing::warn!(
                 query = record.id,
@@ -274,10 +274,13 @@ impl Drop for LoggedQuery {
                 files_opened,
                 bytes_read,
                 bytes_cached = record.bytes_cached,
-                error = record.error,
-                sql = record.sql,
+                failed = record.error.is_some(),
+                sql = without_literals(&record.sql),
                 "slow query"
             );
+        }
+        if let Some(error) = &record.error {
+            self.span.record("error", error);
         }
         let mut queries = self.log.queries();
         queries.running.remove(&record.id);

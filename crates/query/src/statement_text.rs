@@ -89,6 +89,23 @@ fn wrong(what: impl Into<String>) -> QueryError {
 ///
 /// Returns [`QueryError::Statement`] if the text is not one statement, is too deep, or has a part that is not served.
 pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
+    let (statement, parameters) = as_written(sql, grammar)?;
+    if lists_schemas(&statement)? {
+        return self::statement(LIST_OF_SCHEMAS, Grammar::Standard);
+    }
+    let mut statement = statement;
+    foreign_views::rewrite_view(&mut statement, grammar).map_err(wrong)?;
+    let mut statement = meant(statement)?;
+    foreign_views::fractions(&mut statement, grammar);
+    Ok(Parsed { statement, parameters })
+}
+
+/// Parses a text that is one statement, and changes nothing else of it than [`statement`] says. Returns the number of parameters too.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Statement`] if the text is not one statement, or is too deep.
+pub(crate) fn as_written(sql: &str, grammar: Grammar) -> Result<(Statement, usize)> {
     let dialect: &dyn Dialect = match grammar {
         Grammar::Standard | Grammar::Trino => &Postgres(&GenericDialect {}),
         Grammar::Spark => &Spark,
@@ -98,19 +115,11 @@ pub(crate) fn statement(sql: &str, grammar: Grammar) -> Result<Parsed> {
     depth::check(&tokens)?;
     let mut parser = DFParserBuilder::new(tokens).with_dialect(dialect).with_recursion_limit(DEPTH).build()?;
     let mut statements = parser.parse_statements()?;
-    let statement = match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) => statement,
-        (None, _) => return Err(wrong("there is no statement")),
-        (Some(_), more) => return Err(wrong(format!("one statement at a time, not {}", more + 1))),
-    };
-    if lists_schemas(&statement)? {
-        return self::statement(LIST_OF_SCHEMAS, Grammar::Standard);
+    match (statements.pop_front(), statements.len()) {
+        (Some(statement), 0) => Ok((statement, parameters)),
+        (None, _) => Err(wrong("there is no statement")),
+        (Some(_), more) => Err(wrong(format!("one statement at a time, not {}", more + 1))),
     }
-    let mut statement = statement;
-    foreign_views::rewrite_view(&mut statement, grammar).map_err(wrong)?;
-    let mut statement = meant(statement)?;
-    foreign_views::fractions(&mut statement, grammar);
-    Ok(Parsed { statement, parameters })
 }
 
 /// Checks whether a statement asks for the list of namespaces.

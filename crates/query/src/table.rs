@@ -22,7 +22,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use esker_catalog::{Catalog, CatalogError, LoadedTable};
+use esker_catalog::{Authority, Catalog, CatalogError, LoadedTable};
 use esker_format::{ColumnSet, DataFileFormat, ManifestProjection, NestedFieldRef, Schema, SnapshotRef};
 use esker_read::{Defaults, EqualityBudget, EqualityDeletes, ReadError, ReadStats, Reader, arrow_field, field_id, write_default};
 use esker_state::TableUsage;
@@ -73,6 +73,8 @@ pub struct IcebergTable {
     pub(crate) reader: Reader,
     pub(crate) stats: Arc<QueryStats>,
     catalog: Catalog,
+    /// Who reads the table.
+    reads_for: Authority,
 }
 
 impl IcebergTable {
@@ -84,6 +86,7 @@ impl IcebergTable {
         iceberg: Arc<Schema>,
         reader: Reader,
         stats: Arc<QueryStats>,
+        reads_for: Authority,
     ) -> crate::Result<Self> {
         let target = arrow_types::scan_schema(&opaque::columns_as_they_come(&iceberg));
         let schema = seen(&target, &iceberg);
@@ -99,6 +102,7 @@ impl IcebergTable {
             reader,
             stats,
             catalog: catalog.clone(),
+            reads_for,
         })
     }
 
@@ -183,6 +187,11 @@ impl IcebergTable {
         let read = ColumnSet::of(read.iter().filter_map(|at| field_id(schema.field(*at))));
         let files = of.read(self.catalog.manifests(), &kept, &ManifestProjection::reading(read)).await;
         let files = files.map_err(|e| external(CatalogError::from(e)))?;
+        {
+            let deletes = of.deletes.iter().map(|delete| &delete.entry);
+            let paths: Vec<&str> = files.iter().chain(deletes).map(|file| file.file.file_path.as_str()).collect();
+            self.catalog.check_files_read(&self.table, &paths, &self.reads_for).await.map_err(external)?;
+        }
         check_readable(&files)?;
         Ok(Kept { files, within, of })
     }

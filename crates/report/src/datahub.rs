@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::error::shown_url;
 use crate::{ReportError, Result};
 
 /// The name under which the state database remembers the updates that DataHub took.
@@ -342,7 +343,7 @@ impl DataHub {
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(ReportError::EntitiesRefused {
-                url,
+                url: shown_url(&url),
                 status: status.as_u16(),
                 answer: answer.text().await.unwrap_or_default(),
             }),

@@ -16,7 +16,7 @@ mod sink;
 mod webhook;
 
 pub use datahub::{DataHub, DataHubOptions};
-pub use error::ReportError;
+pub use error::{ReportError, shown_url};
 pub use kafka::{KafkaOptions, KafkaSink};
 pub use schema::event_schema;
 pub use sink::{Sink, deliver};

@@ -6,6 +6,7 @@ use esker_state::Event;
 use futures::future::BoxFuture;
 
 use crate::cloud_event::cloud_event;
+use crate::error::shown_url;
 use crate::openlineage::run_event;
 use crate::sink::encode_or_skip;
 use crate::{ReportError, Result, Sink};
@@ -77,7 +78,7 @@ impl WebhookSink {
         let answer = request.send().await.map_err(|source| ReportError::http(url, source))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(ReportError::EventRefused { url: url.clone(), status: status.as_u16(), event: event.id }),
+            status => Err(ReportError::EventRefused { url: shown_url(url), status: status.as_u16(), event: event.id }),
         }
     }
 }

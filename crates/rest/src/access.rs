@@ -20,6 +20,8 @@ use esker_types::{ErrorCode, NamespaceName, Principal, TableName};
 
 use crate::audited::trail_of;
 use crate::guard::Peer;
+use crate::iceberg::definer::{ReferencedBy, definer_of};
+use crate::iceberg::load::CredentialRights;
 use crate::named_in_body::name_object;
 use crate::needs::{Check, OperationNeeds, needs_of};
 use crate::{ApiError, App};
@@ -80,9 +82,10 @@ impl RequestNeeds {
 pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Peer, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let needs = route.and_then(|route| needs_of(request.method(), route));
-    let trail = trail_of(app.access().audit(), authenticated, peer, &request, (route, needs));
+    let identity = authenticated.identity();
+    let trail = trail_of(app.access().audit(), &identity, peer, &request, (route, needs));
     let mut outcome = OutcomeGuard::new(trail.clone());
-    let response = check_and_run(app, authenticated, peer, (needs, trail), request, next).await;
+    let response = check_and_run(app, (&authenticated.principal, identity), peer, (needs, trail), request, next).await;
     outcome.answered(response.status().as_u16());
     response
 }
@@ -90,7 +93,7 @@ pub(crate) async fn enforce(app: &App, authenticated: &Authenticated, peer: &Pee
 /// Does the work of [`enforce`], which records the outcome.
 async fn check_and_run(
     app: &App,
-    authenticated: &Authenticated,
+    (principal, identity): (&Principal, Identity),
     peer: &Peer,
     (needs, trail): (Option<&'static OperationNeeds>, Option<Arc<RequestTrail>>),
     mut request: Request,
@@ -98,7 +101,7 @@ async fn check_and_run(
 ) -> Response {
     let operation = needs.map_or("unknown", |needs| needs.id);
     let facts = RequestFacts { operation: operation.into(), source_ip: Some(peer.address), engine: None, is_tls: peer.is_tls };
-    let caller = match app.access().audited_caller(authenticated.identity(), facts, trail.clone()).await {
+    let caller = match app.access().audited_caller(identity, facts, trail.clone()).await {
         Ok(caller) => caller,
         Err(e) => return ApiError::from(e).into_response(),
     };
@@ -108,7 +111,7 @@ async fn check_and_run(
             Err(e) => return e.into_response(),
         };
     }
-    let (principal, checked) = (authenticated.principal.clone(), Arc::default());
+    let (principal, checked) = (principal.clone(), Arc::default());
     let access = RequestNeeds { principal, caller: caller.clone(), needs, checked, trail: trail.clone() };
     match access.check() {
         Some(Check::Open) => access.mark(),
@@ -206,6 +209,33 @@ impl RequestAccess {
         let row = catalog.permitted_table(name, required, &self.quiet_authority()).await?;
         self.0.mark();
         Ok(row)
+    }
+
+    /// Returns the row of a table like [`Self::table`], and the rights by which its files are read: those of the caller, or of the
+    /// owner of a view through which it reads the table.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::table`], and those of [`definer_of`].
+    pub(crate) async fn table_through(
+        &self,
+        app: &App,
+        catalog: &Catalog,
+        name: &TableName,
+        chain: &ReferencedBy,
+    ) -> Result<(TabularRow, CredentialRights), ApiError> {
+        let Some(Check::Table(required)) = self.0.check() else { return Err(other_check()) };
+        let caller = self.quiet_authority();
+        if !chain.is_empty()
+            && let Ok(row) = catalog.table(name).await
+            && let Some(owner) = definer_of(app, catalog, &caller, chain, &row).await?
+        {
+            // The record of the request gets the rule by which the owner reads the table.
+            catalog.require_tabular(&owner, name, &row, required)?;
+            self.0.mark();
+            return Ok((row, CredentialRights::Definer(owner)));
+        }
+        Ok((self.table(catalog, name).await?, CredentialRights::Rules(caller)))
     }
 
     /// Returns the row of a table like [`Self::table`], for an answer that tells of all rows and values.

@@ -10,7 +10,8 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
-use esker_auth::{Audit, AuditedEntry, AuditedKind, AuditedObject, AuditedRequest, Authenticated, RequestTrail};
+use esker_access::Identity;
+use esker_auth::{Audit, AuditedEntry, AuditedKind, AuditedObject, AuditedRequest, RequestTrail};
 use esker_types::{NamespaceName, Principal};
 use percent_encoding::percent_decode_str;
 
@@ -79,7 +80,7 @@ const CHANGES_OF_NOTHING: [&str; 11] = [
 /// `route` is the pattern of the route.
 pub(crate) fn trail_of(
     audit: &Audit,
-    authenticated: &Authenticated,
+    identity: &Identity,
     peer: &Peer,
     request: &Request,
     (route, needs): (Option<&str>, Option<&OperationNeeds>),
@@ -94,7 +95,7 @@ pub(crate) fn trail_of(
     audit.request(AuditedRequest {
         request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
         protocol: "rest",
-        identity: &authenticated.identity(),
+        identity,
         operation: variant.map_or_else(|| id.to_owned(), |variant| format!("{id} {variant}")),
         kind,
         source_ip: Some(peer.address),

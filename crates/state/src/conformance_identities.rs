@@ -72,6 +72,8 @@ pub(crate) async fn a_chain_counts_while_its_root_does(state: &State) {
     assert_eq!(state.tokens().ended_since("sha-ended", now_ms()).await.expect("asked"), None, "too long ago");
     assert_eq!(listed(state).await, [("root".to_owned(), 1), ("second".to_owned(), 0)]);
 
+    let has_unrevoked = async |client: &str| state.tokens().has_unrevoked(client).await.expect("asked");
+    assert!(has_unrevoked("p").await && !has_unrevoked("q").await);
     assert!(state.tokens().revoke("root").await.expect("revoked"));
     assert!(state.tokens().revoke("root").await.expect("revoked already"));
     assert!(!state.tokens().revoke("nobody").await.expect("asked"));
@@ -88,6 +90,11 @@ pub(crate) async fn a_chain_counts_while_its_root_does(state: &State) {
     assert_eq!(state.tokens().ended_since("sha-ended", 0).await.expect("asked"), None);
     assert_eq!(listed(state).await, [("second".to_owned(), 0)]);
     assert_eq!(live(state, "sha-late").await, None, "its root is gone");
+    assert!(has_unrevoked("p").await, "one that ends counts");
+    assert!(state.tokens().revoke("second").await.expect("revoked"));
+    assert!(!has_unrevoked("p").await, "a link of a chain is no token of a person");
+    insert_earlier(state, "old", "sha-old", "sha-access").await;
+    assert!(has_unrevoked("old").await);
 }
 
 pub(crate) async fn a_chain_of_a_user_is_kept_until_it_ends_and_is_no_token_of_a_person(state: &State) {

@@ -296,6 +296,20 @@ impl Tokens<'_> {
         Ok(query.bind(since).bind(now).bind(Principal::CLIENT).fetch_all(&self.state.readers).await?)
     }
 
+    /// Checks that a client has a token that was not revoked. One that has ended counts too; one that was issued in exchange does not.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn has_unrevoked(self, client: &str) -> Result<bool> {
+        let query = sqlx::query_scalar::<_, i64>(
+            "SELECT (SELECT count(*) FROM api_token t
+                     WHERE t.principal_kind = $1 AND t.principal = $2 AND t.root_id = t.id AND t.revoked_ms IS NULL)
+                 + (SELECT count(*) FROM principal p WHERE p.name = $2)",
+        );
+        Ok(query.bind(Principal::CLIENT).bind(client).fetch_one(&self.state.readers).await? > 0)
+    }
+
     /// Records that a token was used at the time `now`, unless a use of the last `interval` milliseconds is recorded.
     ///
     /// # Errors

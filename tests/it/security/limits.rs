@@ -151,6 +151,45 @@ async fn a_statement_whose_client_reads_no_rows_ends() {
     assert!(rows.is_err(), "a part of the rows is no answer");
 }
 
+/// Returns a frame of HTTP/2. Spec: RFC 9113, section 4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The client has no room for a single byte of the answer. A stream that it never reads would stay open for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_http_2_that_nobody_reads_is_reset_and_its_connection_goes_on() {
+    let app = TestApp::start_with(|c| c.limits.body_seconds = 1).await;
+    let mut client = connect(&app, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    let host = app.server.rest.to_string();
+    // GET and http of the static table of HPACK, then the literals of its names `:path` and `:authority`.
+    let mut request = b"\x82\x86\x04\x08/healthz\x01".to_vec();
+    request.push(u8::try_from(host.len()).expect("a short host"));
+    request.extend_from_slice(host.as_bytes());
+    let (no_window, ends) = ([0_u8, 4, 0, 0, 0, 0], 0x5_u8);
+    client.write_all(&frame(4, 0, 0, &no_window)).await.expect("sent");
+    let mut seen = Vec::new();
+    let reset = async |client: &mut TcpStream, seen: &mut Vec<u8>| {
+        loop {
+            let mut head = [0; 9];
+            client.read_exact(&mut head).await.expect("the connection goes on");
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            client.read_exact(&mut payload).await.expect("the rest of a frame");
+            seen.push(head[3]);
+            if head[3] == 3 {
+                return (head[8], payload);
+            }
+        }
+    };
+    for stream in [1_u8, 3] {
+        client.write_all(&frame(1, ends, stream.into(), &request)).await.expect("sent");
+        let (of, code) = tokio::time::timeout(PATIENCE, reset(&mut client, &mut seen)).await.expect("the stream is reset");
+        assert_eq!((of, code), (stream, vec![0, 0, 0, 8]), "CANCEL");
+    }
+    assert!(seen.contains(&1) && !seen.contains(&0), "there were headers of an answer and no data: {seen:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is_not() {
     let app = TestApp::start_with(|c| (c.limits.header_seconds, c.limits.body_seconds) = (1, 1)).await;

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod credentials;
+mod definer;
 mod enforcement;
 mod grants_sql;
 mod hosts;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::credentials::Lake;
 use super::send_as;
+use super::sql::run;
 
 const TABLES: &str = "/v1/default/namespaces/n/tables";
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -309,6 +310,64 @@ async fn no_job_answers_a_question_about_rows_that_its_caller_may_not_read() {
     assert_eq!(test.status(&keeper, Method::GET, &explain, None).await, 403);
 }
 
+/// The partition of a file names a value, and so may its path.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_maintains_a_table_is_told_no_partition_and_no_path_by_its_jobs() {
+    let test = AccessTest { app: TestApp::start().await };
+    test.app.table().await;
+    for row in ["(1, 'EU')", "(2, 'EU')"] {
+        test.app.sql(&format!("INSERT INTO n.t VALUES {row}")).await.expect("inserted");
+    }
+    test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    let keeper = test.client("keeper").await;
+    let care = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("keeper", test.table("n.t").await, care).await;
+    test.grant("keeper", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    let get = async |method: Method, path: &str, body: Option<Value>| {
+        let (status, text) = test.send(&keeper, method, path, body).await;
+        assert!(status == 200 || status == 202, "{path}: {status} {text}");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let compact = "/api/v1/warehouses/default/namespaces/n/tables/t/compact";
+    let all = || Some(json!({"min-input-files": 2}));
+    let started = get(Method::POST, compact, all()).await;
+    let id = started["job-id"].as_str().expect("an id").to_owned();
+    let stored = test.app.wait_for_job(&id).await;
+    assert_eq!((&stored["state"], &stored["outcome"]["groups"]), (&json!("succeeded"), &json!(1)), "{stored}");
+    let path = stored["plan"]["groups"][0]["files"][0]["path"].as_str().expect("a path").to_owned();
+
+    for row in ["(3, 'EU')", "(4, 'EU')"] {
+        test.app.sql(&format!("INSERT INTO n.t VALUES {row}")).await.expect("inserted");
+    }
+    let dry_run = format!("{compact}?dry-run=true");
+    let preview = async || get(Method::POST, &dry_run, all()).await.to_string();
+    let job = async || get(Method::GET, &format!("/api/v1/jobs/{id}"), None).await;
+    let log = async || get(Method::GET, &format!("/api/v1/jobs/{id}/log"), None).await;
+    let events = async || get(Method::GET, "/api/v1/events?warehouse=default&limit=1000", None).await;
+    let in_sql = async || {
+        let plans = "SELECT plan FROM system.jobs WHERE plan IS NOT NULL";
+        run(&mut test.app.flight_as(&keeper).await, plans).await.expect("read").concat()
+    };
+    let shown = job().await;
+    assert_eq!((&shown["outcome"]["groups"], &shown["plan"]["data_files"]), (&json!(1), &json!(2)), "{shown}");
+    assert_eq!(
+        (&shown["plan"]["groups"][0]["partition"], &shown["plan"]["groups"][0]["files"][0]["path"]),
+        (&json!(""), &json!(""))
+    );
+    assert_eq!(log().await, json!([]));
+    assert!(!preview().await.contains(".parquet"));
+    let in_sql_before = in_sql().await;
+    assert!(in_sql_before.contains("\"data_files\":2") && !in_sql_before.contains(".parquet"), "{in_sql_before}");
+    let told = events().await;
+    let done = told["events"].as_array().expect("events").iter().find(|event| event["type"] == "job.succeeded").expect("it ran");
+    assert_eq!((&done["data"]["outcome"]["groups"], &done["data"]["outcome"]["proof"]), (&json!(1), &stored["outcome"]["proof"]));
+
+    test.grant("keeper", test.table("n.t").await, Privilege::ReadData.into()).await;
+    assert_eq!(job().await["plan"]["groups"][0]["files"][0]["path"], json!(path));
+    assert!(preview().await.contains(".parquet") && in_sql().await.contains(".parquet"));
+    assert_ne!(log().await, json!([]));
+}
+
 /// The path of a manifest list is in the metadata. A table of one's own that names it would show all that it lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_snapshot_names_the_manifest_list_of_a_table_that_its_writer_may_not_read_as_a_whole() {
@@ -394,6 +453,37 @@ async fn no_commit_brings_in_a_file_of_a_table_that_its_writer_may_not_read_as_a
     test.change(vec![RuleChange::RemoveRowFilter { table: hidden, id: "f1".to_owned() }]).await;
     let (status, text) = send(mine.prepare_add(victim.data_files().await, []).await.body()).await;
     assert_eq!(status, 200, "nothing is hidden from it: {text}");
+}
+
+/// A manifest can be overwritten after its commit. Here somebody who may read both tables commits what a forged one would name.
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_reads_no_file_of_a_table_that_its_caller_may_not_read_as_a_whole() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let victim = TestTable::create(&test.app, "victim", 2, false, json!({})).await;
+    victim.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
+    let mine = TestTable::create(&test.app, "mine", 2, false, json!({})).await;
+    mine.append(&[(3, "z".to_owned(), 0, None)]).await;
+    let select = AccessTest::bundle(Bundle::Select, SecurableKind::Table);
+    let (reader, hidden) = (test.client("reader").await, test.table_id("lake.victim").await);
+    test.grant("reader", test.table("lake.mine").await, select).await;
+    let count = async |of: &str| run(&mut test.app.flight_as(&reader).await, &format!("SELECT count(*) FROM {of}")).await;
+    assert_eq!(count("lake.mine").await, Ok(vec!["1".to_owned()]));
+
+    test.app.ok(Method::POST, &mine.path(), Some(mine.prepare_add(victim.data_files().await, []).await.body().clone())).await;
+    let all = "SELECT count(*) FROM lake.mine";
+    assert_eq!(run(&mut test.app.flight().await, all).await, Ok(vec!["3".to_owned()]), "nothing is hidden from an administrator");
+    let names = ["lake.mine", "lake.\"mine$files\"", "lake.\"mine$partitions\"", "lake.\"mine$manifests\""];
+    let refused = async |why: &str| {
+        for of in names {
+            let refusal = count(of).await.expect_err("refused");
+            assert!(refusal.contains("names files of another table"), "{why}: {of}: {refusal}");
+        }
+    };
+    refused("it may not read the other table").await;
+    test.grant("reader", test.table("lake.victim").await, Privilege::ReadData.into()).await;
+    assert_eq!(count("lake.mine").await, Ok(vec!["3".to_owned()]));
+    test.change(vec![filter("f1", hidden, &Member::client("reader"), below(2))]).await;
+    refused("it may not read all of it").await;
 }
 
 /// By the UUID of a dropped table, another one gets to its files.

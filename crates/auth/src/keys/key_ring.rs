@@ -185,7 +185,8 @@ impl KeyRing {
 
     /// Makes a new key, which signs from now on. Every earlier key of the purpose verifies for `overlap` at most.
     ///
-    /// It holds on this server at once, and on the others within [`KEYS_SECONDS`].
+    /// It holds on this server at once, and on the others within [`KEYS_SECONDS`]. For so long they sign with the earlier key, so an
+    /// overlap begins after that. Without an overlap, the earlier keys end now, and what others still sign with them is refused.
     ///
     /// # Errors
     ///
@@ -194,8 +195,11 @@ impl KeyRing {
     pub async fn rotate(&self, purpose: KeyPurpose, overlap: Duration) -> Result<KeyInfo, AuthError> {
         let now = now_ms();
         let row = self.new_row(purpose, now)?;
+        let overlap = if overlap.is_zero() { overlap } else { overlap.saturating_add(MAX_AGE) };
         let (end, forget_before) = (now.saturating_add(to_millis(overlap)), now.saturating_sub(LISTED_AFTER_END_MS));
         self.inner.state.keys().rotate(&row, end, forget_before).await?;
+        // A request that reads the keys may have asked before the rotation, and would bring the earlier ones back.
+        let _no_reader = self.inner.asking.lock().await;
         *self.inner.loaded.write().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(KeyInfo::of(row, now))
     }
@@ -334,5 +338,58 @@ impl RingInner {
         let keys: Arc<[SigningKey]> = keys.into();
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Some(LoadedKeys { keys: keys.clone(), asked });
         Ok(keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_state::Database;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn ring(dir: &tempfile::TempDir) -> KeyRing {
+        let state = State::open(Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        KeyRing::open(state, MasterKeys::default()).await.expect("opened")
+    }
+
+    /// Returns the keys of handles, the oldest first.
+    async fn handles(ring: &KeyRing) -> Vec<KeyInfo> {
+        ring.list().await.expect("listed").into_iter().filter(|key| key.purpose == "handles").collect()
+    }
+
+    #[tokio::test]
+    async fn a_read_that_began_before_a_rotation_does_not_bring_the_earlier_key_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ring = ring(&dir).await;
+        let earlier = ring.inner.current().await.expect("keys");
+        // The test stands for a request that has asked the database, and has not stored the answer yet.
+        let reader = ring.inner.asking.lock().await;
+        let rotation = tokio::spawn({
+            let ring = ring.clone();
+            async move { ring.rotate(KeyPurpose::Handles, HOUR).await }
+        });
+        while handles(&ring).await.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        *ring.inner.loaded.write().expect("no panic") = Some(LoadedKeys { keys: earlier, asked: Instant::now() });
+        drop(reader);
+        let made = rotation.await.expect("no panic").expect("rotated");
+        let tag = ring.sign(KeyPurpose::Handles, &[b"x"]).await.expect("signed");
+        assert!(tag.starts_with(&made.id), "the new key signs: {tag}");
+    }
+
+    #[tokio::test]
+    async fn an_overlap_begins_when_no_server_signs_with_the_earlier_key_any_more() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ring = ring(&dir).await;
+        let second = Duration::from_secs(1);
+        ring.rotate(KeyPurpose::Handles, second).await.expect("rotated");
+        let retiring = handles(&ring).await.remove(0);
+        let lasts = retiring.ends_ms.zip(retiring.retiring_ms).map(|(end, begin)| end - begin);
+        assert_eq!(lasts, Some(to_millis(second + MAX_AGE)));
+        ring.rotate(KeyPurpose::Handles, Duration::ZERO).await.expect("rotated");
+        assert!(handles(&ring).await[..2].iter().all(|key| key.state == super::super::KeyState::Retired));
     }
 }

@@ -1,5 +1,7 @@
 //! [`Config::without_secrets`]: the configuration as it may be printed.
 
+use esker_report::shown_url;
+
 use super::Config;
 
 /// The text in place of a secret.
@@ -9,7 +11,8 @@ impl Config {
     /// Returns the configuration with `(set)` in place of every secret, to be printed.
     ///
     /// A key is a secret if its field is `write_only` in the schema; a test holds the two together. An option of a storage
-    /// or a property for clients is a secret if its name contains `key`, `secret`, `token`, `sas`, `password` or `credential`.
+    /// or a property for clients is a secret if its name contains `key`, `secret`, `token`, `sas`, `password` or `credential`. URLs of
+    /// receivers are [shown](shown_url) without what may be one.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
         let hide = |secret: &mut Option<String>| {
@@ -25,6 +28,9 @@ impl Config {
         hide(&mut self.keys.previous_master_key);
         self.events.webhooks.values_mut().for_each(|w| hide(&mut w.token));
         self.events.openlineage.values_mut().for_each(|l| hide(&mut l.token));
+        let urls =
+            self.events.webhooks.values_mut().map(|w| &mut w.url).chain(self.events.openlineage.values_mut().map(|l| &mut l.url));
+        urls.chain(&mut self.datahub.url).chain(&mut self.traces.url).for_each(|url| *url = shown_url(url));
         self.traces.headers.values_mut().for_each(|value| HIDDEN.clone_into(value));
         for (key, value) in self.warehouses.values_mut().flat_map(|w| w.storage.iter_mut().chain(w.client.iter_mut())) {
             let key = key.to_lowercase();

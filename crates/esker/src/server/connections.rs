@@ -2,7 +2,7 @@
 //!
 //! A client gets a time for the headers of a request, and another one for its body and for each pause in reading an answer. A
 //! connection over HTTP/1.1 that waits for the next request may wait as long as it likes: clients keep such connections. On one over
-//! HTTP/2, the server asks now and then whether the client is still there.
+//! HTTP/2, the server asks now and then whether the client is still there, and resets the streams that nobody reads.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,7 +20,7 @@ use axum::serve::Listener as _;
 use bytes::Bytes;
 use esker_auth::Connection;
 use futures::StreamExt;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,7 +30,7 @@ use tower::Service;
 
 use super::PortListener;
 use super::tls::PortStream;
-use super::unread::watched;
+use super::unread::{StreamExecutor, watched};
 
 /// The number of bytes of a body for which a client gets a second more. So a long body that makes progress is not cut off.
 const BYTES_PER_SECOND: u64 = 64 << 10;
@@ -92,7 +92,7 @@ async fn serve_connection(
     let activity = Arc::new(Activity::default());
     let io = TokioIo::new(TimedStream::new(stream, limits, activity.clone()));
     let service = TowerToHyperService::new(ConnectionService { router, connection, activity, body_time: limits.body });
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(StreamExecutor { time: limits.body });
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(limits.header).keep_alive_timeout(limits.header);
     builder.http2().max_header_list_size(limits.header_list_bytes);
     let mut served = pin!(builder.serve_connection_with_upgrades(io, service));
@@ -173,7 +173,7 @@ where
         Box::pin(async move {
             let answer = answer.await;
             drop(at_work);
-            answer.map(|response| response.map(|body| watched(body, body_time)))
+            answer.map(|response| response.map(watched))
         })
     }
 }
@@ -200,7 +200,7 @@ fn limited_in_time(body: Body, time: Duration) -> Body {
 }
 
 /// Makes the error of a client that is too slow.
-pub(super) fn too_slow(what: &'static str) -> io::Error {
+fn too_slow(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 

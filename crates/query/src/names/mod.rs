@@ -394,7 +394,7 @@ impl Namespace {
                 return Err(refused_metadata(&table.row.name, what));
             }
             let (snapshot, _) = snapshot_and_schema(&table, as_of.as_ref())?;
-            return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what).await?));
+            return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what, by).await?));
         }
         self.names.seen.note(None);
         match self.view(name).await? {
@@ -417,7 +417,8 @@ impl Namespace {
         }
         // The counters of a statement tell how many files and rows are read, also those that the caller may not see.
         let stats = if restrictions.is_some() { Arc::default() } else { self.names.stats.clone() };
-        let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats).await?;
+        let by = self.names.caller.by.clone();
+        let table = IcebergTable::open(catalog, table, snapshot.as_ref(), schema, reader.clone(), stats, by).await?;
         Ok(match restrictions {
             Some(restrictions) => Arc::new(RestrictedTable::new(table, restrictions, self.names.salt.clone())),
             None if is_of_positions => Arc::new(RowTable::new(table)),

@@ -24,17 +24,6 @@ use crate::{QueryError, Result, arrow_types, information, opaque, plan, statemen
 /// Maximum depth of views within views.
 const DEPTH: usize = 16;
 
-/// Returns the rank and the grammar of a dialect; lower ranks are tried first. Unknown dialects have none.
-fn grammar(dialect: &str) -> Option<(u8, Grammar)> {
-    match dialect.to_lowercase().as_str() {
-        "esker" | "datafusion" => Some((0, Grammar::Standard)),
-        "trino" | "presto" => Some((1, Grammar::Trino)),
-        "spark" | "databricks" => Some((2, Grammar::Spark)),
-        "duckdb" => Some((3, Grammar::DuckDb)),
-        _ => None,
-    }
-}
-
 /// Opens a view as a table whose rows its text makes.
 ///
 /// The caller needs the rights on the tables that the text names: a view gives none. The text is read as it was written: names
@@ -57,7 +46,8 @@ pub(crate) async fn open(names: &NameResolver, warehouse: &str, view: &LoadedVie
         ViewRepresentation::Sql { sql, dialect, .. } => Some((dialect.as_str(), sql)),
         ViewRepresentation::Other(_) => None,
     });
-    let mut known: Vec<_> = texts.clone().filter_map(|(dialect, sql)| Some((grammar(dialect)?, sql, dialect))).collect();
+    let mut known: Vec<_> =
+        texts.clone().filter_map(|(dialect, sql)| Some((Grammar::of_dialect(dialect)?, sql, dialect))).collect();
     known.sort_by_key(|((rank, _), ..)| *rank);
     if known.is_empty() {
         let dialects: Vec<&str> = texts.map(|(dialect, _)| dialect).collect();

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use esker_access::{Privilege, PrivilegeSet, Required, ResourcePath};
@@ -25,12 +26,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::definer::ReferencedBy;
 use super::load::{CredentialRights, LoadOptions};
 use super::restrictions::{is_withheld, require_files};
 use super::sign;
 use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, QueryParams};
-use crate::{ApiError, Caller};
+use crate::{ApiError, App, Caller};
 
 /// The properties of `/v1/config` that clients need with the credentials. An entry is all that DuckDB reads of them.
 const STORE_PROPERTIES: [&str; 2] = ["s3.endpoint", "s3.path-style-access"];
@@ -86,16 +88,17 @@ pub(crate) struct CredentialsQuery {
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials`. Spec: REST `loadCredentials`.
 pub(crate) async fn load(
+    State(app): State<App>,
     warehouse: InWarehouse,
     access: RequestAccess,
     caller: Caller,
     InTable(name): InTable,
     QueryParams(query): QueryParams<CredentialsQuery>,
+    chain: ReferencedBy,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
-    let row = access.table(catalog, &name).await?;
-    require_files(&row, &access.quiet_authority())?;
-    let rights = CredentialRights::Rules(access.quiet_authority());
+    let (row, rights) = access.table_through(&app, catalog, &name, &chain).await?;
+    require_files(&row, &rights)?;
     let entries: Vec<Value> = match catalog.storage().vendor() {
         None => Vec::new(),
         Some(vendor) => {
@@ -136,6 +139,8 @@ pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &Cred
     let authority = match rights {
         CredentialRights::Owner(_) => return Some(Level::WriteDelete),
         CredentialRights::Nothing => return None,
+        // A view is read. Who owns it got the rights checked.
+        CredentialRights::Definer(_) => return Some(Level::Read),
         CredentialRights::Rules(authority) => authority,
     };
     if authority.has(&on, Required::any_of(CHANGES)) {
@@ -150,7 +155,7 @@ pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &Cred
 /// Checks that an access policy forbids a caller to read a table, whatever it may do else. Every credential reads.
 fn is_forbidden_to_read(rights: &CredentialRights, on: &ResourcePath<'_>) -> bool {
     match rights {
-        CredentialRights::Rules(authority) | CredentialRights::Owner(authority) => {
+        CredentialRights::Rules(authority) | CredentialRights::Owner(authority) | CredentialRights::Definer(authority) => {
             authority.is_forbidden(on, Privilege::ReadData)
         }
         CredentialRights::Nothing => false,
@@ -164,7 +169,7 @@ pub(crate) fn may_create(catalog: &Catalog, namespace: &NamespaceName, rights: &
             let key = namespace.key();
             authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::CreateTable))
         }
-        CredentialRights::Owner(_) | CredentialRights::Nothing => false,
+        CredentialRights::Owner(_) | CredentialRights::Definer(_) | CredentialRights::Nothing => false,
     }
 }
 
@@ -199,6 +204,10 @@ pub(crate) async fn for_table(
     let most = most.min(allowed);
     let access = async {
         let Some((vendor, caller, level)) = asked_for(catalog, asked) else {
+            // A request for a signature names no view.
+            if matches!(asked.rights(), CredentialRights::Definer(_)) {
+                return Ok(None);
+            }
             return sign::for_table(catalog, table, asked, most).await;
         };
         let vendable = catalog.vendable(table).await?;

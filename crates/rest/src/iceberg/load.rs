@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::credentials::{self, StorageAccess};
+use super::definer::ReferencedBy;
 use super::restrictions::{FileAccess, without_counts, without_values};
 use crate::access::{RequestAccess, authority_of_answer};
 use crate::etag;
@@ -60,6 +61,8 @@ pub(crate) struct LoadOptions {
     caller: Option<Principal>,
     /// The rights that credentials depend on.
     rights: CredentialRights,
+    /// The views through which the client reads the table.
+    chain: ReferencedBy,
 }
 
 /// The rights of a caller, as far as credentials depend on them.
@@ -67,6 +70,8 @@ pub(crate) struct LoadOptions {
 pub(crate) enum CredentialRights {
     /// Those that the rules give.
     Rules(Authority),
+    /// Those of the owner of a view, for reading: the caller is a trusted engine that reads the table through the view.
+    Definer(Authority),
     /// Those of the owner, because the request makes the table, without what access policies forbid the caller.
     Owner(Authority),
     /// None, because the request has no caller.
@@ -78,16 +83,27 @@ impl LoadOptions {
     pub(crate) fn of(parts: &Parts) -> Self {
         let caller = parts.extensions.get::<Principal>().cloned();
         let rights = authority_of_answer(parts).map_or(CredentialRights::Nothing, CredentialRights::Rules);
-        Self { snapshots: SnapshotSelection::All, delegation: delegation(&parts.headers), caller, rights }
+        let (snapshots, delegation, chain) = (SnapshotSelection::All, delegation(&parts.headers), ReferencedBy::of(parts));
+        Self { snapshots, delegation, caller, rights, chain }
     }
 
     /// Returns the options for the answer to a request that makes the table, so that the caller owns it.
     pub(crate) fn for_owner(self) -> Self {
         let rights = match self.rights {
             CredentialRights::Rules(authority) | CredentialRights::Owner(authority) => CredentialRights::Owner(authority),
-            CredentialRights::Nothing => CredentialRights::Nothing,
+            CredentialRights::Definer(_) | CredentialRights::Nothing => CredentialRights::Nothing,
         };
         Self { rights, ..self }
+    }
+
+    /// Returns the options for an answer by other rights.
+    pub(crate) fn with_rights(self, rights: CredentialRights) -> Self {
+        Self { rights, ..self }
+    }
+
+    /// Returns the views through which the client reads the table.
+    pub(crate) fn chain(&self) -> &ReferencedBy {
+        &self.chain
     }
 
     /// Returns the rights that credentials depend on.
@@ -132,7 +148,7 @@ fn delegation(headers: &HeaderMap) -> Vec<String> {
 
 /// Loads a table, or answers 304 if the client has the current response.
 ///
-/// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}?snapshots=`. Spec: REST `loadTable`.
+/// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}?snapshots=&referenced-by=`. Spec: REST `loadTable`.
 pub(crate) async fn load(
     State(app): State<App>,
     warehouse: InWarehouse,
@@ -150,9 +166,10 @@ pub(crate) async fn load(
             return Err(ApiError::new(ErrorCode::BadRequest, format!("snapshots={other:?} is neither all nor refs")));
         }
     };
-    let shape = LoadOptions { snapshots, ..shape };
     let catalog = warehouse.catalog();
-    let table = catalog.load_row(caller.table(catalog, &name).await?).await?;
+    let (row, rights) = caller.table_through(&app, catalog, &name, shape.chain()).await?;
+    let shape = LoadOptions { snapshots, rights, ..shape };
+    let table = catalog.load_row(row).await?;
     catalog.check_metadata_file(&table).await?;
     let access = credentials::for_table(catalog, &table, &shape, Level::WriteDelete).await?;
     let files = FileAccess::of(catalog, &table, shape.rights());

@@ -11,6 +11,7 @@ mod commit;
 mod config;
 mod content;
 mod credentials;
+pub(crate) mod definer;
 mod functions;
 pub(crate) mod load;
 mod namespaces;

@@ -31,7 +31,8 @@ use uuid::Uuid;
 
 use super::content::ContentPrinter;
 use super::credentials;
-use super::load::LoadOptions;
+use super::definer::ReferencedBy;
+use super::load::{CredentialRights, LoadOptions};
 use super::restrictions::require_files;
 use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
@@ -98,6 +99,8 @@ enum PlanState {
 struct PlanEntry {
     principal: Principal,
     table: TableId,
+    /// The views through which the principal reads the table. Their owner's rights are checked again at each request.
+    chain: ReferencedBy,
     progress: watch::Receiver<PlanState>,
     task: AbortHandle,
     weight: u32,
@@ -112,6 +115,13 @@ impl Plans {
     pub(crate) fn new() -> Self {
         let cache = Cache::builder().time_to_idle(IDLE).weigher(|_, entry: &PlanEntry| entry.weight).max_capacity(CACHE_BYTES);
         Self(cache.build())
+    }
+
+    /// Returns the views through which a principal planned a scan, by the id of the plan in a path.
+    async fn chain(&self, id: &str, principal: &Principal) -> ReferencedBy {
+        let Ok(id) = id.parse::<Uuid>() else { return ReferencedBy::default() };
+        let entry = self.0.get(&id).await.filter(|entry| entry.principal == *principal);
+        entry.map(|entry| entry.chain).unwrap_or_default()
     }
 }
 
@@ -128,8 +138,9 @@ pub(crate) async fn plan(
     JsonBody(request): JsonBody<PlanRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let catalog = warehouse.catalog().clone();
-    let row = access.table(&catalog, &name).await?;
-    require_files(&row, &access.quiet_authority())?;
+    let (row, rights) = access.table_through(&app, &catalog, &name, asked.chain()).await?;
+    require_files(&row, &rights)?;
+    let asked = asked.with_rights(rights);
     let table = catalog.load_row(row).await?;
     let scan = CheckedScan::check(&table, &request)?;
     let (id, entry_table) = (Uuid::now_v7(), table.row.id);
@@ -143,8 +154,8 @@ pub(crate) async fn plan(
         };
         done.send_replace(result);
     });
-    let (progress_seen, task) = (progress.clone(), task.abort_handle());
-    let mut entry = PlanEntry { principal: caller, table: entry_table, progress: progress_seen, task, weight: 1 };
+    let (progress_seen, task, chain) = (progress.clone(), task.abort_handle(), asked.chain().clone());
+    let mut entry = PlanEntry { principal: caller, table: entry_table, chain, progress: progress_seen, task, weight: 1 };
     app.inner.plans.0.insert(id, entry.clone()).await;
     let wait = Duration::from_millis(app.inner.options.plan_wait_ms);
     // A plan that is not ready after the wait is answered as submitted.
@@ -177,7 +188,8 @@ pub(crate) async fn fetch(
     Path((.., id)): Path<(String, String, String, String)>,
     asked: LoadOptions,
 ) -> Result<Json<Value>, ApiError> {
-    let table = planned_table(&access, warehouse.catalog(), &name).await?;
+    let (table, rights) = planned_table(&app, &access, warehouse.catalog(), &name, &id).await?;
+    let asked = asked.with_rights(rights);
     let (id, entry) = find(&app, &caller, table, &id).await?;
     let progress = entry.progress.borrow().clone();
     Ok(Json(match &progress {
@@ -207,7 +219,7 @@ pub(crate) async fn cancel(
     InTable(name): InTable,
     Path((.., id)): Path<(String, String, String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    let table = planned_table(&access, warehouse.catalog(), &name).await?;
+    let (table, _) = planned_table(&app, &access, warehouse.catalog(), &name, &id).await?;
     let (id, entry) = find(&app, &caller, table, &id).await?;
     entry.task.abort();
     let (_, progress) = watch::channel(PlanState::Cancelled);
@@ -236,7 +248,8 @@ pub(crate) async fn tasks(
     InTable(name): InTable,
     JsonBody(request): JsonBody<TasksRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let table = planned_table(&access, warehouse.catalog(), &name).await?;
+    let plan = request.plan_task.split('.').next().unwrap_or_default();
+    let (table, _) = planned_table(&app, &access, warehouse.catalog(), &name, plan).await?;
     let missing = || {
         let what = format!("plan task {:?} does not exist, or its plan has expired; plan the scan again", request.plan_task);
         ApiError::new(ErrorCode::NoSuchPlanTask, what)
@@ -259,10 +272,19 @@ pub(crate) async fn tasks(
 }
 
 /// Looks up the table of a plan, if the caller may read its files: a plan may be older than the restrictions.
-async fn planned_table(access: &RequestAccess, catalog: &Catalog, name: &TableName) -> Result<TableId, ApiError> {
-    let table = access.table(catalog, name).await?;
-    require_files(&table, &access.quiet_authority())?;
-    Ok(table.id)
+///
+/// A request about a plan names no views, so those of the plan count: with them the rights of their owners are checked anew.
+async fn planned_table(
+    app: &App,
+    access: &RequestAccess,
+    catalog: &Catalog,
+    name: &TableName,
+    plan: &str,
+) -> Result<(TableId, CredentialRights), ApiError> {
+    let chain = app.inner.plans.chain(plan, access.principal()).await;
+    let (table, rights) = access.table_through(app, catalog, name, &chain).await?;
+    require_files(&table, &rights)?;
+    Ok((table.id, rights))
 }
 
 /// Finds the plan that a principal made of a table, by the id in a path.

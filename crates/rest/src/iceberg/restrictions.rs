@@ -40,12 +40,15 @@ pub(crate) enum FileAccess {
 impl FileAccess {
     /// Returns the access to the files of a table.
     pub(crate) fn of(catalog: &Catalog, table: &LoadedTable, rights: &CredentialRights) -> Self {
-        let CredentialRights::Rules(authority) = rights else { return Self::Whole };
+        let (authority, is_trusted) = match rights {
+            CredentialRights::Rules(authority) => (authority, authority.is_trusted_engine()),
+            // Only trusted engines get the rights of a view's owner, and the owner's restrictions with them.
+            CredentialRights::Definer(owner) => (owner, true),
+            CredentialRights::Owner(_) | CredentialRights::Nothing => return Self::Whole,
+        };
         match authority.restrictions(table.row.id) {
             None => Self::Whole,
-            Some(restrictions) if authority.is_trusted_engine() => {
-                Self::Restricted(read_restrictions(&restrictions, &table.metadata))
-            }
+            Some(restrictions) if is_trusted => Self::Restricted(read_restrictions(&restrictions, &table.metadata)),
             Some(_) => Self::Withheld { hides_counts: !writes(catalog, &table.row, authority) },
         }
     }
@@ -86,8 +89,8 @@ pub(crate) fn is_withheld(row: &TabularRow, rights: &CredentialRights) -> bool {
 /// # Errors
 ///
 /// Returns [`ErrorCode::Forbidden`] with the ways out.
-pub(crate) fn require_files(row: &TabularRow, authority: &Authority) -> Result<(), ApiError> {
-    if authority.restrictions(row.id).is_none() || authority.is_trusted_engine() {
+pub(crate) fn require_files(row: &TabularRow, rights: &CredentialRights) -> Result<(), ApiError> {
+    if !is_withheld(row, rights) {
         return Ok(());
     }
     let what = format!(

@@ -68,7 +68,8 @@ pub(crate) async fn sign(
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
     let row = access.table(catalog, &name).await?;
-    require_files(&row, &access.quiet_authority())?;
+    let rights = CredentialRights::Rules(access.quiet_authority());
+    require_files(&row, &rights)?;
     let named = &catalog.options().warehouse;
     let signer = catalog.storage().signer().ok_or_else(|| {
         let what = format!("warehouse {named} signs no requests: configure the engine's own credentials");
@@ -77,7 +78,7 @@ pub(crate) async fn sign(
     if let Some(provider) = request.provider.as_deref().filter(|provider| !provider.eq_ignore_ascii_case("s3")) {
         return Err(ApiError::new(ErrorCode::BadRequest, format!("requests to the provider {provider:?} are not signed")));
     }
-    let allowed = credentials::level_by_rights(catalog, &row, &CredentialRights::Rules(access.quiet_authority()));
+    let allowed = credentials::level_by_rights(catalog, &row, &rights);
     let level = level_of(signer, &caller).zip(allowed).map(|(level, allowed)| level.min(allowed)).ok_or_else(|| {
         let what = format!("warehouse {named} signs no requests of {caller}");
         ApiError::new(ErrorCode::Forbidden, what)

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Need, Needs, Privilege, Required, ResourcePath, is_audit_table};
-use esker_catalog::{Authority, Catalog};
+use esker_catalog::{Authority, Catalog, ERROR_IS_WITHHELD, remove_names};
 use esker_state::{AUDIT_RECORDED, Event, TabularRow};
 use esker_types::JobKind;
 use serde::{Deserialize, Serialize};
@@ -85,11 +85,13 @@ pub(crate) async fn list(
         let (catalog, reader) = (app.warehouse(name)?.catalog(), caller.quiet_authority());
         let (restricted, read) = split_tables(catalog, &reader).await?;
         let reads_all = reader.has_for_content(&catalog.warehouse_path(), Required::privilege(Privilege::ReadData));
-        // An erasure names rows by their values, so its event has them for who may read the rows.
+        // An erasure names rows by their values, so its event has them for who may read the rows. Outcomes of others name files.
         let is_told = |event: &Event| reads_all || read.iter().any(|row| event.data["location"] == row.location.as_str());
         for event in &mut events {
             if restricted.iter().any(|row| is_of(event, row)) || (is_of_erasure(event) && !is_told(event)) {
                 hide_rows(event);
+            } else if event.kind.starts_with("job.") && !is_told(event) {
+                hide_names(event);
             }
         }
     }
@@ -131,6 +133,16 @@ fn is_of(event: &Event, row: &TabularRow) -> bool {
         || says("table-uuid", &row.table_uuid.to_string())
         || says("location", &row.location)
         || event.subject == row.name.to_string()
+}
+
+/// Takes out of the event of a job what may name values and files.
+fn hide_names(event: &mut Event) {
+    if let Some(outcome) = event.data.get_mut("outcome") {
+        remove_names(outcome);
+    }
+    if let Some(error) = event.data.get_mut("error").filter(|error| !error.is_null()) {
+        *error = ERROR_IS_WITHHELD.into();
+    }
 }
 
 /// Takes out of an event what counts or names rows, values and files.

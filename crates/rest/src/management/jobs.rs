@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use esker_access::{Need, Needs, Privilege, Required, ResourcePath, RightsError};
 use esker_catalog::needs::{is_about_rows, to_read_job, to_run_job};
-use esker_catalog::{Authority, Catalog, Overview};
+use esker_catalog::{Authority, Catalog, ERROR_IS_WITHHELD, Overview, remove_names};
 use esker_maintenance::Maintenance;
 use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
-use esker_types::{ErrorCode, JobId};
+use esker_types::{ErrorCode, JobId, TableId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -120,18 +120,36 @@ fn catalog_of<'a>(app: &'a App, job: &Job) -> Option<&'a Catalog> {
     app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse)
 }
 
-/// Checks that a reader is not told what a job counts or names of rows and values.
-///
-/// Row filters or masks restrict the reader on the table, or the job names rows and the reader lacks `READ_DATA`.
-async fn is_withheld(app: &App, job: &Job, reader: &Authority) -> Result<bool, ApiError> {
-    if reader.restrictions(job.table_id).is_some() {
+/// What a reader is told of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Everything: the reader may read the rows of the table.
+    All,
+    /// All but the texts that may name values and files: the reader lacks `READ_DATA`.
+    Counts,
+    /// That it exists: row filters or masks restrict the reader on the table, or the job names rows and the reader lacks `READ_DATA`.
+    Existence,
+}
+
+impl Told {
+    /// Decides what a reader is told. `reads` says if it [may read](may_read_rows) the rows.
+    fn of(job: &Job, reader: &Authority, reads: bool) -> Self {
+        match reads {
+            _ if reader.restrictions(job.table_id).is_some() => Self::Existence,
+            true => Self::All,
+            false if is_about_rows(&job.kind, &job.request) => Self::Existence,
+            false => Self::Counts,
+        }
+    }
+}
+
+/// Checks that a reader has `READ_DATA` on the table of a job.
+async fn may_read_rows(app: &App, job: &Job, reader: &Authority) -> Result<bool, ApiError> {
+    if !reader.is_limited() {
         return Ok(true);
     }
-    if !reader.is_limited() || !is_about_rows(&job.kind, &job.request) {
-        return Ok(false);
-    }
     let may_read = |on: &ResourcePath<'_>| reader.has_for_content(on, Required::privilege(Privilege::ReadData));
-    Ok(!match catalog_of(app, job) {
+    Ok(match catalog_of(app, job) {
         Some(catalog) => on_job(catalog, catalog.tabular_by_id(job.table_id).await?.as_ref(), may_read),
         None => may_read(&ResourcePath::SERVER),
     })
@@ -139,31 +157,47 @@ async fn is_withheld(app: &App, job: &Job, reader: &Authority) -> Result<bool, A
 
 /// Does what [`shown_to`] does, for several jobs.
 async fn all_shown_to(app: &App, jobs: Vec<Job>, reader: &Authority) -> Result<Vec<Job>, ApiError> {
+    let mut read: HashMap<TableId, bool> = HashMap::new();
     let mut shown = Vec::with_capacity(jobs.len());
     for job in jobs {
-        shown.push(shown_to(app, job, reader).await?);
+        let reads = match read.get(&job.table_id) {
+            Some(reads) => *reads,
+            None => may_read_rows(app, &job, reader).await?,
+        };
+        read.insert(job.table_id, reads);
+        let told = Told::of(&job, reader, reads);
+        shown.push(as_told(job, told));
     }
     Ok(shown)
 }
 
-/// Takes out of a job what counts or names rows and values, if it [is withheld](is_withheld) from its reader.
-///
-/// SQL does the same with `system.jobs`.
+/// Takes out of a job what its reader may not be told. SQL does the same with `system.jobs`.
 async fn shown_to(app: &App, job: Job, reader: &Authority) -> Result<Job, ApiError> {
-    if !is_withheld(app, &job, reader).await? {
-        return Ok(job);
+    let told = Told::of(&job, reader, may_read_rows(app, &job, reader).await?);
+    Ok(as_told(job, told))
+}
+
+/// Takes out of a job what is not told.
+fn as_told(mut job: Job, told: Told) -> Job {
+    match told {
+        Told::All => job,
+        Told::Counts => {
+            job.plan.iter_mut().chain(&mut job.earlier_plans).chain(&mut job.outcome).for_each(remove_names);
+            job.error = job.error.map(|_| ERROR_IS_WITHHELD.to_owned());
+            job
+        }
+        Told::Existence => Job {
+            reason: String::new(),
+            request: Value::Null,
+            plan: None,
+            earlier_plans: Vec::new(),
+            outcome: None,
+            error: None,
+            predicted: None,
+            measured: None,
+            ..job
+        },
     }
-    Ok(Job {
-        reason: String::new(),
-        request: Value::Null,
-        plan: None,
-        earlier_plans: Vec::new(),
-        outcome: None,
-        error: None,
-        predicted: None,
-        measured: None,
-        ..job
-    })
 }
 
 /// Calls a function with the path to a job's table, or to the warehouse if the table is gone.
@@ -186,7 +220,7 @@ pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) ->
     shown_to(app, job, &caller.quiet_authority()).await
 }
 
-/// Returns the log of a job that the caller may read. It is empty if the job [is withheld](is_withheld) from the caller.
+/// Returns the log of a job that the caller may read. It is empty unless the caller may read the rows, because it names files.
 ///
 /// # Errors
 ///
@@ -195,9 +229,10 @@ pub(crate) async fn find_to_read(app: &App, caller: &RequestAccess, id: &str) ->
 pub(crate) async fn log_to_read(app: &App, caller: &RequestAccess, job: &Job) -> Result<Vec<JobLogLine>, ApiError> {
     // The job may lack its request, because it is shown to the caller.
     let stored = find(app.overview(), &job.id.to_string()).await?;
-    match is_withheld(app, &stored, &caller.quiet_authority()).await? {
-        false => Ok(app.overview().job_log(job.id).await?),
-        true => Ok(Vec::new()),
+    let reader = caller.quiet_authority();
+    match Told::of(&stored, &reader, may_read_rows(app, &stored, &reader).await?) {
+        Told::All => Ok(app.overview().job_log(job.id).await?),
+        Told::Counts | Told::Existence => Ok(Vec::new()),
     }
 }
 

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use esker_access::{Privilege, Required};
 use esker_catalog::deletion::{self, Swept};
 use esker_catalog::needs::{asks_for_rows, is_about_rows, to_ask_for_job};
+use esker_catalog::remove_names;
 use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, MaintenanceError, UndoOutcome, kind_view};
 use esker_state::{QuarantineState, QuarantinedFile};
 use esker_storage::Location;
@@ -135,7 +136,12 @@ pub(crate) async fn start(
         caller.check_unrestricted(&row)?;
     }
     if query.dry_run {
-        return Ok(Json(warehouse.0.preview(&name, request).await?).into_response());
+        let mut preview = warehouse.0.preview(&name, request).await?;
+        let read = Required::privilege(Privilege::ReadData);
+        if !caller.quiet_authority().has(&catalog.tabular_path(&row.name.namespace.key(), &row), read) {
+            remove_names(&mut preview);
+        }
+        return Ok(Json(preview).into_response());
     }
     let policy = app.policy(catalog, &row).await?;
     if policy.freeze && !kind_view(request.kind()).read_only {
