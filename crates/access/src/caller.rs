@@ -9,8 +9,8 @@ use std::sync::Arc;
 use esker_types::TableId;
 
 use crate::{
-    AccessDecision, AccessExplanation, AccessMode, Identity, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath, Result,
-    RightsError, RuleRef, Rules, Subject,
+    AccessDecision, AccessExplanation, AccessMode, Identity, Need, Needs, Privilege, PrivilegeSet, Required, ResourcePath,
+    Result, RightsError, RuleRef, Rules, Subject,
 };
 
 /// The facts of a request besides its principal.
