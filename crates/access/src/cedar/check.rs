@@ -1,11 +1,12 @@
 //! Checks the types of conditions by the schema, so that no evaluation meets a wrong type or a missing attribute.
 //!
 //! As in Cedar's strict validation, each condition is checked for every type that the principal and the resource can have by the
-//! scope. What the types exclude is not looked at: `principal is Esker::User && principal.issuer == "x"` is right for clients too.
-//! An optional fact can be read where `context has` told that it is there. Unlike there, an attribute that no type has is an
-//! error after `has` too: a policy with a misspelt name would never apply.
+//! scope. What the types exclude is not looked at: `principal is Esker::User && principal.issuer == "x"` is right for clients
+//! too. An optional fact can be read where `context has` told that it is there. Unlike there, an attribute that no type has is an
+//! error after `has` too, and so is a test that no request meets: such a policy would never apply.
 
 use super::ast::{CompareSign, Condition, Expr, ExprKind, Literal, Policy, Scope, ScopeRelation, Variable};
+use super::impossible;
 use super::lexer::{Issue, Parsed};
 use super::schema::{Attribute, EntityKind, Fact, Method, listed};
 use super::types::{Kinds, Type};
@@ -165,6 +166,7 @@ impl Types {
             }
             ExprKind::Compare(sign, sides) => self.compare(*sign, sides, known)?,
             ExprKind::In(sides) => {
+                impossible::check_in(&sides[0], &sides[1])?;
                 let (inner, outer) = (self.entity(&sides[0], known)?, self.outer(&sides[1], known)?);
                 Type::Bool(can_be_in(inner, outer))
             }
@@ -206,6 +208,7 @@ impl Types {
 
     /// Returns the type of `is`, with what follows `in`.
     fn is(&self, operand: &Expr, kind: EntityKind, outer: Option<&Expr>, known: Known) -> Parsed<Type> {
+        impossible::check_is(operand, kind)?;
         let is = self.entity(operand, known)?.all_same(|of| of == kind);
         Ok(Type::Bool(match outer {
             // What is always of the type may be in the other entity, or not.
@@ -249,6 +252,7 @@ impl Types {
             self.needs(right, known, &Type::Long)?;
             return Ok(Type::BOOL);
         }
+        impossible::check_equal(sides)?;
         let (a, b) = (self.type_of(left, known)?, self.type_of(right, known)?);
         if a.common(&b).is_none() || a == Type::Context {
             return Err(Issue::new(left.at, format!("{a} and {b} can't be compared")));

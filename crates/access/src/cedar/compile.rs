@@ -16,8 +16,8 @@ use crate::{AccessPolicies, PolicyRow, Result, RightsError};
 ///
 /// # Errors
 ///
-/// Returns [`RightsError::BadPolicy`] with the first place that is wrong: a text that is no policy, that is longer than 64 KiB, or
-/// that names what the schema does not have.
+/// Returns [`RightsError::BadPolicy`] with the first place that is wrong: a text that is no policy, that is longer than 64 KiB,
+/// or that names what the schema does not have.
 pub fn check_policy(name: &str, text: &str) -> Result<()> {
     policies_of(name, text).map(drop)
 }

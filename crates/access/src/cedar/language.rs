@@ -246,6 +246,12 @@ fn what_the_schema_does_not_have_is_refused_with_what_it_has() {
         ("1 < 2 < 3", "comparisons have two sides"),
         ("!!!!!true", "there are more than 4 ! before an operand"),
         ("resource has name.x", "nothing has attributes below name"),
+        ("action == Esker::Action::\"SELECT\"", "a request is never about a group of actions; write action in"),
+        ("Esker::Role::\"r\" == principal", "the principal can't be Esker::Role in this way: its type is one of Esker::Client"),
+        ("principal is Esker::Role", "a principal is in roles and claims"),
+        ("principal in Esker::Table::\"lake.a.t\"", "the principal can't be Esker::Table in this way"),
+        ("resource in [Esker::Role::\"r\"] || resource != Esker::Role::\"r\"", "the resource can't be Esker::Role"),
+        ("[context].isEmpty()", "the context is no value; name one of its attributes"),
         ("context == context", "the context and the context can't be compared"),
         ("true && if true then true else true", "put parentheses around if"),
         ("principal.in == 1", "\"in\" is a word of the language; write [\"in\"] for the attribute"),
@@ -304,4 +310,20 @@ fn texts_and_expressions_are_bounded() {
     // Chains are flat.
     assert_eq!(value(&["true"; 5000].join(" && ")), Ok(true));
     assert_eq!(value(&format!("{} == 5000", ["1"; 5000].join(" + "))), Ok(true));
+}
+
+#[test]
+fn a_text_that_is_cut_or_changed_anywhere_is_read_or_refused() {
+    let text = "@id(\"é\\u{e9}\") forbid(principal is Esker::User, action in [Esker::Action::\"LIST\"], resource) // é\n\
+                when { [-1, 2].contains(1 * -2) && {\"a\": resource has name}[\"a\"] } \
+                unless { context has ip && context.ip.isInRange(ip(\"10.0.0.0/8\")) || principal.subject like \"a\\*\" };";
+    assert_eq!(check_policy("p", text), Ok(()));
+    for (at, c) in text.char_indices() {
+        assert!(check_policy("p", &text[..at]).is_err(), "{}", &text[..at]);
+        let after = &text[at + c.len_utf8()..];
+        for other in ["", "\"", "\\", "é", "9", "(", "-", "{", "\u{0}"] {
+            // Many of them are right. What counts is that none ends in a panic.
+            _ = check_policy("p", &format!("{}{other}{after}", &text[..at]));
+        }
+    }
 }

@@ -15,6 +15,7 @@ mod compile;
 mod eval;
 mod expression;
 mod grants;
+mod impossible;
 mod ip;
 mod lexer;
 mod oracle;
