@@ -340,11 +340,11 @@ async fn policies_lock_nobody_out_whatever_their_conditions_are() {
             .expect("set");
     }
     make_client(&state, "second").await;
-    let refused = access.change(&client(&access, "second").await, vec![role("mine")]).await.expect_err("forbidden");
+    let refused = access.change(&*client(&access, "second").await, vec![role("mine")]).await.expect_err("forbidden");
     assert!(refused.to_string().starts_with("second lacks MANAGE_ACCESS on the server"), "{refused}");
     let removed = RuleChange::RemovePolicy { name: "second".into() };
     change(&access, vec![removed]).await.expect("removed");
-    access.change(&client(&access, "second").await, vec![role("mine")]).await.expect("an administrator again");
+    access.change(&*client(&access, "second").await, vec![role("mine")]).await.expect("an administrator again");
     state.close().await;
 }
 
@@ -364,9 +364,9 @@ async fn who_changes_the_rules_is_asked_with_the_facts_of_the_request() {
     };
     for enforced in [AccessMode::Off, AccessMode::On] {
         change(&access, vec![mode(enforced)]).await.expect("changed");
-        let refused = access.change(&etl(false).await, vec![role("mine")]).await.expect_err("refused");
+        let refused = access.change(&*etl(false).await, vec![role("mine")]).await.expect_err("refused");
         assert!(refused.to_string().starts_with("etl lacks MANAGE_ACCESS on the server"), "{refused}");
-        access.change(&etl(true).await, vec![role(enforced.as_str())]).await.expect("permitted");
+        access.change(&*etl(true).await, vec![role(enforced.as_str())]).await.expect("permitted");
     }
     let absent = access.caller_without_request(Identity::client("etl"), "startJob").await.expect("a caller");
     assert!(absent.require(&Need::new(ResourcePath::SERVER, Privilege::ManageAccess)).is_err());
@@ -380,7 +380,7 @@ async fn while_everybody_changes_the_rules_a_policy_forbids_all_the_same() {
     make_client(&state, "root").await;
     let forbid = forbid_to_manage("principal == Esker::Client::\"etl\"", "");
     change(&access, vec![policy("no-etl", &forbid)]).await.expect("nobody manages access yet");
-    let refused = access.change(&client(&access, "etl").await, vec![role("mine")]).await.expect_err("forbidden");
+    let refused = access.change(&*client(&access, "etl").await, vec![role("mine")]).await.expect_err("forbidden");
     assert!(refused.to_string().starts_with("etl lacks MANAGE_ACCESS on the server"), "{refused}");
     change(&access, vec![role("readers")]).await.expect("others still do");
     state.close().await;
