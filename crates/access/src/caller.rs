@@ -176,12 +176,21 @@ impl Caller {
     }
 
     /// Finds the need that a refusal is about: the first unmet one that the caller may see, else the first unmet one.
+    ///
+    /// The caller may see a container if it sees a thing in it that the same request is about: the request has the names of both.
     fn first_unmet<'n>(&self, needs: &[Need<'n>]) -> Option<(Need<'n>, AccessDecision)> {
+        let contains_seen = |on: &ResourcePath<'_>| {
+            let is_inside = |inner: &ResourcePath<'_>| inner.steps().any(|step| step == *on);
+            on.leaf().is_none() && needs.iter().any(|need| need.on != *on && is_inside(&need.on) && self.sees(&need.on))
+        };
         let mut hidden = None;
         for need in needs {
             match self.decide(need) {
                 AccessDecision::Allow { .. } => {}
                 decision @ AccessDecision::Deny { visible: true, .. } => return Some((*need, decision)),
+                AccessDecision::Deny { visible: false, missing } if contains_seen(&need.on) => {
+                    return Some((*need, AccessDecision::Deny { visible: true, missing }));
+                }
                 decision @ AccessDecision::Deny { visible: false, .. } => hidden = hidden.or(Some((*need, decision))),
             }
         }
@@ -346,6 +355,21 @@ mod tests {
         );
         assert!(matches!(caller.require(Needs::All(&needs[..1])), Err(RightsError::Hidden { .. })));
         assert_eq!(caller.require(Needs::All(&[])), Ok(()));
+    }
+
+    #[test]
+    fn the_container_of_a_thing_that_the_caller_sees_is_told() {
+        let (caller, _) = caller(rows(readers()), "bi");
+        let around = |inner: ResourcePath<'static>| {
+            let outer = inner.steps().filter(|step| step.leaf().is_none()).last().expect("a namespace");
+            [Need { on: inner, required: Required::NOTHING }, Need::new(outer, Privilege::ChooseLocation)]
+        };
+        let refused = caller.require(Needs::All(&around(orders()))).expect_err("refused");
+        assert!(matches!(&refused, RightsError::Denied { on, .. } if on == "namespace raw.crm"), "{refused}");
+        let alone = caller.require(Needs::All(&around(orders())[1..])).expect_err("refused");
+        assert!(matches!(alone, RightsError::Hidden { .. }), "{alone}");
+        let unseen = caller.require(Needs::All(&around(hidden()))).expect_err("refused");
+        assert!(matches!(unseen, RightsError::Hidden { .. }), "{unseen}");
     }
 
     #[test]

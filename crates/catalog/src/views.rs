@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_access::{Need, Privilege, Required};
+use esker_access::{Need, Needs, Privilege, Required};
 use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
@@ -270,7 +270,9 @@ impl Catalog {
     async fn try_replace(&self, current: &LoadedView, request: &ReplaceView, actor: &Actor) -> Result<Option<LoadedView>> {
         if needs::view_leaves_places(&current.metadata, &request.updates) {
             let key = current.row.name.namespace.key();
-            actor.authority.require(&Need::new(self.namespace_path(&key), Privilege::ChooseLocation))?;
+            let view = Need { on: self.tabular_path(&key, &current.row), required: Required::NOTHING };
+            let namespace = Need::new(self.namespace_path(&key), Privilege::ChooseLocation);
+            actor.authority.require(Needs::All(&[view, namespace]))?;
         }
         request.requirements.iter().try_for_each(|requirement| requirement.check(&current.metadata))?;
         let applied = apply_view(&current.metadata, &request.updates, now_ms()).map_err(refused)?;

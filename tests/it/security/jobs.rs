@@ -114,6 +114,7 @@ async fn a_job_does_not_begin_for_who_lost_the_right_to_start_it() {
 async fn a_job_that_names_rows_does_not_begin_for_who_may_not_read_them_any_more() {
     let sandbox = Sandbox::start(AccessMode::On).await;
     let test = &sandbox.test;
+    test.client("bi").await;
     let table = test.table_id("n.t").await;
     let compact = async || sandbox.run_job(client("bi"), "compact", json!({"compact": {"where": "id = 1"}})).await;
     let privileges = PrivilegeSet::of(&[Privilege::List, Privilege::Maintain]);
