@@ -11,13 +11,12 @@ import requests
 from kafka import KafkaConsumer
 from pyiceberg.exceptions import ForbiddenError, NoSuchTableError
 from stack import cdc
-from stack import minio as store
 from stack.base import wait_until
 from stack.esker import running
 from stack.flink import ICEBERG, S3, VERSION, Flink
 from stack.minio import Minio
-from stack.roles import give, privileges
 from stack.postgres import connect, running_postgres
+from stack.roles import give, privileges
 
 VERSIONS = {"Kafka": cdc.KAFKA, "Debezium": cdc.DEBEZIUM, "Iceberg": cdc.SINK, "Java": "17"}
 
@@ -155,18 +154,8 @@ def test_the_sink_works_with_the_privileges_of_its_role_and_fails_with_one_fewer
     database = connect(postgres)
     database.execute("CREATE TABLE orders_lake (id int PRIMARY KEY, item text, n int)")
     database.execute("INSERT INTO orders_lake SELECT i, 'item ' || i, i FROM generate_series(1, 10) i")
-    minio.add_user("sinker", "the-secret-of-sinker")
-    settings = {
-        "LOCATION": f"s3://{store.BUCKET}/sinks",
-        "STORAGE__ENDPOINT": minio.endpoint,
-        "STORAGE__REGION": store.REGION,
-        "STORAGE__ACCESS_KEY_ID": "sinker",
-        "STORAGE__SECRET_ACCESS_KEY": "the-secret-of-sinker",
-        "VENDING__MODE": "sts",
-    }
     (tmp_path / "esker").mkdir()
-    prefix = "ESKER__WAREHOUSES__LAKE__"
-    with running(tmp_path / "esker", **{prefix + key: value for key, value in settings.items()}) as admin:
+    with running(tmp_path / "esker", **minio.vending("lake")) as admin:
         admin.control_access()
         catalog = admin.catalog("lake")
         for name in ("cdc.orders", "hr.salaries"):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
-from stack import minio as store
 from stack.esker import Server, running
 from stack.flink import S3, Flink
 from stack.minio import Minio
@@ -16,7 +15,6 @@ from stack.short_keys import ShortKeys, short_keys
 
 pytestmark = pytest.mark.usefixtures("no_keys")
 
-USER, SECRET, ROOT = "brief", "the-secret-of-brief", f"s3://{store.BUCKET}/brief"
 # Esker gives credentials out for two thirds of their life.
 LIFE_SECONDS = 9
 DELEGATION = "header.X-Iceberg-Access-Delegation"
@@ -26,21 +24,12 @@ ROWS = pa.table({"id": pa.array(range(3), pa.int64())})
 @pytest.fixture
 def brief(minio: Minio, tmp_path: Path) -> Iterator[tuple[Server, ShortKeys]]:
     """Starts a server whose warehouse `brief` vends credentials that live for seconds."""
-    minio.add_user(USER, SECRET)
-    with short_keys(minio.endpoint, LIFE_SECONDS) as keys:
-        settings = {
-            "LOCATION": ROOT + str(tmp_path).replace("_", "-"),
-            "STORAGE__ENDPOINT": keys.endpoint,
-            "STORAGE__REGION": store.REGION,
-            "STORAGE__ACCESS_KEY_ID": USER,
-            "STORAGE__SECRET_ACCESS_KEY": SECRET,
-            "VENDING__MODE": "sts",
-            "VENDING__DURATION_SECONDS": "900",
-        }
-        prefix = "ESKER__WAREHOUSES__BRIEF__"
-        with running(tmp_path, **{prefix + key: value for key, value in settings.items()}) as server:
-            server.api("POST", "/v1/brief/namespaces", {"namespace": ["n"]})
-            yield server, keys
+    with (
+        short_keys(minio.endpoint, LIFE_SECONDS) as keys,
+        running(tmp_path, **minio.vending("brief", keys.endpoint)) as server,
+    ):
+        server.api("POST", "/v1/brief/namespaces", {"namespace": ["n"]})
+        yield server, keys
 
 
 @pytest.mark.slice
@@ -105,7 +94,7 @@ def test_a_streaming_job_of_flink_outlives_its_credentials(brief: tuple[Server, 
     sql = (
         "CREATE TABLE brief.n.t (n BIGINT);\n"
         "CREATE TEMPORARY TABLE default_catalog.default_database.src (n BIGINT) WITH ('connector'='datagen', "
-        f"'rows-per-second'='100', 'fields.n.kind'='sequence', 'fields.n.start'='0', 'fields.n.end'='2999');\n"
+        "'rows-per-second'='100', 'fields.n.kind'='sequence', 'fields.n.start'='0', 'fields.n.end'='2999');\n"
         "INSERT INTO brief.n.t SELECT n FROM default_catalog.default_database.src;\n"
     )
     # The source ends after thirty seconds, each of which has a commit.

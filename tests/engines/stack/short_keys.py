@@ -1,4 +1,4 @@
-"""A store whose credentials end after seconds: MinIO behind a proxy, since MinIO itself grants no less than 15 minutes."""
+"""A store whose credentials end after seconds: MinIO, which grants no less than 15 minutes, behind a proxy."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def handler(keys: ShortKeys) -> type[BaseHTTPRequestHandler]:
         def forward(self) -> None:
             body = self.body()
             if not keys.admits(self.headers.get("authorization", "")):
-                return self.answer(400, [("content-type", "application/xml")], EXPIRED)
+                self.answer(400, [("content-type", "application/xml")], EXPIRED)
+                return
             upstream = http.client.HTTPConnection(keys.upstream, timeout=60)
             # The host stays as it was, because it is signed.
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
