@@ -188,7 +188,6 @@ def test_dbt_builds_with_its_role_and_superset_reads_with_its_own(
             printed = dbt(tmp_path, "trino", **env)
             assert printed, f"dbt builds without {privilege} on {on}"
             guarded.sql(f"GRANT {privilege} ON NAMESPACE {on} TO ROLE transformers")
-            print("XXX", privilege, on, printed[-1500:])
             return printed
 
         # Trino says what it could not do. The reason is a line of Esker's log.

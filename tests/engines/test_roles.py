@@ -209,7 +209,6 @@ def test_the_worker_for_spark_rewrites_and_changes_no_row(
 
     errors = {privilege: error for (privilege, _), error in assert_each_is_needed(admin, "rewriters", rewrite).items()}
     assert "sparkjobs lacks RUN_JOBS on the server" in errors["RUN_JOBS"]
-    print("XXX", {k: v[:500] for k, v in errors.items()})
     admin.sql("GRANT LIST ON NAMESPACE lake.shop TO ROLE rewriters")
     for statement in ("INSERT INTO rewriting.shop.small VALUES (9)", "DELETE FROM rewriting.shop.small WHERE id = 1"):
         with pytest.raises(Exception, match="sparkjobs lacks (APPEND|MODIFY) on table shop.small"):
