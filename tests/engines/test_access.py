@@ -20,6 +20,7 @@ from pyiceberg.exceptions import ForbiddenError, NoSuchNamespaceError, NoSuchTab
 from stack import minio as store
 from stack.duck import attached, extension
 from stack.esker import Server, running
+from stack.flink import S3, Flink
 from stack.minio import Minio
 from stack.trino import Trino, running_trino
 from trino.exceptions import TrinoQueryError
@@ -30,7 +31,7 @@ USER, SECRET, ROOT = "guard", "the-secret-of-guard", f"s3://{store.BUCKET}/guard
 ROWS = pa.table({"id": pa.array(range(3), pa.int64()), "s": ["a", "b", "c"]})
 SUMMARY = "count(*), sum(id), max(s)"
 EXPECTED = [(3, 3, "c")]
-ENGINES = ("pyiceberg", "duckdb", "spark", "trino", "flight")
+ENGINES = ("pyiceberg", "duckdb", "spark", "trino", "flink", "flight")
 DELEGATION = "header.X-Iceberg-Access-Delegation"
 
 
@@ -295,6 +296,33 @@ def test_spark_of_an_analyst_reads_and_that_of_a_writer_writes(guarded: Guarded,
     ask("INSERT INTO etl.sales.by_spark SELECT id + 10, 'x' FROM range(10)")
     ask("DELETE FROM etl.sales.by_spark WHERE id >= 15")
     assert guarded.left("spark") == [(8, 14)]
+
+
+def test_flink_of_an_analyst_reads_and_that_of_a_writer_writes(guarded: Guarded, tmp_path: Path) -> None:
+    access = {"warehouse": "guarded", "io-impl": S3, DELEGATION: "vended-credentials"}
+    catalogs = {
+        "analyst": access | {"token": guarded.analyst.token},
+        "keys": access
+        | {"token": guarded.analyst.token, "s3.access-key-id": store.KEY, "s3.secret-access-key": store.SECRET}
+        | {DELEGATION: "none"},
+        "etl": access | {"token": guarded.etl.token},
+    }
+    flink = Flink(guarded.admin, tmp_path, catalogs)
+    found, _ = flink.run(
+        f"SELECT {SUMMARY} FROM analyst.sales.orders;\nSHOW DATABASES IN analyst;\n"
+        "INSERT INTO etl.sales.by_flink SELECT id + 10, s FROM etl.sales.orders;\n",
+        "batch",
+    )
+    assert found == ["+I[3, 3, c]", "+I[sales]"]
+    assert guarded.left("flink") == [(6, 12)]
+    for sql, words in (
+        ("INSERT INTO analyst.sales.orders VALUES (4, 'd');\n", "Access Denied"),
+        ("INSERT INTO keys.sales.orders VALUES (4, 'd');\n", "analyst lacks APPEND on table sales.orders"),
+        ("SELECT * FROM etl.hr.salaries;\n", "Object 'hr' not found within 'etl'"),
+    ):
+        with pytest.raises(AssertionError, match=words):
+            flink.run(sql, "batch")
+    guarded.assert_unchanged()
 
 
 @pytest.fixture(scope="module")

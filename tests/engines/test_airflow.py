@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import adbc_driver_manager
 import pytest
 from stack.airflow import PROVIDER, VERSION, Airflow
 from stack.esker import Server, running
+from stack.roles import assert_each_is_needed, give
 
 pytestmark = [
     pytest.mark.engine("Airflow", versions=lambda: {"Airflow": VERSION, "Python": "3.11"}),
@@ -119,3 +121,60 @@ def test_a_table_is_maintained_by_recommendation_until_nothing_more_pays(tmp_pat
         assert {job["table"] for job in left} == {"shop.t1"}
         assert server.sql('SELECT count(*) FROM shop."t0$files"') == [(1,)]
         assert server.sql('SELECT count(*) FROM shop."t1$files"') == [(6,)]
+
+
+@pytest.mark.slice
+def test_the_role_of_the_maintainers_is_enough_for_the_dag_and_for_no_more(tmp_path: Path) -> None:
+    (tmp_path / "airflow").mkdir()
+    with running(tmp_path) as admin:
+        mess(admin, 2)
+        admin.small_files("hr.salaries")
+        admin.control_access()
+        maintainer = give(admin, "maintainers", "default")
+        airflow = Airflow(tmp_path / "airflow", maintainer, PROVIDER / "dags")
+        printed = airflow("dags", "test", "esker_maintenance", "2026-11-25")
+        jobs = admin.api("GET", "/api/v1/jobs?kind=compact")
+        assert sorted((job["table"], job["state"]) for job in jobs) == [
+            ("shop.t0", "succeeded"),
+            ("shop.t1", "succeeded"),
+        ], printed[-3000:]
+
+        def work() -> None:
+            job = maintainer.job("shop.t0", "manifests")
+            assert maintainer.api("GET", "/api/v1/warehouses/default/recommendations?namespace=shop") == []
+            assert maintainer.api("GET", maintainer.table("shop.t0", "/health"))["score"] > 0
+            assert [one["id"] for one in maintainer.api("GET", "/api/v1/jobs")][0] == job["id"]
+
+        assert_each_is_needed(admin, "maintainers", work)
+        # With it, a refusal names the privilege. Without it, the table does not exist.
+        admin.sql("GRANT LIST ON NAMESPACE default.shop TO ROLE maintainers")
+        text = airflow.script(
+            """
+            from esker_airflow.hook import EskerError, EskerHook
+
+            hook = EskerHook()
+
+            def refused(words, what, *arguments, **options):
+                try:
+                    what(*arguments, **options)
+                except EskerError as error:
+                    assert words in str(error), error
+                else:
+                    raise SystemExit(f"{arguments} was not refused")
+
+            refused("lacks ERASE", hook.start, "shop.t0", "erase", {"where": "id = 1"}, "a")
+            refused("lacks READ_DATA", hook.start, "shop.t0", "compact", {"where": "id = 1"}, "b")
+            refused("Table does not exist: hr.salaries", hook.start, "hr.salaries", "compact", {}, "c")
+            table = "/v1/default/namespaces/shop/tables/t0"
+            refused("lacks DROP", hook.request, "DELETE", table)
+            refused("lacks SET_PROPERTIES", hook.request, "POST", table, {
+                "requirements": [], "updates": [{"action": "set-properties", "updates": {"a": "b"}}]})
+            refused("lacks READ_DATA", hook.request, "POST", f"{table}/plan", {})
+            refused("lacks MANAGE_ACCESS", hook.request, "PUT", "/api/v1/access/mode", {"mode": "off"})
+            refused("lacks MANAGE_SERVER", hook.request, "POST", "/api/v1/quarantine/sweep", {})
+            print("all well")
+            """
+        )
+        assert text.endswith("all well\n"), text
+        with pytest.raises(adbc_driver_manager.Error, match="airflow lacks READ_DATA on table shop.t0"):
+            maintainer.sql("SELECT * FROM default.shop.t0")

@@ -4,14 +4,19 @@ import json
 import time
 from pathlib import Path
 
+import adbc_driver_manager
+import pyarrow as pa
 import pytest
+import requests
 from kafka import KafkaConsumer
+from pyiceberg.exceptions import ForbiddenError, NoSuchTableError
 from stack import cdc
 from stack.base import wait_until
 from stack.esker import running
-from stack.flink import ICEBERG, VERSION, Flink
+from stack.flink import ICEBERG, S3, VERSION, Flink
 from stack.minio import Minio
 from stack.postgres import connect, running_postgres
+from stack.roles import give, privileges
 
 VERSIONS = {"Kafka": cdc.KAFKA, "Debezium": cdc.DEBEZIUM, "Iceberg": cdc.SINK, "Java": "17"}
 
@@ -125,3 +130,79 @@ def test_events_arrive_in_kafka_in_order_and_once_more_from_a_cursor(chain) -> N
     mine = [e for e in delivered if e["source"] == "/esker/warehouses/default" and int(e["sequence"]) > start]
     assert [(e["type"], e["subject"]) for e in mine] == [(f"io.esker.{kind}", subject) for kind, subject in expected]
     consumer.close()
+
+
+CHANGES = pa.schema(
+    [("id", pa.int32()), ("item", pa.string()), ("n", pa.int32()), ("__op", pa.string()), ("__deleted", pa.string())]
+)
+
+
+# What the sink's task says without a privilege. A load without APPEND has no credentials, so the store's client fails.
+REASONS = {
+    "USE": "warehouse lake does not exist",
+    "READ_METADATA": "Table does not exist: cdc.orders",
+    "APPEND": "Unable to load credentials",
+}
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_the_sink_works_with_the_privileges_of_its_role_and_fails_with_one_fewer(
+    chain, minio: Minio, tmp_path: Path
+) -> None:
+    _, broker, postgres, _ = chain
+    cdc.create_topics(broker, "cdc.public.orders_lake")
+    database = connect(postgres)
+    database.execute("CREATE TABLE orders_lake (id int PRIMARY KEY, item text, n int)")
+    database.execute("INSERT INTO orders_lake SELECT i, 'item ' || i, i FROM generate_series(1, 10) i")
+    (tmp_path / "esker").mkdir()
+    with running(tmp_path / "esker", **minio.vending("lake")) as admin:
+        admin.control_access()
+        catalog = admin.catalog("lake")
+        for name in ("cdc.orders", "hr.salaries"):
+            catalog.create_namespace(name.partition(".")[0])
+            catalog.create_table(name, CHANGES)
+        sink = give(admin, "sinks")
+        asked = {
+            "iceberg.tables.auto-create-enabled": "false",
+            "iceberg.catalog.io-impl": S3,
+            "iceberg.catalog.header.X-Iceberg-Access-Delegation": "vended-credentials",
+        }
+        with cdc.running_connect(tmp_path, broker, postgres, sink, "lake", asked) as url:
+
+            def state() -> str:
+                [task] = requests.get(f"{url}/status", timeout=5).json()["tasks"]
+                return f"{task['state']} {task.get('trace', '')}"
+
+            def ids() -> list[int]:
+                return [row[0] for row in admin.sql("SELECT id FROM lake.cdc.orders ORDER BY id")]
+
+            eventually(ids, expected := list(range(1, 11)))
+            for privilege, on in privileges(admin, "sinks"):
+                admin.sql(f"REVOKE {privilege} ON {on} FROM ROLE sinks")
+                requests.post(f"{url}/restart?includeTasks=true", timeout=30).raise_for_status()
+                expected.append(len(expected) + 1)
+                database.execute(f"INSERT INTO orders_lake VALUES ({expected[-1]}, 'one fewer', 0)")
+                wait_until(lambda: state().startswith("FAILED"), 90, None, tmp_path / "connect-lake.log")
+                assert REASONS[privilege] in state()
+                assert ids() == expected[:-1]
+                admin.sql(f"GRANT {privilege} ON {on} TO ROLE sinks")
+                requests.post(f"{url}/restart?includeTasks=true", timeout=30).raise_for_status()
+                # What was refused is delivered, and once.
+                eventually(ids, expected)
+        # The sink's client does nothing else.
+        own = sink.catalog("lake")
+        table = own.load_table("cdc.orders")
+        with pytest.raises(NoSuchTableError):
+            own.load_table("hr.salaries")
+        admin.sql("GRANT LIST ON NAMESPACE lake.cdc TO ROLE sinks")
+        with pytest.raises(ForbiddenError, match="connect lacks MODIFY on table cdc.orders"):
+            table.delete("id = 1")
+        with pytest.raises(ForbiddenError, match="connect lacks SET_PROPERTIES on table cdc.orders"):
+            table.transaction().set_properties(a="b").commit_transaction()
+        with pytest.raises(ForbiddenError, match="connect lacks DROP on table cdc.orders"):
+            own.drop_table("cdc.orders")
+        with pytest.raises(ForbiddenError, match="connect lacks CREATE_TABLE on namespace cdc"):
+            own.create_table("cdc.mine", CHANGES)
+        with pytest.raises(adbc_driver_manager.Error, match="connect lacks READ_DATA on table cdc.orders"):
+            sink.sql("SELECT * FROM lake.cdc.orders")
+        assert ids() == expected

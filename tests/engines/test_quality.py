@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from stack import minio as store
 from stack.airflow import PROVIDER, Airflow
 from stack.base import ROOT, python_of
 from stack.esker import Server, running
+from stack.minio import Minio
+from stack.roles import assert_each_is_needed, give
 from stack.spark import iceberg_jars
 from stack.trino import Trino, running_trino
+from trino.exceptions import TrinoQueryError
 
 
 def versions() -> dict[str, str]:
@@ -130,3 +134,93 @@ def test_the_suite_says_which_tables_are_poor(shop: tuple[Server, Trino]) -> Non
         time.sleep(1)
     none = check_health(server, trino, "--namespace", "nothing")
     assert none.returncode == 1 and "expect_table_row_count_to_be_between" in none.stdout
+
+
+@pytest.fixture
+def guarded(minio: Minio, tmp_path: Path) -> Iterator[Server]:
+    """Starts a server in the mode `on`. Its warehouse `lake` vends credentials. It has sources and an empty `marts`."""
+    (tmp_path / "esker").mkdir()
+    with running(tmp_path / "esker", **minio.vending("lake")) as admin:
+        catalog = admin.catalog("lake")
+        for namespace in ("shop", "hr", "marts"):
+            catalog.create_namespace(namespace)
+        for name in ("shop.orders", "hr.salaries"):
+            catalog.create_table(name, orders([1]).schema).append(orders([1, 2, 3, 3]))
+        admin.control_access()
+        yield admin
+
+
+def dbt(directory: Path, target: str, **settings: str) -> str:
+    """Builds the models of a target. Returns the empty text, or what dbt printed if it failed."""
+    project = ROOT / "jobs" / "dbt"
+    logs = ["--target-path", directory / "target", "--log-path", directory / "logs"]
+    command = [python_of("quality").parent / "dbt", "build", "--no-use-colors", "--project-dir", project, *logs]
+    command += ["--profiles-dir", project, "--target", target, "--select", f"tag:{target}"]
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=200)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_dbt_builds_with_its_role_and_superset_reads_with_its_own(
+    guarded: Server, minio: Minio, tmp_path: Path
+) -> None:
+    builder, viewer = give(guarded, "transformers"), give(guarded, "dashboards")
+
+    def catalog(client: str, who: Server) -> dict[str, str]:
+        return {
+            "iceberg.rest-catalog.warehouse": "lake",
+            "iceberg.rest-catalog.oauth2.credential": f"{client}:{who.token}",
+            "iceberg.rest-catalog.vended-credentials-enabled": "true",
+            "fs.native-s3.enabled": "true",
+            "s3.endpoint": minio.endpoint,
+            "s3.region": store.REGION,
+            "s3.path-style-access": "true",
+        }
+
+    catalogs = {"built": catalog("dbt", builder), "shown": catalog("superset", viewer)}
+    (tmp_path / "trino").mkdir()
+    with running_trino(tmp_path / "trino", guarded, minio.endpoint, 1000, catalogs) as trino:
+        assert trino.ask("SELECT count(*) FROM shop.orders", "built") == [(4,)]
+        env = environment(builder, trino) | {"TRINO_CATALOG": "built", "ESKER_WAREHOUSE": "lake"}
+
+        def fails_without(privilege: str, on: str) -> str:
+            guarded.sql(f"REVOKE {privilege} ON NAMESPACE {on} FROM ROLE transformers")
+            printed = dbt(tmp_path, "trino", **env)
+            assert printed, f"dbt builds without {privilege} on {on}"
+            guarded.sql(f"GRANT {privilege} ON NAMESPACE {on} TO ROLE transformers")
+            return printed
+
+        # Trino says what it could not do. The reason is a line of Esker's log.
+        assert "Failed to create namespace 'marts'" in fails_without("LIST", "lake.marts")
+        for privilege in ("CREATE_TABLE", "CHOOSE_LOCATION", "SET_PROTECTED"):
+            assert "Failed to create transaction" in fails_without(privilege, "lake.marts")
+        assert "non-empty location" in fails_without("READ_METADATA", "lake.marts")
+        guarded.catalog("lake").drop_table("marts.orders_by_day")
+        fails_without("READ_DATA", "lake.shop")
+        assert guarded.catalog("lake").list_tables("marts") == []
+        assert dbt(tmp_path, "trino", **env) == ""
+        assert "Failed to create view" in fails_without("CREATE_VIEW", "lake.marts")
+        assert dbt(tmp_path, "trino", **env) == ""
+        by_day = "SELECT day, orders FROM marts.orders_by_day ORDER BY day"
+        expected = [(date(2026, 1, 1), 1), (date(2026, 1, 2), 1), (date(2026, 1, 3), 2)]
+
+        def chart() -> None:
+            assert trino.ask("SHOW TABLES FROM marts", "shown") == [("orders_by_day",)]
+            assert trino.ask(by_day, "shown") == expected
+
+        assert_each_is_needed(guarded, "dashboards", chart)
+        for catalog_name, sql, words in (
+            ("built", "INSERT INTO shop.orders SELECT * FROM shop.orders", "403"),
+            ("built", "DROP TABLE shop.orders", "dbt lacks DROP on table shop.orders"),
+            ("built", "CREATE TABLE shop.mine AS SELECT 1 a", "dbt lacks CREATE_TABLE on namespace shop"),
+            ("built", "CREATE SCHEMA other", "dbt lacks CREATE_NAMESPACE"),
+            ("built", "SELECT * FROM hr.salaries", "does not exist"),
+            ("shown", "SELECT * FROM shop.orders", "does not exist"),
+            ("shown", "DELETE FROM marts.orders_by_day WHERE orders = 2", "403"),
+            ("shown", "DROP TABLE marts.orders_by_day", "superset lacks DROP on table marts.orders_by_day"),
+        ):
+            with pytest.raises(TrinoQueryError) as refused:
+                trino.ask(sql, catalog_name)
+            assert words in f"{refused.value.message} {refused.value.failure_info}", sql
+        assert guarded.sql("SELECT count(*) FROM lake.shop.orders") == [(4,)]
+        assert trino.ask(by_day, "shown") == expected

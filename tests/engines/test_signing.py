@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.utils.concurrent import ExecutorFactory
 from stack import minio as store
 from stack.esker import Server, running
+from stack.flink import S3, Flink
 from stack.minio import Minio
 
 pytestmark = pytest.mark.usefixtures("no_keys")
@@ -177,3 +179,19 @@ def test_spark_reads_and_writes_without_keys(signing: Server, spark, warehouse: 
     spark.sql(f"DELETE FROM {name} WHERE id >= 250")
     assert [tuple(row) for row in spark.sql(f"SELECT count(*), max(id) FROM {name}").collect()] == [(250, 249)]
     assert signing.sql(f"SELECT count(*), max(id) FROM {name}") == [(250, 249)]
+
+
+def test_flink_reads_and_writes_without_keys(signing: Server, tmp_path: Path) -> None:
+    catalogs = {
+        name: {"warehouse": name, "io-impl": S3, DELEGATION: "remote-signing"} for name in ("signed", "careless")
+    }
+    flink = Flink(signing, tmp_path, catalogs)
+    sql = ""
+    for name in catalogs:
+        table = f"`{name}`.n.flink"
+        sql += f"CREATE TABLE {table} (id BIGINT, s STRING);\nINSERT INTO {table} VALUES (1, 'a'), (2, 'b');\n"
+        sql += f"SELECT s, id FROM {table} ORDER BY id;\n"
+    found, _ = flink.run(sql, "batch")
+    assert found == ["+I[a, 1]", "+I[b, 2]"] * 2
+    for name in catalogs:
+        assert signing.sql(f"SELECT count(*), max(id) FROM {name}.n.flink") == [(2, 2)]

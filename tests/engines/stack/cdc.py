@@ -82,8 +82,13 @@ def create_topics(broker: str, *names: str) -> None:
 
 
 @contextmanager
-def running_connect(directory: Path, broker: str, postgres: int, server: Server, warehouse: str) -> Iterator[None]:
-    """Starts Debezium from `orders_WAREHOUSE` to its topic, and Iceberg's sink from there to `cdc.orders`."""
+def running_connect(
+    directory: Path, broker: str, postgres: int, server: Server, warehouse: str, more: dict[str, str] | None = None
+) -> Iterator[str]:
+    """Starts Debezium from `orders_WAREHOUSE` to its topic, and Iceberg's sink from there to `cdc.orders`.
+
+    `more` are further properties of the sink. Yields the URL of the sink in Kafka Connect's API.
+    """
     table = f"public.orders_{warehouse}"
     jars = jars_of_pom("connect")
     rest = free_port()
@@ -144,7 +149,7 @@ def running_connect(directory: Path, broker: str, postgres: int, server: Server,
             "iceberg.catalog.s3.access-key-id": minio.KEY,
             "iceberg.catalog.s3.secret-access-key": minio.SECRET,
         }
-    sink = write(directory / f"sink-{warehouse}.properties", sink)
+    sink = write(directory / f"sink-{warehouse}.properties", sink | (more or {}))
     log = directory / f"connect-{warehouse}.log"
     with log.open("w") as out:
         main = "org.apache.kafka.connect.cli.ConnectStandalone"
@@ -158,6 +163,6 @@ def running_connect(directory: Path, broker: str, postgres: int, server: Server,
 
     try:
         wait_until(ready, 120, process, log)
-        yield
+        yield f"http://127.0.0.1:{rest}/connectors/sink-{warehouse}"
     finally:
         stop(process)

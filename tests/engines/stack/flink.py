@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import minio
@@ -11,6 +11,7 @@ from .base import ENGINES, jars_of_pom, java_class
 from .esker import Server
 
 VERSION, ICEBERG = "2.1.1", "1.11.0"
+S3 = "org.apache.iceberg.aws.s3.S3FileIO"
 OPENS = ["java.util", "java.lang", "java.time", "java.util.concurrent", "sun.nio.ch", "java.nio"]
 
 
@@ -18,21 +19,29 @@ OPENS = ["java.util", "java.lang", "java.time", "java.util.concurrent", "sun.nio
 class Flink:
     server: Server
     directory: Path
+    # The properties of each catalog, beside those that every catalog of Esker has. Without: one for each warehouse.
+    others: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def catalogs(self) -> str:
-        """Returns statements that create a catalog for each warehouse, with its name."""
-        common = (
-            f"'type'='iceberg', 'catalog-type'='rest', 'uri'='{self.server.rest}', 'token'='{self.server.token}', "
-            "'token-refresh-enabled'='false', 'cache-enabled'='false'"
-        )
-        s3 = (
-            "'io-impl'='org.apache.iceberg.aws.s3.S3FileIO', "
-            f"'s3.access-key-id'='{minio.KEY}', 's3.secret-access-key'='{minio.SECRET}'"
-        )
-        return (
-            f"CREATE CATALOG `default` WITH ({common}, 'warehouse'='default');\n"
-            f"CREATE CATALOG minio WITH ({common}, 'warehouse'='minio', {s3});\n"
-        )
+        """Returns statements that create the catalogs."""
+        keys = {"s3.access-key-id": minio.KEY, "s3.secret-access-key": minio.SECRET}
+        catalogs = self.others or {
+            "default": {"warehouse": "default"},
+            "minio": {"warehouse": "minio", "io-impl": S3} | keys,
+        }
+        common = {
+            "type": "iceberg",
+            "catalog-type": "rest",
+            "uri": self.server.rest,
+            "token": self.server.token,
+            "token-refresh-enabled": "false",
+            "cache-enabled": "false",
+        }
+        sql = ""
+        for name, properties in catalogs.items():
+            pairs = ", ".join(f"'{key}'='{value}'" for key, value in (common | properties).items())
+            sql += f"CREATE CATALOG `{name}` WITH ({pairs});\n"
+        return sql
 
     def run(
         self, sql: str, mode: str = "stream", stop_after_ms: int = 0, savepoints: str = "none", start: str = "none"

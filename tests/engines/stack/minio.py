@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import secrets
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -45,6 +46,24 @@ class Minio:
             for file, content in files.items():
                 written.writestr(f"iam-assets/{file}.json", json.dumps(content))
         self._import_iam(archive.getvalue())
+
+    def vending(self, warehouse: str, endpoint: str | None = None) -> dict[str, str]:
+        """Adds a user, and returns the configuration of an Esker warehouse that vends credentials of it.
+
+        `endpoint` is that of a proxy, if the warehouse has one.
+        """
+        user, secret = f"vends-{warehouse}", f"the-secret-of-{warehouse}"
+        self.add_user(user, secret)
+        settings = {
+            # Each server has a location of its own.
+            "LOCATION": f"s3://{BUCKET}/{user}-{secrets.token_hex(4)}",
+            "STORAGE__ENDPOINT": endpoint or self.endpoint,
+            "STORAGE__REGION": REGION,
+            "STORAGE__ACCESS_KEY_ID": user,
+            "STORAGE__SECRET_ACCESS_KEY": secret,
+            "VENDING__MODE": "sts",
+        }
+        return {f"ESKER__WAREHOUSES__{warehouse.upper()}__{key}": value for key, value in settings.items()}
 
     def _import_iam(self, body: bytes) -> None:
         """Imports users and policies. Unlike the other requests that add them, this one is not encrypted."""
