@@ -90,7 +90,7 @@ pub(super) fn eval<'a>(expr: &'a Expr, request: &Request<'a>) -> Evaluated<Value
             sum.into()
         }
         ExprKind::Attribute(operand, name) => attribute(&eval(operand, request)?, name, request)?,
-        ExprKind::Set(values) => Value::Set(values.iter().map(|value| eval(value, request)).collect::<Evaluated<_>>()?),
+        ExprKind::Set(values) => Value::set(values.iter().map(|value| eval(value, request)).collect::<Evaluated<_>>()?),
         ExprKind::Record(attributes) => {
             let values = attributes.iter().map(|(name, value)| Ok((&**name, eval(value, request)?)));
             Value::Record(values.collect::<Evaluated<_>>()?)
@@ -111,8 +111,8 @@ fn all<'a>(operands: &'a [Expr], request: &Request<'a>, value: bool) -> Evaluate
 /// Compares two values.
 fn compare(sign: CompareSign, left: &Value<'_>, right: &Value<'_>) -> Evaluated<bool> {
     Ok(match sign {
-        CompareSign::Equal => left.is_same(right),
-        CompareSign::NotEqual => !left.is_same(right),
+        CompareSign::Equal => left == right,
+        CompareSign::NotEqual => left != right,
         CompareSign::Less => left.long()? < right.long()?,
         CompareSign::LessOrEqual => left.long()? <= right.long()?,
         CompareSign::Greater => left.long()? > right.long()?,

@@ -310,6 +310,19 @@ fn texts_and_expressions_are_bounded() {
     // Chains are flat.
     assert_eq!(value(&["true"; 5000].join(" && ")), Ok(true));
     assert_eq!(value(&format!("{} == 5000", ["1"; 5000].join(" + "))), Ok(true));
+    assert!(wrong(&format!("{}1", "{a: ".repeat(70))).starts_with(deep));
+}
+
+#[test]
+fn sets_in_sets_are_compared_in_a_time_that_grows_with_their_size() {
+    // With a search of each value in the other set, the time doubles with each level, and this never ends.
+    let nested = |inner: &str| format!("{}{inner}{}", "[".repeat(58), "]".repeat(58));
+    for inner in ["1", "1 + 0", "context.operation"] {
+        assert_eq!(value(&format!("{0} == {0} && {0}.containsAll({0})", nested(inner))), Ok(true), "{inner}");
+    }
+    assert_eq!(value(&format!("{} == {}", nested("1"), nested("2 - 1"))), Ok(true));
+    assert_eq!(value(&format!("{} == {}", nested("1"), nested("2"))), Ok(false));
+    assert_eq!(value("[[1, 2], [2 - 1], []] == [[], [1], [2, 3 - 2], [1]] && ![[1]].contains([2 - 2])"), Ok(true));
 }
 
 #[test]
