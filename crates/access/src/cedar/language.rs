@@ -3,7 +3,7 @@
 use super::ast::Policy;
 use super::check::check;
 use super::check_policy;
-use super::eval::{applies, truth};
+use super::eval::{applies, applies_at_best, truth};
 use super::parser::parse;
 use super::request::{Names, PrincipalEntity, Request};
 use super::value::{EvalError, Evaluated};
@@ -178,6 +178,22 @@ fn an_error_is_met_by_who_forbids_and_not_by_who_permits() {
         ("unless { context.tls }", false, true),
         ("when { false } when { context.tls }", false, false),
         ("when { context.tls } when { false }", false, true),
+    ] {
+        assert_eq!(applying(&format!("permit(principal, action, resource) {conditions};")), permits, "permit {conditions}");
+        assert_eq!(applying(&format!("forbid(principal, action, resource) {conditions};")), forbids, "forbid {conditions}");
+    }
+}
+
+#[test]
+fn at_best_a_condition_that_reads_facts_permits_and_does_not_forbid() {
+    let applying = |text: &str| with_request(None, |request| applies_at_best(&parse(text).expect("a policy")[0], request));
+    for (conditions, permits, forbids) in [
+        ("", true, true),
+        ("when { false }", false, false),
+        ("when { context.tls }", true, false),
+        ("unless { context has ip }", true, false),
+        ("when { principal is Esker::Client && context.tls }", false, false),
+        ("when { 9223372036854775807 + 1 == 0 }", false, true),
     ] {
         assert_eq!(applying(&format!("permit(principal, action, resource) {conditions};")), permits, "permit {conditions}");
         assert_eq!(applying(&format!("forbid(principal, action, resource) {conditions};")), forbids, "forbid {conditions}");
