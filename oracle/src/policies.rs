@@ -21,10 +21,11 @@ enum Kind {
     Action,
     Longs,
     Texts,
+    SetsOfLongs,
     Record,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Bool,
     Kind::Long,
     Kind::Text,
@@ -34,6 +35,7 @@ const KINDS: [Kind; 10] = [
     Kind::Action,
     Kind::Longs,
     Kind::Texts,
+    Kind::SetsOfLongs,
     Kind::Record,
 ];
 
@@ -234,6 +236,7 @@ impl Writer<'_> {
             }
             Kind::Longs => self.set(Kind::Long, depth),
             Kind::Texts => self.set(Kind::Text, depth),
+            Kind::SetsOfLongs => self.set(Kind::Longs, depth),
             Kind::Record => {
                 let deeper = depth.saturating_sub(1);
                 format!("{{\"b c\": {}, a: {}}}", self.expr(Kind::Bool, deeper), self.expr(Kind::Long, deeper))
@@ -297,7 +300,8 @@ impl Writer<'_> {
             }
             8 => format!("({} like \"{}\")", self.expr(Kind::Text, depth), self.random.pick(&PATTERNS)),
             9 | 10 => {
-                let (set, of) = self.random.pick(&[(Kind::Longs, Kind::Long), (Kind::Texts, Kind::Text)]);
+                let (set, of) =
+                    self.random.pick(&[(Kind::Longs, Kind::Long), (Kind::Texts, Kind::Text), (Kind::SetsOfLongs, Kind::Longs)]);
                 match self.random.below(4) {
                     0 => format!("{}.contains({})", self.expr(set, depth), self.expr(of, depth)),
                     1 => format!("{}.containsAll({})", self.expr(set, depth), self.expr(set, depth)),

@@ -204,13 +204,30 @@ impl Subject {
         if self.breaks_glass() {
             return PrivilegeSet::ALL;
         }
-        let mut union = Union(PrivilegeSet::EMPTY);
-        match self.rules.index.visit(on, &self.holders, &mut union) {
-            ControlFlow::Break(()) | ControlFlow::Continue(()) => {}
-        }
         let (privileges, needed) = (PrivilegeSet::ALL, PrivilegeSet::EMPTY);
         let effects = self.effects(&PolicyQuestion { on, privileges, needed, facts });
-        union.0.union(effects.permitted.0).without(effects.forbidden.0)
+        self.by_grants(on).union(effects.permitted.0).without(effects.forbidden.0)
+    }
+
+    /// Returns all privileges that the subject may have on a securable by some request, whatever its facts are.
+    ///
+    /// It may name some that no request has. The table of the audit trail is not told apart.
+    pub fn at_best(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        if self.always().is_some() {
+            return PrivilegeSet::ALL;
+        }
+        let by_grants = self.by_grants(on);
+        let Some(policies) = &self.policies else { return by_grants };
+        let effects = policies.effects_at_best(on);
+        by_grants.union(effects.permitted.0).without(effects.forbidden.0)
+    }
+
+    /// Returns all privileges that grants give.
+    fn by_grants(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        let mut union = Union(PrivilegeSet::EMPTY);
+        match self.rules.index.visit(on, &self.holders, &mut union) {
+            ControlFlow::Break(()) | ControlFlow::Continue(()) => union.0,
+        }
     }
 
     /// Checks that the subject may know that a securable exists, without the facts of a request. See [`Self::decide`].

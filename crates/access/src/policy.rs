@@ -29,6 +29,12 @@ pub trait SubjectPolicies: fmt::Debug + Send + Sync {
     /// Evaluates the policies that can apply to the privileges and the securable of a question.
     fn effects(&self, question: &PolicyQuestion<'_>) -> PolicyEffects;
 
+    /// Evaluates the policies on all privileges for the requests that are best for the subject.
+    ///
+    /// A policy whose condition reads the facts of a request permits, and does not forbid. So privileges that some request has are
+    /// not left out; some that none has may be among them.
+    fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects;
+
     /// Returns the privileges that a policy may forbid, whatever the facts of the request are.
     ///
     /// It may name too many, and no condition is evaluated. It must not leave one out: lists that need no filter and the check
@@ -226,6 +232,21 @@ mod tests {
         assert!(caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), true)));
         assert!(!caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), false)));
         assert!(caller(rows(Vec::new()), of_others(), true).decides_as(&caller(rows(Vec::new()), of_others(), false)));
+    }
+
+    #[test]
+    fn what_some_request_may_do_is_what_facts_do_not_take_away() {
+        let forbid =
+            |needs_tls| TestPolicy { privileges: Privilege::ReadData.into(), ..on_reads(true, Member::client("bi"), needs_tls) };
+        let at_best = |rows, policies| with_policies(rows, "bi", policies).at_best(&orders());
+        let read = PrivilegeSet::of(&[Privilege::List, Privilege::ReadData]);
+        assert_eq!(at_best(readers_read_orders(), vec![forbid(true)]), read);
+        assert_eq!(at_best(readers_read_orders(), vec![forbid(false)]), PrivilegeSet::from(Privilege::List));
+        assert_eq!(at_best(rows(Vec::new()), vec![on_reads(false, Member::client("bi"), true)]), read);
+        assert_eq!(at_best(rows(Vec::new()), Vec::new()), PrivilegeSet::EMPTY);
+        let mut off = rows(Vec::new());
+        off.mode = crate::AccessMode::Off;
+        assert_eq!(at_best(off, vec![forbid(false)]), PrivilegeSet::ALL);
     }
 
     #[test]

@@ -111,6 +111,19 @@ impl SubjectPolicies for Selected {
         effects
     }
 
+    fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects {
+        let mut effects = PolicyEffects::default();
+        let question = PolicyQuestion { on, privileges: PrivilegeSet::ALL, needed: PrivilegeSet::EMPTY, facts: None };
+        for (number, policy) in self.0.iter().filter(|(_, policy)| covers(&policy.on, on)) {
+            match policy.forbids {
+                true if policy.needs_tls => {}
+                true => effects.forbid(&question, policy.privileges, *number),
+                false => effects.permit(&question, policy.privileges, *number),
+            }
+        }
+        effects
+    }
+
     fn may_forbid(&self, on: &ResourcePath<'_>, scope: PolicyScope) -> PrivilegeSet {
         let reaches = |policy: &TestPolicy| match (&policy.on, on.warehouse_part()) {
             // No more is known of a table, a view or a function than that they may lie in the container.

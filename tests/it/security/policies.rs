@@ -217,6 +217,22 @@ async fn a_policy_is_about_a_name_and_a_rename_escapes_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rename_brings_nothing_that_another_request_would_have() {
+    let (test, bi) = started(AccessMode::On).await;
+    grant_select(&test).await;
+    let more = PrivilegeSet::of(&[Privilege::Rename, Privilege::CreateTable]);
+    test.grant("bi", test.namespace("n"), more).await;
+    set(&test, "no-rows", NO_ROWS).await;
+    // This forbids rows under the new name to the rename, and to nothing else.
+    let by_rename = r#"forbid (principal == Esker::Client::"bi", action == Esker::Action::"READ_DATA",
+        resource == Esker::Table::"default.n.v") when { context.operation == "renameTable" };"#;
+    set(&test, "by-rename", by_rename).await;
+    let (status, refusal) = test.send(&bi, Method::POST, RENAME, Some(rename("t", "v"))).await;
+    assert!(status == 403 && refusal.contains("lacks READ_DATA"), "the rename would give rows: {status} {refusal}");
+    assert_eq!(test.status(&bi, Method::POST, RENAME, Some(rename("u", "v"))).await, 204, "rows were there before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lists_leave_out_what_a_policy_hides() {
     let (test, bi) = started(AccessMode::On).await;
     test.create_namespace("m").await;

@@ -10,14 +10,24 @@ use super::value::{Entity, EvalError, Evaluated, Scalar, Value};
 ///
 /// A condition that fails with an error is met for a policy that forbids, and not for one that permits.
 pub(super) fn applies(policy: &Policy, request: &Request<'_>) -> bool {
+    are_met(policy, request).unwrap_or(policy.forbids)
+}
+
+/// Checks that a policy without the facts of a request has its effect for those that are best for the principal.
+///
+/// A condition that reads facts is met for a policy that permits, and not for one that forbids.
+pub(super) fn applies_at_best(policy: &Policy, request: &Request<'_>) -> bool {
+    are_met(policy, request).unwrap_or_else(|error| (error == EvalError::NoFacts) != policy.forbids)
+}
+
+/// Checks that the conditions of a policy are met.
+fn are_met(policy: &Policy, request: &Request<'_>) -> Evaluated<bool> {
     for condition in &policy.conditions {
-        match truth(&condition.expr, request) {
-            Ok(value) if value == condition.wanted => {}
-            Ok(_) => return false,
-            Err(_) => return policy.forbids,
+        if truth(&condition.expr, request)? != condition.wanted {
+            return Ok(false);
         }
     }
-    true
+    Ok(true)
 }
 
 /// Evaluates an expression that must be a boolean.
@@ -90,7 +100,7 @@ pub(super) fn eval<'a>(expr: &'a Expr, request: &Request<'a>) -> Evaluated<Value
             sum.into()
         }
         ExprKind::Attribute(operand, name) => attribute(&eval(operand, request)?, name, request)?,
-        ExprKind::Set(values) => Value::Set(values.iter().map(|value| eval(value, request)).collect::<Evaluated<_>>()?),
+        ExprKind::Set(values) => Value::set(values.iter().map(|value| eval(value, request)).collect::<Evaluated<_>>()?),
         ExprKind::Record(attributes) => {
             let values = attributes.iter().map(|(name, value)| Ok((&**name, eval(value, request)?)));
             Value::Record(values.collect::<Evaluated<_>>()?)
@@ -111,8 +121,8 @@ fn all<'a>(operands: &'a [Expr], request: &Request<'a>, value: bool) -> Evaluate
 /// Compares two values.
 fn compare(sign: CompareSign, left: &Value<'_>, right: &Value<'_>) -> Evaluated<bool> {
     Ok(match sign {
-        CompareSign::Equal => left.is_same(right),
-        CompareSign::NotEqual => !left.is_same(right),
+        CompareSign::Equal => left == right,
+        CompareSign::NotEqual => left != right,
         CompareSign::Less => left.long()? < right.long()?,
         CompareSign::LessOrEqual => left.long()? <= right.long()?,
         CompareSign::Greater => left.long()? > right.long()?,

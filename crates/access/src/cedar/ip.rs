@@ -31,13 +31,17 @@ impl IpRange {
     /// Returns what is wrong.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let bad = || format!("{text:?} is no address or range; write one as 10.0.0.1, 10.0.0.0/8 or 2001:db8::/32");
-        // The reference refuses IPv4 addresses in IPv6, because comparisons with IPv4 addresses would never hold.
+        // The reference refuses IPv4 addresses that are written so in IPv6, because comparisons with IPv4 addresses never hold.
         let is_mixed = text.matches(':').count() > 1 && text.matches('.').count() > 1;
         if text.len() > 43 || is_mixed {
             return Err(bad());
         }
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let range = Self::whole(address.parse().map_err(|_| bad())?);
+        // As hexadecimal digits it takes them. But no client has such an address, see `single`.
+        if range.address.to_canonical() != range.address {
+            return Err(format!("{text:?} is an IPv4 address in IPv6, which no client has; write the IPv4 address"));
+        }
         let Some(digits) = prefix else { return Ok(range) };
         let is_number = digits.bytes().all(|digit| digit.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
         match digits.parse() {
@@ -139,5 +143,9 @@ mod tests {
     fn an_address_that_is_mapped_into_ipv6_is_an_ipv4_address() {
         let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("an address");
         assert_eq!(IpRange::single(mapped), ip("10.0.0.1"));
+        for never_met in ["::ffff:a00:1", "::ffff:0:0/96"] {
+            assert!(IpRange::parse(never_met).expect_err("never met").contains("write the IPv4 address"), "{never_met}");
+        }
+        assert!(!ip("::/0").is_ipv4() && !ip("64:ff9b::a00:1").is_ipv4());
     }
 }

@@ -3,7 +3,7 @@
 use super::ast::Policy;
 use super::check::check;
 use super::check_policy;
-use super::eval::{applies, truth};
+use super::eval::{applies, applies_at_best, truth};
 use super::parser::parse;
 use super::request::{Names, PrincipalEntity, Request};
 use super::value::{EvalError, Evaluated};
@@ -185,6 +185,22 @@ fn an_error_is_met_by_who_forbids_and_not_by_who_permits() {
 }
 
 #[test]
+fn at_best_a_condition_that_reads_facts_permits_and_does_not_forbid() {
+    let applying = |text: &str| with_request(None, |request| applies_at_best(&parse(text).expect("a policy")[0], request));
+    for (conditions, permits, forbids) in [
+        ("", true, true),
+        ("when { false }", false, false),
+        ("when { context.tls }", true, false),
+        ("unless { context has ip }", true, false),
+        ("when { principal is Esker::Client && context.tls }", false, false),
+        ("when { 9223372036854775807 + 1 == 0 }", false, true),
+    ] {
+        assert_eq!(applying(&format!("permit(principal, action, resource) {conditions};")), permits, "permit {conditions}");
+        assert_eq!(applying(&format!("forbid(principal, action, resource) {conditions};")), forbids, "forbid {conditions}");
+    }
+}
+
+#[test]
 fn types_are_checked_for_every_principal_and_resource_of_the_scope() {
     for text in [
         "permit(principal is Esker::User, action, resource) when { principal.issuer == \"x\" };",
@@ -310,6 +326,19 @@ fn texts_and_expressions_are_bounded() {
     // Chains are flat.
     assert_eq!(value(&["true"; 5000].join(" && ")), Ok(true));
     assert_eq!(value(&format!("{} == 5000", ["1"; 5000].join(" + "))), Ok(true));
+    assert!(wrong(&format!("{}1", "{a: ".repeat(70))).starts_with(deep));
+}
+
+#[test]
+fn sets_in_sets_are_compared_in_a_time_that_grows_with_their_size() {
+    // With a search of each value in the other set, the time doubles with each level, and this never ends.
+    let nested = |inner: &str| format!("{}{inner}{}", "[".repeat(58), "]".repeat(58));
+    for inner in ["1", "1 + 0", "context.operation"] {
+        assert_eq!(value(&format!("{0} == {0} && {0}.containsAll({0})", nested(inner))), Ok(true), "{inner}");
+    }
+    assert_eq!(value(&format!("{} == {}", nested("1"), nested("2 - 1"))), Ok(true));
+    assert_eq!(value(&format!("{} == {}", nested("1"), nested("2"))), Ok(false));
+    assert_eq!(value("[[1, 2], [2 - 1], []] == [[], [1], [2, 3 - 2], [1]] && ![[1]].contains([2 - 2])"), Ok(true));
 }
 
 #[test]

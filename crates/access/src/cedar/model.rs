@@ -248,6 +248,10 @@ fn effects_are_those_of_all_policies() {
                 let found = selected.as_ref().map_or_else(PolicyEffects::default, |some| some.effects(&question));
                 let wanted = expected(&samples, &who, name, &question);
                 assert_eq!(found, wanted, "{identity} {question:?}\n{samples:#?}");
+                let best = selected.as_ref().map_or_else(PolicyEffects::default, |some| some.effects_at_best(on));
+                let is_best = best.permitted.0.contains(found.permitted.0)
+                    && found.forbidden.0.contains(best.forbidden.0.intersection(privileges));
+                assert!(is_best, "{identity} {question:?}: {best:?}\n{samples:#?}");
                 effective += usize::from(found != PolicyEffects::default());
             }
         }

@@ -1,5 +1,7 @@
 //! Reads policies: annotations, effect, scope and conditions. The expressions of conditions are in `expression.rs`.
 
+use std::collections::HashSet;
+
 use super::ast::{Condition, EntityId, Policy, Scope, ScopeRelation};
 use super::lexer::{Issue, Parsed, Position, Token, tokens};
 use super::schema::{EntityKind, check_id, listed, privilege, privileges_of};
@@ -146,14 +148,13 @@ impl<'a> Parser<'a> {
 
     /// Reads annotations. Returns the value of `@id`.
     fn annotations(&mut self) -> Parsed<Option<String>> {
-        let (mut id, mut seen) = (None, Vec::new());
+        let (mut id, mut seen) = (None, HashSet::new());
         while self.takes(Token::Sign("@")) {
             let at = self.at();
             let name = self.word("the name of an annotation")?;
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 return Err(Issue::new(at, format!("the policy has the annotation @{name} twice")));
             }
-            seen.push(name);
             let mut value = String::new();
             if self.takes(Token::Sign("(")) {
                 value = self.text("a string")?;

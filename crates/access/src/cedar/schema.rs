@@ -222,8 +222,8 @@ pub(super) fn privilege(action: &str) -> Option<Privilege> {
 pub(super) fn check_id(kind: EntityKind, id: &str) -> Result<(), String> {
     let is_right = match kind {
         EntityKind::Client | EntityKind::Role | EntityKind::Warehouse => !id.is_empty(),
-        EntityKind::User => id.strip_prefix("user ").is_some_and(|rest| rest.contains('/')),
-        EntityKind::Claim => id.strip_prefix("claim ").is_some_and(|rest| rest.contains('/')),
+        EntityKind::User => id.strip_prefix("user ").is_some_and(has_name_after_issuer),
+        EntityKind::Claim => id.strip_prefix("claim ").is_some_and(has_name_after_issuer),
         EntityKind::Anonymous => id == "anonymous",
         EntityKind::Server => id == "server",
         EntityKind::Namespace => dotted_parts(id).is_some_and(|parts| parts >= 2),
@@ -245,6 +245,12 @@ pub(super) fn check_id(kind: EntityKind, id: &str) -> Result<(), String> {
         }
     };
     Err(format!("no {kind} can be {id:?}: {form}"))
+}
+
+/// Checks that something follows the issuer. The slashes of `https://` do not end it.
+fn has_name_after_issuer(text: &str) -> bool {
+    let rest = ["https://", "http://"].into_iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    rest.split_once('/').is_some_and(|(_, name)| !name.is_empty())
 }
 
 /// The end of messages about names with dots.
@@ -295,6 +301,7 @@ mod tests {
         for (kind, id) in [
             (EntityKind::User, "user https://id/ann"),
             (EntityKind::Claim, "claim https://id/ops"),
+            (EntityKind::Claim, "claim https://id//ops"),
             (EntityKind::Warehouse, "my lake.1"),
             (EntityKind::Namespace, "lake.a.b"),
             (EntityKind::Namespace, "\"my lake.1\".\"a \"\"b\"\"\".c"),
@@ -306,7 +313,10 @@ mod tests {
         }
         for (kind, id) in [
             (EntityKind::User, "ann"),
+            (EntityKind::User, "user https://id"),
+            (EntityKind::User, "user https://id/"),
             (EntityKind::Claim, "ops"),
+            (EntityKind::Claim, "claim http://id"),
             (EntityKind::Role, ""),
             (EntityKind::Server, "lake"),
             (EntityKind::Namespace, "lake"),

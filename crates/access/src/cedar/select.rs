@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ast::{Policy, Scope};
 use super::compile::PolicyIndex;
-use super::eval::applies;
+use super::eval::{applies, applies_at_best};
 use super::request::{Names, PrincipalEntity, Request};
 use crate::{
     AccessPolicies, Identity, Member, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet, ResourcePath, SubjectPolicies,
@@ -105,10 +105,9 @@ impl SelectedPolicies {
         }
         numbers
     }
-}
 
-impl SubjectPolicies for SelectedPolicies {
-    fn effects(&self, question: &PolicyQuestion<'_>) -> PolicyEffects {
+    /// Evaluates the policies. `applies` checks that the conditions of one are met.
+    fn evaluate(&self, question: &PolicyQuestion<'_>, applies: fn(&Policy, &Request<'_>) -> bool) -> PolicyEffects {
         let mut effects = PolicyEffects::default();
         let names = Names::new(question.on);
         let request = Request { principal: &self.principal, names: &names, facts: question.facts, action: "" };
@@ -129,6 +128,17 @@ impl SubjectPolicies for SelectedPolicies {
             }
         }
         effects
+    }
+}
+
+impl SubjectPolicies for SelectedPolicies {
+    fn effects(&self, question: &PolicyQuestion<'_>) -> PolicyEffects {
+        self.evaluate(question, applies)
+    }
+
+    fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects {
+        let (privileges, needed) = (PrivilegeSet::ALL, PrivilegeSet::EMPTY);
+        self.evaluate(&PolicyQuestion { on, privileges, needed, facts: None }, applies_at_best)
     }
 
     fn may_forbid(&self, on: &ResourcePath<'_>, scope: PolicyScope) -> PrivilegeSet {

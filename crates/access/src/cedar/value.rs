@@ -1,5 +1,8 @@
 //! Values of expressions. They borrow their texts from the policy and the request.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
 use super::ast::{EntityId, Literal};
 use super::ip::IpRange;
 use super::schema::EntityKind;
@@ -51,14 +54,17 @@ pub(super) enum Scalar<'a> {
     Ip(IpRange),
 }
 
-/// A value.
+/// A value. The order is that of sets; it has no meaning in policies.
+///
+/// Sets are compared value by value, in their order. A search of each value in the other set would double the time with each
+/// level of sets in sets: a policy of 200 bytes would take years.
 #[derive(Debug, Clone)]
 pub(super) enum Value<'a> {
     /// A value that is neither a set nor a record.
     Scalar(Scalar<'a>),
     /// A set of constants, sorted and each once.
     Literals(&'a [Literal]),
-    /// A set. A value may be there twice.
+    /// A set, sorted and each value once. [`Value::set`] makes it.
     Set(Vec<Value<'a>>),
     /// A record, sorted by the names of its attributes.
     Record(Vec<(&'a str, Value<'a>)>),
@@ -107,18 +113,31 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Checks that the values are equal. Values of different types are not.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Scalar(a), Self::Scalar(b)) => a == b,
-            (Self::Literals(_) | Self::Set(_), Self::Literals(_) | Self::Set(_)) => {
-                self.contains_all(other) == Ok(true) && other.contains_all(self) == Ok(true)
+    /// Makes a set of some values.
+    pub(super) fn set(mut values: Vec<Self>) -> Self {
+        values.sort_unstable();
+        values.dedup();
+        Self::Set(values)
+    }
+
+    /// Iterates over the values of a set, in their order. Others have none.
+    fn values(&self) -> impl Iterator<Item = Cow<'_, Self>> {
+        (0_usize..).map_while(move |at| -> Option<Cow<'_, Self>> {
+            match self {
+                Self::Literals(values) => values.get(at).map(|literal| Cow::Owned(Self::Scalar(literal.scalar()))),
+                Self::Set(values) => values.get(at).map(Cow::Borrowed),
+                Self::Scalar(_) | Self::Record(_) | Self::Context => None,
             }
-            (Self::Record(a), Self::Record(b)) => {
-                let pairs = || a.iter().zip(b);
-                a.len() == b.len() && pairs().all(|((a_name, a), (b_name, b))| a_name == b_name && a.is_same(b))
-            }
-            _ => false,
+        })
+    }
+
+    /// Returns the place of the values of this form among those of others.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Scalar(_) => 0,
+            Self::Literals(_) | Self::Set(_) => 1,
+            Self::Record(_) => 2,
+            Self::Context => 3,
         }
     }
 
@@ -138,7 +157,7 @@ impl<'a> Value<'a> {
                 Ok(values.binary_search_by(|literal| literal.scalar().cmp(scalar)).is_ok())
             }
             (Self::Literals(_), _) => Ok(false),
-            (Self::Set(values), _) => Ok(values.iter().any(|of| of.is_same(value))),
+            (Self::Set(values), _) => Ok(values.binary_search(value).is_ok()),
             _ => Err(EvalError::WrongType),
         }
     }
@@ -156,24 +175,42 @@ impl<'a> Value<'a> {
         Ok(!other.all(|value| Ok(!self.contains(value)?))?)
     }
 
-    /// Checks that all values of the set pass a test.
+    /// Checks that all values of the set pass a test. The first that does not ends it.
     pub(super) fn all(&self, passes: impl Fn(&Self) -> Evaluated<bool>) -> Evaluated<bool> {
-        match self {
-            Self::Literals(values) => each(values.iter().map(|literal| passes(&Value::Scalar(literal.scalar())))),
-            Self::Set(values) => each(values.iter().map(passes)),
-            _ => Err(EvalError::WrongType),
+        self.is_empty()?;
+        for value in self.values() {
+            if !passes(&value)? {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 }
 
-/// Checks that all results are true. The first that is not ends it.
-fn each(results: impl Iterator<Item = Evaluated<bool>>) -> Evaluated<bool> {
-    for result in results {
-        if !result? {
-            return Ok(false);
+/// Values of different types are not equal.
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Value<'_> {}
+
+impl PartialOrd for Value<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Value<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Scalar(a), Self::Scalar(b)) => a.cmp(b),
+            (Self::Record(a), Self::Record(b)) => a.cmp(b),
+            (Self::Literals(_) | Self::Set(_), Self::Literals(_) | Self::Set(_)) => self.values().cmp(other.values()),
+            _ => self.rank().cmp(&other.rank()),
         }
     }
-    Ok(true)
 }
 
 impl From<bool> for Value<'_> {
@@ -203,7 +240,7 @@ mod tests {
         let mut sorted: Vec<i64> = numbers.to_vec();
         sorted.sort_unstable();
         sorted.dedup();
-        (sorted.into_iter().map(Literal::Long).collect(), Value::Set(numbers.iter().map(|n| Value::from(*n)).collect()))
+        (sorted.into_iter().map(Literal::Long).collect(), Value::set(numbers.iter().map(|n| Value::from(*n)).collect()))
     }
 
     #[test]
@@ -211,21 +248,34 @@ mod tests {
         let (constant, written) = sets(&[3, 1, 3, 2]);
         let (more, _) = sets(&[1, 2, 3, 4]);
         let (constant, more) = (Value::Literals(&constant), Value::Literals(&more));
-        assert!(constant.is_same(&written) && written.is_same(&constant) && !constant.is_same(&more));
+        assert!(constant == written && written == constant && constant != more);
         assert_eq!((written.contains(&Value::from(3)), constant.contains(&Value::from(4))), (Ok(true), Ok(false)));
         assert_eq!((more.contains_all(&written), written.contains_all(&more)), (Ok(true), Ok(false)));
         let (four, _) = sets(&[4]);
         assert_eq!(written.contains_any(&Value::Literals(&four)), Ok(false));
         assert_eq!(more.contains_any(&Value::Literals(&four)), Ok(true));
-        assert_eq!(written.contains_any(&Value::Set(Vec::new())), Ok(false));
+        assert_eq!(written.contains_any(&Value::set(Vec::new())), Ok(false));
         assert_eq!(written.contains_all(&Value::from(1)), Err(EvalError::WrongType));
+    }
+
+    #[test]
+    fn sets_in_sets_are_equal_in_any_order() {
+        let ((_, one), (literals, also_one)) = (sets(&[1]), sets(&[1]));
+        let ((_, two), (_, empty)) = (sets(&[2, 1]), sets(&[]));
+        let nested = Value::set(vec![two.clone(), one.clone(), empty.clone(), also_one]);
+        let other = Value::set(vec![empty, Value::Literals(&literals), two.clone()]);
+        assert_eq!(nested, other);
+        assert_ne!(nested, Value::set(vec![one.clone(), two.clone()]));
+        assert_eq!((nested.contains(&Value::Literals(&literals)), other.contains(&one)), (Ok(true), Ok(true)));
+        assert_eq!((nested.contains(&Value::from(1)), nested.contains_all(&other)), (Ok(false), Ok(true)));
+        assert_eq!(Value::set(vec![one]).contains_any(&Value::set(vec![two])), Ok(false));
     }
 
     #[test]
     fn records_are_equal_if_all_attributes_are() {
         let record = |n: i64| Value::Record(vec![("a", Value::from(n)), ("b", Value::from(true))]);
-        assert!(record(1).is_same(&record(1)) && !record(1).is_same(&record(2)));
-        assert!(!record(1).is_same(&Value::Record(vec![("a", Value::from(1))])));
-        assert!(!Value::from(1).is_same(&Value::from(true)));
+        assert!(record(1) == record(1) && record(1) != record(2));
+        assert_ne!(record(1), Value::Record(vec![("a", Value::from(1))]));
+        assert_ne!(Value::from(1), Value::from(true));
     }
 }
