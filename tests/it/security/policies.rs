@@ -2,7 +2,9 @@
 
 use esker::config::VendingMode;
 use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, Securable, SecurableKind};
+use esker_state::NewJob;
 use esker_tests::AccessTest;
+use esker_types::{JobId, TableId, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -285,6 +287,17 @@ async fn who_is_forbidden_to_read_a_new_table_creates_it_without_credentials() {
         .replace("resource == Esker::Table::\"default.n.t\"", "resource is Esker::Table in Esker::Namespace::\"default.n\"");
     set(&lake.test, "no-rows", &text).await;
     assert!(!create("c", false).await && !create("d", true).await);
+
+    // In an archive, who creates a table gets nothing to write more files with.
+    let reads = json!(["s3:GetObject"]);
+    assert_ne!(lake.actions("bi"), Some(reads.clone()), "the tables before the policy were written");
+    let changes = r#"action in [Esker::Action::"APPEND", Esker::Action::"MODIFY", Esker::Action::"REWRITE"]"#;
+    set(&lake.test, "no-rows", &text.replace(r#"action == Esker::Action::"READ_DATA""#, changes)).await;
+    for (name, is_staged) in [("e", false), ("f", true)] {
+        let asked = lake.service.asked().len();
+        assert!(create(name, is_staged).await && lake.service.asked().len() > asked, "{name}");
+        assert_eq!(lake.actions("bi"), Some(reads.clone()), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -311,6 +324,37 @@ async fn a_job_begins_only_if_no_policy_may_forbid_it_then() {
     set(&test, "no-jobs", &format!("{no_jobs};")).await;
     let (status, answer) = ask().await;
     assert_eq!(status, 403, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_table_that_is_gone_is_cancelled_only_if_no_policy_may_make_an_exception() {
+    let (test, bi) = started(AccessMode::On).await;
+    let maintain = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("bi", test.warehouse(), maintain).await;
+    let (catalog, id) = (test.app.catalog(), JobId::fresh());
+    let job = NewJob {
+        id,
+        table: TableId::fresh(),
+        table_name: "n.gone".to_owned(),
+        kind: "expire",
+        principal: "admin".to_owned(),
+        asker: None,
+        reason: "asked for earlier".to_owned(),
+        key: None,
+        request: json!({"expire": {}}),
+        priority: 100,
+        due_ms: now_ms() + 3_600_000,
+        predicted: None,
+    };
+    catalog.state().jobs().enqueue(catalog.warehouse(), &job).await.expect("enqueued");
+    let cancel = format!("/api/v1/jobs/{id}/cancel");
+    let not_this_one = NO_ROWS.replace("READ_DATA", "MAINTAIN").replace("default.n.t", "default.n.gone");
+    set(&test, "not-this-one", &not_this_one).await;
+    assert_eq!(test.status(&bi, Method::GET, &format!("/api/v1/jobs/{id}"), None).await, 200, "reading is not forbidden");
+    let (status, refusal) = test.send(&bi, Method::POST, &cancel, None).await;
+    assert!(status == 403 && refusal.contains("bi lacks MAINTAIN on warehouse default"), "{status} {refusal}");
+    remove(&test, "not-this-one").await;
+    assert_eq!(test.status(&bi, Method::POST, &cancel, None).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
