@@ -416,8 +416,12 @@ impl AccessControl {
         let lacks = |need: &Need<'_>| need.required.missing_from(by.granted(&need.on));
         match needs.first() {
             Some(first) if !is_open && needs.iter().all(|need| lacks(need) != Required::NOTHING) => {
-                let (kind, on, missing) = (first.on.kind(), first.on.to_string(), lacks(first));
-                Err(RightsError::Denied { principal: by.subject().identity().to_string(), kind, on, missing }.into())
+                let (principal, on, missing) = (by.subject().identity().to_string(), first.on.to_string(), lacks(first));
+                Err(match by.forbidden_by(&first.on, missing) {
+                    Some(policy) => RightsError::Forbidden { principal, on, missing, policy: policy.to_owned() },
+                    None => RightsError::Denied { principal, kind: first.on.kind(), on, missing },
+                }
+                .into())
             }
             _ => Ok(()),
         }
