@@ -9,6 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::credentials::Lake;
+use super::matrix::new_function;
+use super::send_as;
 use super::sql::run;
 
 const TABLES: &str = "/v1/default/namespaces/n/tables";
@@ -144,6 +146,22 @@ async fn what_a_policy_permits_needs_no_grant() {
     remove(&test, "reads").await;
     assert_eq!(test.status(&bi, Method::GET, TABLE, None).await, 404);
     assert!(listed(&test, &bi, "/v1/default/namespaces").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_listed_for_a_function_in_it_that_a_policy_shows() {
+    let (test, bi) = started(AccessMode::On).await;
+    for namespace in ["f", "g"] {
+        test.create_namespace(namespace).await;
+        let path = format!("/api/v1/warehouses/default/namespaces/{namespace}/functions/add");
+        test.app.ok(Method::PUT, &path, Some(new_function())).await;
+    }
+    let text = r#"
+        permit (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource is Esker::Function)
+        when { resource.namespace == "g" };
+    "#;
+    set(&test, "functions", text).await;
+    assert_eq!(listed(&test, &bi, "/v1/default/namespaces").await, ["g"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,6 +316,28 @@ async fn who_is_forbidden_to_read_a_new_table_creates_it_without_credentials() {
         assert!(create(name, is_staged).await && lake.service.asked().len() > asked, "{name}");
         assert_eq!(lake.actions("bi"), Some(reads.clone()), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staged_creation_that_is_repeated_gets_no_credentials_that_a_policy_may_forbid() {
+    let lake = Lake::start(VendingMode::Sts, true).await;
+    let token = lake.client("bi", Privilege::List.into()).await;
+    lake.test.grant("bi", lake.test.namespace("n"), Privilege::CreateTable.into()).await;
+    let mut body = AccessTest::new_table("staged");
+    body["stage-create"] = json!(true);
+    let key = ("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8060");
+    let headers = [("x-iceberg-access-delegation", "vended-credentials"), key];
+    let create = async || {
+        let (status, made) = send_as(&lake.test.app, &token, Method::POST, TABLES, &headers, Some(body.clone())).await;
+        assert_eq!(status, 200, "{made}");
+        made.get("storage-credentials").is_some()
+    };
+    assert!(create().await && create().await);
+    let text = NO_ROWS.replace("default.n.t", "default.n.staged");
+    set(&lake.test, "no-rows", &text).await;
+    assert!(!create().await, "the answer has no name, so the policy may be about it");
+    set(&lake.test, "no-rows", &text.replace("default.n.staged", "default.m.staged")).await;
+    assert!(create().await, "it is about something in another namespace");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use esker_access::{Privilege, PrivilegeSet, Required, ResourcePath};
 use esker_catalog::{Authority, Catalog, LoadedTable, Vendable};
 use esker_state::TabularRow;
 use esker_storage::{ALL_BUT_UNRESERVED, Credential, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vendor};
-use esker_types::{Coded, CodedError, ErrorCode, NamespaceName, Principal, TableName};
+use esker_types::{Coded, CodedError, ErrorCode, Principal, TableName};
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -155,8 +155,13 @@ pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &Cred
 
 /// Returns the highest level of credentials for a table that a caller makes: that of an owner, without what access policies forbid
 /// the caller. `None`: no credentials.
+///
+/// `on` is the path of the table, or that of its namespace: then nothing counts that a policy may forbid on something in it.
 fn level_of_maker(authority: &Authority, on: &ResourcePath<'_>) -> Option<Level> {
-    let may = |privilege| !authority.is_forbidden(on, privilege);
+    let may = |privilege| match on.leaf() {
+        Some(_) => !authority.is_forbidden(on, privilege),
+        None => !authority.may_forbid_below(on, privilege),
+    };
     if !may(Privilege::ReadData) {
         None
     } else if may(Privilege::Modify) || may(Privilege::Rewrite) {
@@ -168,12 +173,11 @@ fn level_of_maker(authority: &Authority, on: &ResourcePath<'_>) -> Option<Level>
     }
 }
 
-/// Checks that a caller who staged a table may still create it in the namespace.
-pub(crate) fn may_create(catalog: &Catalog, namespace: &NamespaceName, rights: &CredentialRights) -> bool {
+/// Checks that a caller who staged a table may still create it in the namespace with a key.
+pub(crate) fn may_create(catalog: &Catalog, key: &str, rights: &CredentialRights) -> bool {
     match rights {
         CredentialRights::Rules(authority) => {
-            let key = namespace.key();
-            authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::CreateTable))
+            authority.has(&catalog.namespace_path(key), Required::privilege(Privilege::CreateTable))
         }
         CredentialRights::Owner(_) | CredentialRights::Definer(_) | CredentialRights::Nothing => false,
     }
@@ -391,6 +395,7 @@ mod tests {
     use std::collections::HashSet;
 
     use esker_storage::{BearerToken, DirectorySas};
+    use esker_types::NamespaceName;
 
     use super::*;
 
