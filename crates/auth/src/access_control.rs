@@ -482,7 +482,8 @@ fn is_left_to_one(rules: &Rules, live: &[String]) -> bool {
 fn unusable(error: &RightsError) -> AuthError {
     let way_out = match error {
         RightsError::BadPolicy { name, .. } => {
-            format!("; `esker access remove-policy {name}` on the server's machine takes the policy out")
+            let quote = if name.contains(char::is_whitespace) { "\"" } else { "" };
+            format!("; `esker access remove-policy {quote}{name}{quote}` on the server's machine takes the policy out")
         }
         _ => String::new(),
     };
