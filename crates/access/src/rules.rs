@@ -269,23 +269,24 @@ impl Rules {
         found
     }
 
-    /// Checks that an access policy may forbid a privilege on the server to a principal, or to one that has a claim.
-    fn may_be_forbidden(&self, member: &Member, privilege: Privilege) -> bool {
+    /// Checks that an access policy may forbid a privilege on the server to an identity, whatever its condition says.
+    pub fn may_forbid(&self, identity: &Identity, privilege: Privilege) -> bool {
         if self.policies.is_none() {
             return false;
         }
-        let identity = match member {
-            Member::Client { name } => Identity::client(name.as_str()),
-            Member::User { issuer, name } => {
-                Identity::User { issuer: issuer.as_str().into(), name: name.as_str().into(), claims: Vec::new() }
-            }
-            Member::Claim { issuer, value } => {
-                Identity::User { issuer: issuer.as_str().into(), name: "".into(), claims: vec![value.as_str().into()] }
-            }
-            Member::Role { .. } => return false,
-        };
-        let policies = self.policies_for(&identity, &self.members.held_by(&identity));
+        let policies = self.policies_for(identity, &self.members.held_by(identity));
         policies.is_some_and(|policies| policies.may_forbid(&ResourcePath::SERVER, PolicyScope::Itself).has(privilege))
+    }
+
+    /// Checks that an access policy may forbid a privilege on the server to a principal, or to one that has a claim.
+    fn may_be_forbidden(&self, member: &Member, privilege: Privilege) -> bool {
+        let identity = match member {
+            Member::Claim { issuer, value } => {
+                Some(Identity::User { issuer: issuer.as_str().into(), name: "".into(), claims: vec![value.as_str().into()] })
+            }
+            principal => Identity::of_principal(principal),
+        };
+        identity.is_some_and(|identity| self.may_forbid(&identity, privilege))
     }
 }
 

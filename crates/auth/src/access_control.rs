@@ -121,9 +121,8 @@ impl AccessControl {
     ///
     /// # Errors
     ///
-    /// - Returns [`State`](AuthError::State) if the database does not answer, and [`Rules`](AuthError::Rules) if it did not
-    ///   answer another request meanwhile.
-    /// - Returns [`Rights`](AuthError::Rights) if the stored rows make no rules.
+    /// - Returns [`State`](AuthError::State) if the database does not answer.
+    /// - Returns [`Rules`](AuthError::Rules) if it did not answer another request meanwhile, or the stored rows make no rules.
     pub async fn rules(&self) -> Result<Arc<Rules>, AuthError> {
         Ok(self.inner.current().await?.rules)
     }
@@ -324,6 +323,31 @@ impl AccessControl {
         tokens.make(&name, "an emergency", Some(lifetime)).await
     }
 
+    /// Removes an access policy without building the rules, and returns its text. For commands on the server's machine.
+    ///
+    /// It is the way out if the text can't be read: there are no rules then, and no request can change them. It locks nobody out,
+    /// because no policy makes a manager of access.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`Rights`](AuthError::Rights) with [`RightsError::NoSuchPolicy`] if there is none.
+    /// - Returns [`State`](AuthError::State) if the database fails, or others change the rules all the time.
+    pub async fn remove_stored_policy(state: &State, name: &str) -> Result<String, AuthError> {
+        record_command(state, "remove-policy", ("policy", name)).await?;
+        let access = state.access();
+        let changes = [RuleChange::RemovePolicy { name: name.to_owned() }];
+        for _ in 0..MAX_ATTEMPTS {
+            // The version is read first, so that the text that is removed is the one that is returned.
+            let (version, _) = access.version().await?;
+            let stored = access.policy(name).await?.ok_or_else(|| RightsError::NoSuchPolicy { name: name.to_owned() })?;
+            match access.change(version, MACHINE, &changes, &outbox(version + 1, MACHINE, &changes)).await {
+                Err(StateError::RulesChanged) => {}
+                changed => return changed.map(|_| stored.text).map_err(AuthError::from),
+            }
+        }
+        Err(StateError::RulesChanged.into())
+    }
+
     /// Stores changes, on the rules of the version that they were checked on. Without an author, the server itself makes them.
     async fn store(&self, by: &str, wanted: &[RuleChange], author: Option<Author<'_>>) -> Result<i64, AuthError> {
         let access = self.inner.state.access();
@@ -392,8 +416,12 @@ impl AccessControl {
         let lacks = |need: &Need<'_>| need.required.missing_from(by.granted(&need.on));
         match needs.first() {
             Some(first) if !is_open && needs.iter().all(|need| lacks(need) != Required::NOTHING) => {
-                let (kind, on, missing) = (first.on.kind(), first.on.to_string(), lacks(first));
-                Err(RightsError::Denied { principal: by.subject().identity().to_string(), kind, on, missing }.into())
+                let (principal, on, missing) = (by.subject().identity().to_string(), first.on.to_string(), lacks(first));
+                Err(match by.forbidden_by(&first.on, missing) {
+                    Some(policy) => RightsError::Forbidden { principal, on, missing, policy: policy.to_owned() },
+                    None => RightsError::Denied { principal, kind: first.on.kind(), on, missing },
+                }
+                .into())
             }
             _ => Ok(()),
         }
@@ -402,7 +430,7 @@ impl AccessControl {
     /// Builds the rules after a change, and refuses those under which nobody can manage access any more.
     ///
     /// Where that is so already, the change is not refused unless it sets the mode. In the mode `off`, everybody manages access if
-    /// no grant lets anybody. So only access policies can lock everybody out.
+    /// no grant lets anybody. So only access policies can lock everybody out, and they must leave it to somebody then too.
     async fn check_lock_out(&self, before: RuleRows, after: RuleRows) -> Result<(), AuthError> {
         let (mode, after) = (before.mode, Rules::build(after)?);
         if after.mode() == AccessMode::Off && !after.has_policies() {
@@ -412,7 +440,9 @@ impl AccessControl {
         let can_log_in = |members: &[&Member]| can_log_in(members, &live, |issuer| self.providers.has(issuer));
         let is_open_to_some = |rules: &Rules| {
             can_log_in(&rules.holders(Privilege::ManageAccess))
-                || (rules.mode() == AccessMode::Off && !can_log_in(&rules.granted_holders(Privilege::ManageAccess)))
+                || (rules.mode() == AccessMode::Off
+                    && !can_log_in(&rules.granted_holders(Privilege::ManageAccess))
+                    && is_left_to_one(rules, &live))
         };
         if is_open_to_some(&after) || (mode == after.mode() && !is_open_to_some(&Rules::build(before)?)) {
             return Ok(());
@@ -436,6 +466,28 @@ fn can_log_in(members: &[&Member], live: &[String], knows: impl Fn(&str) -> bool
         Member::User { issuer, .. } | Member::Claim { issuer, .. } => knows(issuer),
         Member::Role { .. } => false,
     })
+}
+
+/// Checks that no access policy may forbid one of the clients with a token to manage access; if there are none, a caller without
+/// a token.
+fn is_left_to_one(rules: &Rules, live: &[String]) -> bool {
+    let is_left = |identity: &Identity| !rules.may_forbid(identity, Privilege::ManageAccess);
+    match live.is_empty() {
+        true => is_left(&Identity::Anonymous),
+        false => live.iter().any(|name| is_left(&Identity::client(name.as_str()))),
+    }
+}
+
+/// Returns the error of rules that can't be built from the database's rows. The clients of the server have nothing to do with it.
+fn unusable(error: &RightsError) -> AuthError {
+    let way_out = match error {
+        RightsError::BadPolicy { name, .. } => {
+            let quote = if name.contains(char::is_whitespace) { "\"" } else { "" };
+            format!("; `esker access remove-policy {quote}{name}{quote}` on the server's machine takes the policy out")
+        }
+        _ => String::new(),
+    };
+    AuthError::Rules { code: ErrorCode::Unavailable, text: format!("{error}{way_out}") }
 }
 
 /// Returns the events of changes.
@@ -477,7 +529,11 @@ impl Inner {
         }
         let began = Instant::now();
         let loaded = self.load(began).await;
-        *failure = loaded.as_ref().err().map(|error| Failure { began, code: error.code(), text: error.to_string() });
+        let text_of = |error: &AuthError| match error {
+            AuthError::Rules { text, .. } => text.clone(),
+            error => error.to_string(),
+        };
+        *failure = loaded.as_ref().err().map(|error| Failure { began, code: error.code(), text: text_of(error) });
         loaded
     }
 
@@ -488,7 +544,8 @@ impl Inner {
         let loaded = match self.known().filter(|known| known.rules.version() == version) {
             Some(known) => Loaded { asked, refreshes, ..known },
             None => {
-                let rules = Arc::new(Rules::build(self.state.access().rows().await?)?);
+                let rules = Rules::build(self.state.access().rows().await?).map_err(|error| unusable(&error))?;
+                let rules = Arc::new(rules);
                 Loaded { rules, subjects: Cache::new(MAX_SUBJECTS), asked, refreshes }
             }
         };

@@ -668,7 +668,7 @@ impl Drop for OutcomeGuard {
 
 /// Records a command on the server's machine, whatever the configuration of a server records.
 ///
-/// `kind` and `name` are those of the object: of a client, a token or a key.
+/// `kind` and `name` are those of the object: of a client, a token, a key or an access policy.
 ///
 /// # Errors
 ///

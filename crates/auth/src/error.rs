@@ -59,12 +59,12 @@ pub enum AuthError {
          with `esker access member add esker:admin client:NAME`, or on the server's machine with `esker access bootstrap NAME`"
     )]
     LocksOut,
-    /// The database did not give the rules to another request, for which this one waited.
+    /// The rules in the database make no sense, or the database did not give them to another request, for which this one waited.
     #[error("the rules of access control can't be read: {text}")]
     Rules {
-        /// The code of the error of the other request.
+        /// The code of the error.
         code: ErrorCode,
-        /// The text of that error.
+        /// The text of the error.
         text: String,
     },
     /// The audit trail can't be written, and changes need a record.

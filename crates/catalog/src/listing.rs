@@ -213,10 +213,15 @@ impl Catalog {
                 }
             }
         }
+        for function in self.state().namespaces().all_functions(self.warehouse()).await? {
+            let key = function.namespace.key();
+            if !within.contains(&key) && reader.decides(&self.namespace_path(&key).function(&function.name), Required::NOTHING) {
+                add_with_outer(&mut within, key);
+            }
+        }
         for row in self.all_namespaces().await? {
             let key = row.name.key();
-            let is_known = within.contains(&key) || reader.decides(&self.namespace_path(&key), Required::NOTHING);
-            if is_known || self.sees_any_function(&row.name, &key, reader).await? {
+            if !within.contains(&key) && reader.decides(&self.namespace_path(&key), Required::NOTHING) {
                 add_with_outer(&mut within, key);
             }
         }

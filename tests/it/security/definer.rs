@@ -107,6 +107,22 @@ async fn a_trusted_engine_reads_a_table_through_a_view_by_the_rights_of_its_owne
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_access_policy_forbids_the_engine_no_view_gives() {
+    let definer = Definer::start().await;
+    definer.view(&definer.ann, "engine", "v", "SELECT id AS a FROM t").await;
+    for privilege in ["READ_DATA", "READ_METADATA"] {
+        assert_eq!(definer.status(THROUGH).await, 200, "{privilege}");
+        let text = format!(
+            r#"forbid (principal == Esker::Client::"engine", action == Esker::Action::"{privilege}", resource is Esker::Table);"#
+        );
+        let path = "/api/v1/access/policies/not-the-engine";
+        definer.lake.test.app.ok(Method::PUT, path, Some(json!({"text": text}))).await;
+        assert_eq!(definer.status(THROUGH).await, 404, "{privilege}");
+        definer.lake.test.app.ok(Method::DELETE, path, None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_each_step_of_the_chain_a_view_gives_no_rights() {
     let definer = Definer::start().await;
     let lake = &definer.lake;

@@ -87,7 +87,7 @@ pub(super) fn new_view(name: &str) -> Value {
 }
 
 /// The body of a request that stores a function.
-fn new_function() -> Value {
+pub(super) fn new_function() -> Value {
     json!({"function-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "format-version": 1, "definitions": [{"definition-id": "()"}]})
 }
 

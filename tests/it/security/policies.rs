@@ -2,11 +2,15 @@
 
 use esker::config::VendingMode;
 use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, Securable, SecurableKind};
+use esker_state::NewJob;
 use esker_tests::AccessTest;
+use esker_types::{JobId, TableId, now_ms};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::credentials::Lake;
+use super::matrix::new_function;
+use super::send_as;
 use super::sql::run;
 
 const TABLES: &str = "/v1/default/namespaces/n/tables";
@@ -142,6 +146,22 @@ async fn what_a_policy_permits_needs_no_grant() {
     remove(&test, "reads").await;
     assert_eq!(test.status(&bi, Method::GET, TABLE, None).await, 404);
     assert!(listed(&test, &bi, "/v1/default/namespaces").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_listed_for_a_function_in_it_that_a_policy_shows() {
+    let (test, bi) = started(AccessMode::On).await;
+    for namespace in ["f", "g"] {
+        test.create_namespace(namespace).await;
+        let path = format!("/api/v1/warehouses/default/namespaces/{namespace}/functions/add");
+        test.app.ok(Method::PUT, &path, Some(new_function())).await;
+    }
+    let text = r#"
+        permit (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource is Esker::Function)
+        when { resource.namespace == "g" };
+    "#;
+    set(&test, "functions", text).await;
+    assert_eq!(listed(&test, &bi, "/v1/default/namespaces").await, ["g"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,6 +321,39 @@ async fn who_is_forbidden_to_read_a_new_table_creates_it_without_credentials() {
         .replace("resource == Esker::Table::\"default.n.t\"", "resource is Esker::Table in Esker::Namespace::\"default.n\"");
     set(&lake.test, "no-rows", &text).await;
     assert!(!create("c", false).await && !create("d", true).await);
+
+    // In an archive, who creates a table gets nothing to write more files with.
+    let reads = json!(["s3:GetObject"]);
+    assert_ne!(lake.actions("bi"), Some(reads.clone()), "the tables before the policy were written");
+    let changes = r#"action in [Esker::Action::"APPEND", Esker::Action::"MODIFY", Esker::Action::"REWRITE"]"#;
+    set(&lake.test, "no-rows", &text.replace(r#"action == Esker::Action::"READ_DATA""#, changes)).await;
+    for (name, is_staged) in [("e", false), ("f", true)] {
+        let asked = lake.service.asked().len();
+        assert!(create(name, is_staged).await && lake.service.asked().len() > asked, "{name}");
+        assert_eq!(lake.actions("bi"), Some(reads.clone()), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staged_creation_that_is_repeated_gets_no_credentials_that_a_policy_may_forbid() {
+    let lake = Lake::start(VendingMode::Sts, true).await;
+    let token = lake.client("bi", Privilege::List.into()).await;
+    lake.test.grant("bi", lake.test.namespace("n"), Privilege::CreateTable.into()).await;
+    let mut body = AccessTest::new_table("staged");
+    body["stage-create"] = json!(true);
+    let key = ("idempotency-key", "01890a5d-ac96-774b-bcce-b302099a8060");
+    let headers = [("x-iceberg-access-delegation", "vended-credentials"), key];
+    let create = async || {
+        let (status, made) = send_as(&lake.test.app, &token, Method::POST, TABLES, &headers, Some(body.clone())).await;
+        assert_eq!(status, 200, "{made}");
+        made.get("storage-credentials").is_some()
+    };
+    assert!(create().await && create().await);
+    let text = NO_ROWS.replace("default.n.t", "default.n.staged");
+    set(&lake.test, "no-rows", &text).await;
+    assert!(!create().await, "the answer has no name, so the policy may be about it");
+    set(&lake.test, "no-rows", &text.replace("default.n.staged", "default.m.staged")).await;
+    assert!(create().await, "it is about something in another namespace");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,6 +380,37 @@ async fn a_job_begins_only_if_no_policy_may_forbid_it_then() {
     set(&test, "no-jobs", &format!("{no_jobs};")).await;
     let (status, answer) = ask().await;
     assert_eq!(status, 403, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_table_that_is_gone_is_cancelled_only_if_no_policy_may_make_an_exception() {
+    let (test, bi) = started(AccessMode::On).await;
+    let maintain = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("bi", test.warehouse(), maintain).await;
+    let (catalog, id) = (test.app.catalog(), JobId::fresh());
+    let job = NewJob {
+        id,
+        table: TableId::fresh(),
+        table_name: "n.gone".to_owned(),
+        kind: "expire",
+        principal: "admin".to_owned(),
+        asker: None,
+        reason: "asked for earlier".to_owned(),
+        key: None,
+        request: json!({"expire": {}}),
+        priority: 100,
+        due_ms: now_ms() + 3_600_000,
+        predicted: None,
+    };
+    catalog.state().jobs().enqueue(catalog.warehouse(), &job).await.expect("enqueued");
+    let cancel = format!("/api/v1/jobs/{id}/cancel");
+    let not_this_one = NO_ROWS.replace("READ_DATA", "MAINTAIN").replace("default.n.t", "default.n.gone");
+    set(&test, "not-this-one", &not_this_one).await;
+    assert_eq!(test.status(&bi, Method::GET, &format!("/api/v1/jobs/{id}"), None).await, 200, "reading is not forbidden");
+    let (status, refusal) = test.send(&bi, Method::POST, &cancel, None).await;
+    assert!(status == 403 && refusal.contains("bi lacks MAINTAIN on warehouse default"), "{status} {refusal}");
+    remove(&test, "not-this-one").await;
+    assert_eq!(test.status(&bi, Method::POST, &cancel, None).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

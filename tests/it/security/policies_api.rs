@@ -1,12 +1,13 @@
 //! The management of access policies: who sets and reads them, what is refused, and that they decide requests at once.
 
-use esker_access::{AccessMode, Bundle, SecurableKind};
+use esker_access::{AccessMode, Bundle, RuleChange, SecurableKind};
+use esker_state::Outbox;
 use esker_tests::{AccessTest, TestApp};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::access::switch_on;
-use super::{make_token, send_as};
+use super::{make_token, on_machine, send_as};
 use crate::cli::{esker, ok};
 
 const POLICIES: &str = "/api/v1/access/policies";
@@ -218,4 +219,30 @@ async fn the_command_line_manages_policies() {
     .await;
     let grants = ok(&app, &["access", "policy", "grants"]).await;
     assert!(grants.contains("permit (\n  principal == Esker::Client::\"bi\",\n  action == Esker::Action::\"LIST\","), "{grants}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_policy_that_can_not_be_read_is_removed_on_the_servers_machine() {
+    let app = TestApp::start().await;
+    set(&app, "kept", ONLY_TLS).await;
+    let text = "permit (principal, action, resource) when { context.of_a_later_release };";
+    let catalog = app.catalog();
+    let access = catalog.state().access();
+    let (version, _) = access.version().await.expect("read");
+    let later = RuleChange::SetPolicy { name: "later".to_owned(), text: text.to_owned() };
+    let silent = Outbox { events: Vec::new(), receipts: Vec::new() };
+    access.change(version, "a later release", &[later], &silent).await.expect("stored");
+    app.server.access().refresh();
+    let (code, _, message) = app.refused(Method::GET, POLICIES, None).await;
+    assert!(code == 503 && message.contains("`esker access remove-policy later`"), "{code} {message}");
+    let (succeeded, _, error) = on_machine(&app, "access", &["bootstrap"]).await;
+    assert!(!succeeded && error.contains("the policy later can't be used"), "{error}");
+
+    let (succeeded, out, error) = on_machine(&app, "access", &["remove-policy", "later"]).await;
+    assert!(succeeded && out == format!("{text}\n"), "{out}{error}");
+    app.server.access().refresh();
+    let left = app.ok(Method::GET, POLICIES, None).await;
+    assert_eq!((left.as_array().map(Vec::len), &left[0]["name"]), (Some(1), &json!("kept")), "{left}");
+    let (succeeded, _, error) = on_machine(&app, "access", &["remove-policy", "later"]).await;
+    assert!(!succeeded && error.contains("there is no access policy later"), "{error}");
 }

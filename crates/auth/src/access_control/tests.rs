@@ -381,7 +381,40 @@ async fn while_everybody_changes_the_rules_a_policy_forbids_all_the_same() {
     let forbid = forbid_to_manage("principal == Esker::Client::\"etl\"", "");
     change(&access, vec![policy("no-etl", &forbid)]).await.expect("nobody manages access yet");
     let refused = access.change(&*client(&access, "etl").await, vec![role("mine")]).await.expect_err("forbidden");
-    assert!(refused.to_string().starts_with("etl lacks MANAGE_ACCESS on the server"), "{refused}");
+    let text = "etl lacks MANAGE_ACCESS on the server: the access policy no-etl forbids it";
+    assert_eq!(refused.to_string(), text, "a grant would not help");
     change(&access, vec![role("readers")]).await.expect("others still do");
+    for who in ["principal", "principal is Esker::Client", "principal == Esker::Client::\"root\""] {
+        for condition in ["", "unless { context.tls }"] {
+            let refused = change(&access, vec![policy("all", &forbid_to_manage(who, condition))]).await.expect_err("refused");
+            assert!(matches!(refused, AuthError::LocksOut), "no other client has a token: {who} {condition}: {refused}");
+        }
+    }
+    state.close().await;
+}
+
+#[tokio::test]
+async fn a_stored_policy_that_can_not_be_read_stops_all_requests_until_the_machine_removes_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (state, access) = open(&dir).await;
+    make_client(&state, "root").await;
+    let text = "permit (principal, action, resource) when { context.of_a_later_release };";
+    // It was stored by another release.
+    let (version, _) = state.access().version().await.expect("read");
+    let changes = [policy("later", text), policy("good", "permit (principal, action, resource);")];
+    state.access().change(version, "root", &changes, &outbox(version + 1, "root", &changes)).await.expect("stored");
+    access.refresh();
+    let refused = access.caller(Identity::client("root"), RequestFacts::default()).await.expect_err("no rules");
+    assert_eq!(refused.code(), ErrorCode::Unavailable, "it is no fault of the client: {refused}");
+    assert!(refused.to_string().contains("the policy later can't be used"), "{refused}");
+    let refused = AccessControl::open(state.clone(), Arc::new(Unrecorded)).await.expect_err("no rules");
+    assert!(refused.to_string().contains("`esker access remove-policy later`"), "{refused}");
+
+    assert_eq!(AccessControl::remove_stored_policy(&state, "later").await.expect("removed"), text);
+    access.refresh();
+    let names: Vec<String> = access.policies().await.expect("read").into_iter().map(|policy| policy.name).collect();
+    assert_eq!((names, access.rules().await.expect("rules").has_policies()), (vec!["good".to_owned()], true));
+    let again = AccessControl::remove_stored_policy(&state, "later").await.expect_err("it is gone");
+    assert!(matches!(again, AuthError::Rights(RightsError::NoSuchPolicy { .. })), "{again}");
     state.close().await;
 }

@@ -1,8 +1,8 @@
 //! `esker access`: the mode of access control, roles, members, grants, row filters, column masks, access policies and
 //! explanations, over the management API.
 //!
-//! `bootstrap` and `break-glass` open the database themselves, as `esker token` does. They are the way in when nobody may change
-//! the rules over the API.
+//! `bootstrap`, `break-glass` and `remove-policy` open the database themselves, as `esker token` does. They are the way in when
+//! nobody may change the rules over the API.
 
 mod policies;
 mod policy_grants;
@@ -109,6 +109,15 @@ pub(super) enum AccessCommand {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1440))]
         minutes: u64,
     },
+    /// Remove an access policy in the database itself, and print its text.
+    ///
+    /// This is for one that can't be read: servers have no rules then, and refuse `policy remove` as everything else.
+    RemovePolicy {
+        #[command(flatten)]
+        place: DatabaseArgs,
+        /// The name of the access policy.
+        name: String,
+    },
 }
 
 /// The arguments of a grant or a revocation.
@@ -183,6 +192,7 @@ impl AccessCommand {
             Self::Audit { after, limit } => audit(client, after, limit).await,
             Self::Bootstrap { place, client, mode } => bootstrap(place, &client, mode.as_deref()).await,
             Self::BreakGlass { place, minutes } => break_glass(place, minutes).await,
+            Self::RemovePolicy { place, name } => remove_policy(place, &name).await,
         }
     }
 }
@@ -389,5 +399,17 @@ async fn break_glass(place: DatabaseArgs, minutes: u64) -> Result<()> {
     print_line(&made.token.reveal());
     eprintln!("token {} of the principal {}: {}", made.info.id, made.info.principal, end_of(&made.info));
     eprintln!("no rule refuses it anything, and all that it does is recorded; `esker token revoke {}` ends it", made.info.id);
+    Ok(())
+}
+
+/// Removes an access policy. Standard output is its text alone, so that it can be mended and set again.
+async fn remove_policy(place: DatabaseArgs, name: &str) -> Result<()> {
+    let state = place.open().await?;
+    let removed = AccessControl::remove_stored_policy(&state, name).await;
+    state.close().await;
+    print_line(removed?.trim_end_matches('\n'));
+    eprintln!(
+        "removed the access policy {name}: what it forbade is as the grants say, on all servers within {RULES_SECONDS} seconds"
+    );
     Ok(())
 }

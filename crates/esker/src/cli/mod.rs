@@ -1,9 +1,9 @@
 //! The command line: [`Cli`] is what clap parses, [`run`] carries it out.
 //!
 //! Most commands are clients of a running server's management API, through `client::Client`; `sql` uses Flight SQL. The commands
-//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `keys`, `access bootstrap` and `access break-glass` need no server: they
-//! read the configuration and open the database themselves. Comments of arguments are the help texts that users see. Start
-//! reading at [`run`].
+//! `serve`, `config`, `recover`, `backup`, `restore`, `token`, `keys`, `access bootstrap`, `access break-glass` and
+//! `access remove-policy` need no server: they read the configuration and open the database themselves. Comments of arguments are
+//! the help texts that users see. Start reading at [`run`].
 
 mod access;
 mod backup;
@@ -77,7 +77,7 @@ enum Command {
     },
     /// Manage access control: its mode, roles, members, grants, row filters, column masks and access policies.
     ///
-    /// `bootstrap` and `break-glass` work on the database itself and need no server, nor does `policy check`.
+    /// `bootstrap`, `break-glass` and `remove-policy` work on the database itself and need no server, nor does `policy check`.
     Access {
         #[command(flatten)]
         remote: Remote,

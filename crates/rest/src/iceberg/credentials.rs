@@ -17,10 +17,10 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use esker_access::{Privilege, PrivilegeSet, Required, ResourcePath};
-use esker_catalog::{Catalog, LoadedTable, Vendable};
+use esker_catalog::{Authority, Catalog, LoadedTable, Vendable};
 use esker_state::TabularRow;
 use esker_storage::{ALL_BUT_UNRESERVED, Credential, Grant, Level, PolicyPrefix, SessionName, VendRequest, Vendor};
-use esker_types::{Coded, CodedError, ErrorCode, NamespaceName, Principal, TableName};
+use esker_types::{Coded, CodedError, ErrorCode, Principal, TableName};
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -133,17 +133,18 @@ pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &Cred
     const CHANGES: PrivilegeSet = PrivilegeSet::of(&[Privilege::Modify, Privilege::Rewrite]);
     let key = row.name.namespace.key();
     let on = catalog.tabular_path(&key, row);
-    if is_forbidden_to_read(rights, &on) {
-        return None;
-    }
     let authority = match rights {
-        CredentialRights::Owner(_) => return Some(Level::WriteDelete),
+        CredentialRights::Owner(authority) => return level_of_maker(authority, &on),
         CredentialRights::Nothing => return None,
         // A view is read. Who owns it got the rights checked.
-        CredentialRights::Definer(_) => return Some(Level::Read),
+        CredentialRights::Definer(owner) => {
+            return Some(Level::Read).filter(|_| !owner.is_forbidden(&on, Privilege::ReadData));
+        }
         CredentialRights::Rules(authority) => authority,
     };
-    if authority.has(&on, Required::any_of(CHANGES)) {
+    if authority.is_forbidden(&on, Privilege::ReadData) {
+        None
+    } else if authority.has(&on, Required::any_of(CHANGES)) {
         Some(Level::WriteDelete)
     } else if authority.has(&on, Required::privilege(Privilege::Append)) {
         Some(Level::Write)
@@ -152,22 +153,31 @@ pub(super) fn level_by_rights(catalog: &Catalog, row: &TabularRow, rights: &Cred
     }
 }
 
-/// Checks that an access policy forbids a caller to read a table, whatever it may do else. Every credential reads.
-fn is_forbidden_to_read(rights: &CredentialRights, on: &ResourcePath<'_>) -> bool {
-    match rights {
-        CredentialRights::Rules(authority) | CredentialRights::Owner(authority) | CredentialRights::Definer(authority) => {
-            authority.is_forbidden(on, Privilege::ReadData)
-        }
-        CredentialRights::Nothing => false,
+/// Returns the highest level of credentials for a table that a caller makes: that of an owner, without what access policies forbid
+/// the caller. `None`: no credentials.
+///
+/// `on` is the path of the table, or that of its namespace: then nothing counts that a policy may forbid on something in it.
+fn level_of_maker(authority: &Authority, on: &ResourcePath<'_>) -> Option<Level> {
+    let may = |privilege| match on.leaf() {
+        Some(_) => !authority.is_forbidden(on, privilege),
+        None => !authority.may_forbid_below(on, privilege),
+    };
+    if !may(Privilege::ReadData) {
+        None
+    } else if may(Privilege::Modify) || may(Privilege::Rewrite) {
+        Some(Level::WriteDelete)
+    } else if may(Privilege::Append) {
+        Some(Level::Write)
+    } else {
+        Some(Level::Read)
     }
 }
 
-/// Checks that a caller who staged a table may still create it in the namespace.
-pub(crate) fn may_create(catalog: &Catalog, namespace: &NamespaceName, rights: &CredentialRights) -> bool {
+/// Checks that a caller who staged a table may still create it in the namespace with a key.
+pub(crate) fn may_create(catalog: &Catalog, key: &str, rights: &CredentialRights) -> bool {
     match rights {
         CredentialRights::Rules(authority) => {
-            let key = namespace.key();
-            authority.has(&catalog.namespace_path(&key), Required::privilege(Privilege::CreateTable))
+            authority.has(&catalog.namespace_path(key), Required::privilege(Privilege::CreateTable))
         }
         CredentialRights::Owner(_) | CredentialRights::Definer(_) | CredentialRights::Nothing => false,
     }
@@ -246,13 +256,14 @@ pub(crate) async fn for_staged_table(
     (uuid, location, properties): (Option<Uuid>, &str, &BTreeMap<String, String>),
     asked: &LoadOptions,
 ) -> Option<StorageAccess> {
-    if is_forbidden_to_read(asked.rights(), on) {
-        return None;
-    }
+    let allowed = match asked.rights() {
+        CredentialRights::Owner(authority) | CredentialRights::Rules(authority) => level_of_maker(authority, on)?,
+        CredentialRights::Definer(_) | CredentialRights::Nothing => return None,
+    };
     let (vendor, caller, level) = asked_for(catalog, asked)?;
     let vended = async {
         let vendable = catalog.vendable_staged(uuid.unwrap_or_default(), location, properties)?;
-        vend(catalog, vendor, &vendable, level, caller, None).await
+        vend(catalog, vendor, &vendable, level.min(allowed), caller, None).await
     };
     vended.await.map_err(|error| log_refusal(catalog, location, &error)).ok()
 }
@@ -384,6 +395,7 @@ mod tests {
     use std::collections::HashSet;
 
     use esker_storage::{BearerToken, DirectorySas};
+    use esker_types::NamespaceName;
 
     use super::*;
 

@@ -72,7 +72,8 @@ fn view_named(text: &str) -> Option<TableName> {
 
 /// Returns the owner of the last view of a chain, in whose name a table may be read; `None` if the caller gets no such rights.
 ///
-/// A caller that may read the table itself gets none, because it needs none. The table of the audit trail has its own privilege.
+/// A caller that may read the table itself gets none, because it needs none. One to whom an access policy forbids that gets none
+/// either: nobody gives what a policy forbids. The table of the audit trail has its own privilege.
 ///
 /// # Errors
 ///
@@ -85,7 +86,7 @@ pub(crate) async fn definer_of(
     table: &TabularRow,
 ) -> Result<Option<Authority>, ApiError> {
     let is_of_use = !chain.is_empty() && caller.is_limited() && caller.is_trusted_engine();
-    if !is_of_use || is_audit_name(&table.name) || reads(catalog, caller, table) {
+    if !is_of_use || is_audit_name(&table.name) || reads(catalog, caller, table) || is_forbidden(catalog, caller, table) {
         return Ok(None);
     }
     let mut reader = caller.clone();
@@ -116,6 +117,13 @@ fn reads(catalog: &Catalog, authority: &Authority, row: &TabularRow) -> bool {
     let key = row.name.namespace.key();
     let required = Required::privilege(Privilege::ReadData).and(Privilege::ReadMetadata.into());
     authority.has(&catalog.tabular_path(&key, row), required)
+}
+
+/// Checks that an access policy forbids somebody to read a table.
+fn is_forbidden(catalog: &Catalog, authority: &Authority, row: &TabularRow) -> bool {
+    let key = row.name.namespace.key();
+    let on = catalog.tabular_path(&key, row);
+    [Privilege::ReadData, Privilege::ReadMetadata].into_iter().any(|privilege| authority.is_forbidden(&on, privilege))
 }
 
 /// Checks that the text of a view names a table or view, by the same look-up that SQL makes: a table comes before a view.

@@ -379,9 +379,14 @@ pub(crate) async fn staged_again(
     }
     let metadata = body.get("metadata").filter(|_| body.get("metadata-location").is_none())?;
     let Staged { table_uuid, location, properties } = Staged::deserialize(metadata).ok()?;
-    let access = match namespace.filter(|namespace| credentials::may_create(catalog, namespace, shape.rights())) {
-        Some(namespace) => {
-            let key = namespace.key();
+    // The rules know the namespace by the name that is stored: a warehouse may compare names without case.
+    let stored = match namespace {
+        Some(namespace) => catalog.namespace(namespace).await.ok().map(|row| row.name.key()),
+        None => None,
+    };
+    let access = match stored.filter(|key| credentials::may_create(catalog, key, shape.rights())) {
+        Some(key) => {
+            // The body has no name of the table.
             let (on, staged) = (catalog.namespace_path(&key), (table_uuid, location.as_str(), &properties));
             credentials::for_staged_table(catalog, &on, staged, shape).await
         }

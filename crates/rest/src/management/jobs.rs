@@ -269,10 +269,13 @@ async fn check_job(app: &App, caller: &RequestAccess, (id, job): (&str, &Job), o
     let monitor = Need::new(ResourcePath::SERVER, Privilege::Monitor);
     let check = |on: &ResourcePath<'_>| {
         let needs = [Need { on: *on, required }, monitor];
+        // The table is gone, and nobody knows if an access policy made an exception of it.
+        let may_be_forbidden = authority.has(on, required) && !authority.has_for_content(on, required);
         match of {
-            // The table is gone, and nobody knows if an access policy made an exception of it.
-            JobUse::Read if authority.has(on, required) && !authority.has_for_content(on, required) => {
-                authority.require(&monitor)
+            JobUse::Read if may_be_forbidden => authority.require(&monitor),
+            JobUse::Change if may_be_forbidden => {
+                let (principal, kind, on) = (caller.identity().to_string(), on.kind(), on.to_string());
+                Err(RightsError::Denied { principal, kind, on, missing: required })
             }
             JobUse::Read => authority.require(Needs::AnyOf(&needs)),
             JobUse::Change => authority.require(Needs::All(&needs[..1])),

@@ -3,7 +3,7 @@
 //! This crate does not read that text; `esker_catalog::functions` checks it. Spec: "SQL UDF".
 
 use esker_access::Securable;
-use esker_types::{NamespaceName, TableName, now_ms};
+use esker_types::{IdentError, NamespaceName, TableName, now_ms};
 use sqlx::{Any, Transaction};
 
 use super::{Namespaces, namespace_id};
@@ -127,6 +127,22 @@ impl Namespaces<'_> {
         .bind(warehouse.key(after))
         .bind(i64::from(limit));
         Ok(query.fetch_all(&self.state.readers).await?)
+    }
+
+    /// Returns the full names of all SQL functions of a warehouse, as they are stored, in no order.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
+    pub async fn all_functions(self, warehouse: Warehouse) -> Result<Vec<TableName>> {
+        let query = sqlx::query_as::<_, (String, String)>(
+            "SELECT n.name, f.name FROM sql_function f JOIN namespace n ON n.id = f.namespace_id WHERE n.warehouse_id = $1",
+        );
+        let stored = query.bind(warehouse.id).fetch_all(&self.state.readers).await?;
+        let name = |(namespace, name): (String, String)| TableName::new(NamespaceName::from_key(&namespace)?, name);
+        let names: std::result::Result<_, IdentError> = stored.into_iter().map(name).collect();
+        names.map_err(|e| StateError::Corrupt(e.to_string()))
     }
 
     /// Removes a SQL function.
