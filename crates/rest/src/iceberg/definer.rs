@@ -1,8 +1,9 @@
 //! Definer's rights: a table that an engine reads through views, which are named by the parameter `referenced-by`.
 //!
 //! A trusted engine that may not read a table itself gets what the owner of a view may read, if each step of the chain holds: the
-//! caller may read the first view, the text of each view names the next one, and its owner may read that. For every other caller
-//! the parameter changes nothing: a view gives no rights. Start reading at [`definer_of`].
+//! caller may read the first view, the text of each view names the next one, and its owner may read that. What an access policy
+//! forbids the engine itself stays forbidden. For every other caller the parameter changes nothing: a view gives no rights. Start
+//! reading at [`definer_of`].
 //!
 //! Spec: REST, parameter `referenced-by`.
 
@@ -85,7 +86,7 @@ pub(crate) async fn definer_of(
     table: &TabularRow,
 ) -> Result<Option<Authority>, ApiError> {
     let is_of_use = !chain.is_empty() && caller.is_limited() && caller.is_trusted_engine();
-    if !is_of_use || is_audit_name(&table.name) || reads(catalog, caller, table) {
+    if !is_of_use || is_audit_name(&table.name) || reads(catalog, caller, table) || is_forbidden(catalog, caller, table) {
         return Ok(None);
     }
     let mut reader = caller.clone();
@@ -116,6 +117,13 @@ fn reads(catalog: &Catalog, authority: &Authority, row: &TabularRow) -> bool {
     let key = row.name.namespace.key();
     let required = Required::privilege(Privilege::ReadData).and(Privilege::ReadMetadata.into());
     authority.has(&catalog.tabular_path(&key, row), required)
+}
+
+/// Checks that an access policy forbids somebody to read a table. The rights of others make up for missing grants alone.
+fn is_forbidden(catalog: &Catalog, authority: &Authority, row: &TabularRow) -> bool {
+    let key = row.name.namespace.key();
+    let on = catalog.tabular_path(&key, row);
+    authority.is_forbidden(&on, Privilege::ReadData) || authority.is_forbidden(&on, Privilege::ReadMetadata)
 }
 
 /// Checks that the text of a view names a table or view, by the same look-up that SQL makes: a table comes before a view.
