@@ -97,9 +97,9 @@ impl Catalog {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let into = self.namespace(namespace).await?;
-        let required =
-            self.privileges_to_create(&into, &name, Privilege::CreateTable, request.location.as_deref(), &request.properties);
-        self.require_namespace(&actor.authority, namespace, &into, required.await?)?;
+        let (location, properties) = (request.location.as_deref(), &request.properties);
+        let required = self.privileges_to_create(Privilege::CreateTable, &into, &name, (location, properties), actor).await?;
+        self.require_namespace(&actor.authority, namespace, &into, required)?;
         self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
@@ -140,7 +140,8 @@ impl Catalog {
         }
         proposal.actor.authority.check_name_of_new(self.warehouse_path(), name)?;
         let into = self.namespace(&name.namespace).await?;
-        let required = self.privileges_to_create_by_commit(name, &into, &proposal.updates).await?;
+        let authority = &proposal.actor.authority;
+        let required = self.privileges_to_create_by_commit(authority, &into, name, &proposal.updates).await?;
         self.require_namespace(&proposal.actor.authority, &name.namespace, &into, required)?;
         let free = self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await;
         free.map_err(|e| failed_assert_create(e.into()))?;
@@ -159,20 +160,20 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if the database fails.
+    /// Returns the errors of [`Catalog::chooses_location`].
     pub(crate) async fn privileges_to_create(
         &self,
+        create: Privilege,
         namespace: &NamespaceRow,
         name: &TableName,
-        create: Privilege,
-        location: Option<&str>,
-        properties: &BTreeMap<String, String>,
+        (location, properties): (Option<&str>, &BTreeMap<String, String>),
+        actor: &Actor,
     ) -> Result<Required> {
-        let is_given = match location {
-            Some(location) => self.is_default_location(namespace, &name.name, location).await?,
-            None => true,
+        let is_chosen = match location {
+            Some(location) => self.chooses_location(&actor.authority, namespace, &name.name, location).await?,
+            None => false,
         };
-        let location = if is_given { PrivilegeSet::EMPTY } else { Privilege::ChooseLocation.into() };
+        let location = if is_chosen { Privilege::ChooseLocation.into() } else { PrivilegeSet::EMPTY };
         let of_properties = needs::of_new_properties(properties.keys().map(String::as_str));
         Ok(Required::privilege(create).and(location).and(of_properties))
     }
@@ -183,17 +184,18 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if the database fails.
+    /// Returns the errors of [`Catalog::chooses_location`].
     pub(crate) async fn privileges_to_create_by_commit(
         &self,
-        name: &TableName,
+        creator: &Authority,
         namespace: &NamespaceRow,
+        name: &TableName,
         updates: &[TableUpdate],
     ) -> Result<Required> {
         let mut given = None;
         for update in updates {
             if let TableUpdate::SetLocation { location } = update
-                && self.is_default_location(namespace, &name.name, location).await?
+                && !self.chooses_location(creator, namespace, &name.name, location).await?
             {
                 given = Some(location.as_str());
                 break;

@@ -6,16 +6,21 @@
 
 use std::collections::BTreeMap;
 
+use esker_access::{Privilege, Required};
 use esker_format::TableMetadata;
 use esker_state::NamespaceRow;
 use esker_storage::Location;
 use esker_table::properties::METADATA_GZIP;
 use esker_table::{data_dir, metadata_dir};
-use esker_types::{TableId, TableName};
+use esker_types::{Millis, TableId, TableName, now_ms};
+use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place};
 use crate::{Authority, Catalog, CatalogError, Result};
+
+/// The age in milliseconds from which a metadata file is not that of a creation which is tried again.
+const LEFT_AFTER_MS: Millis = 3_600_000;
 
 /// The origin of the properties that are checked. What a table had before goes on working.
 #[derive(Debug, Clone, Copy)]
@@ -74,20 +79,55 @@ impl Catalog {
         Ok(base.join(&format!("{}-{}", directory_name(&name.name), &suffix[..8])))
     }
 
-    /// Checks that a location is one that [`Catalog::default_location`] could have chosen for a new table or view of this name.
+    /// Checks that the creator of a table or view chooses its location, for which it needs
+    /// [`ChooseLocation`](Privilege::ChooseLocation).
     ///
-    /// Trino chooses such locations itself, below that of the namespace, with a longer suffix. The place of a dropped table that can
-    /// be brought back is none, because it is never chosen twice.
+    /// It does not if [`Catalog::default_location`] could have chosen the location for this name, and nothing has lain there: Trino
+    /// puts new tables and views below the location of the namespace itself, with a longer suffix. With access control off, nobody
+    /// needs anything.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](CatalogError::State) if the database fails.
-    pub(crate) async fn is_default_location(&self, namespace: &NamespaceRow, name: &str, location: &str) -> Result<bool> {
-        let Ok(base) = Location::parse(&self.namespace_location(namespace)) else { return Ok(false) };
+    /// Returns [`State`](CatalogError::State) if the database fails, and [`Storage`](CatalogError::Storage) if storage does.
+    pub(crate) async fn chooses_location(
+        &self,
+        creator: &Authority,
+        namespace: &NamespaceRow,
+        name: &str,
+        location: &str,
+    ) -> Result<bool> {
+        if !creator.is_decided() {
+            return Ok(false);
+        }
+        let Ok(base) = Location::parse(&self.namespace_location(namespace)) else { return Ok(true) };
         let directory = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let at = Location::parse(location).ok().filter(|at| is_default_directory(directory, name) && *at == base.join(directory));
-        let Some(at) = at else { return Ok(false) };
-        Ok(!self.places().await?.iter().any(|place| place.dropped && place.directory.overlaps(&at)))
+        let Some(at) = at else { return Ok(true) };
+        let key = namespace.name.key();
+        // Nothing is looked up for whoever may choose.
+        let may_choose = creator.decides(&self.namespace_path(&key), Required::privilege(Privilege::ChooseLocation));
+        Ok(!may_choose && self.had_files(&at).await?)
+    }
+
+    /// Checks that a table or view was at a location before: one that was dropped can come back to it, or has left its metadata.
+    ///
+    /// Whoever creates a table there would get credentials for the rows of the earlier one. A location that is in use counts as
+    /// free, because nothing else is created there in any case.
+    async fn had_files(&self, at: &Location) -> Result<bool> {
+        let places = self.places().await?;
+        let mut around = places.iter().filter(|place| place.directory.overlaps(at)).peekable();
+        if around.peek().is_some() {
+            return Ok(around.all(|place| place.dropped));
+        }
+        let directory = Location::parse(&metadata_dir(&at.to_string(), &BTreeMap::new()))?;
+        let (mut files, before) = (self.storage().list(&directory), now_ms().saturating_sub(LEFT_AFTER_MS));
+        while let Some(file) = files.try_next().await? {
+            // A table that is being created has manifests here already, and a failed attempt has left metadata.
+            if file.uri.contains(".metadata.json") && file.modified_ms < before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the location in which a namespace's tables are created.

@@ -166,7 +166,7 @@ impl Catalog {
         let (name, updates) = (&change.name, &change.proposal.updates);
         if change.creates() {
             let Some(into) = found(self.namespace(&name.namespace).await)? else { return Ok(None) };
-            let required = self.privileges_to_create_by_commit(name, &into, updates).await?;
+            let required = self.privileges_to_create_by_commit(authority, &into, name, updates).await?;
             return Ok(Some(ChangedThing::Namespace { key: into.name.key(), required }));
         }
         let Some(row) = found(self.table(name).await)? else { return Ok(None) };

@@ -153,9 +153,9 @@ impl Catalog {
         let name = TableName::new(namespace.clone(), request.name)?;
         actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
         let into = self.namespace(namespace).await?;
-        let required =
-            self.privileges_to_create(&into, &name, Privilege::CreateView, request.location.as_deref(), &request.properties);
-        self.require_namespace(&actor.authority, namespace, &into, required.await?)?;
+        let (location, properties) = (request.location.as_deref(), &request.properties);
+        let required = self.privileges_to_create(Privilege::CreateView, &into, &name, (location, properties), actor).await?;
+        self.require_namespace(&actor.authority, namespace, &into, required)?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,

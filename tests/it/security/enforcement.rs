@@ -451,6 +451,18 @@ async fn a_location_as_esker_or_trino_gives_it_needs_no_choose_location() {
     assert_eq!(test.status(&maker, Method::DELETE, &format!("{}?purgeRequested=true", table("t")), None).await, 204);
     let answer = create("t", &place).await;
     assert!(is_chosen(&answer), "the dropped table can be brought back to its place: {answer:?}");
+    let left = format!("{base}/t-0a1b2c3d");
+    let metadata = format!("{}/metadata", &left["file://".len()..]);
+    std::fs::create_dir_all(&metadata).expect("made");
+    std::fs::write(format!("{metadata}/snap-1.avro"), "a manifest list").expect("written");
+    let file = std::fs::File::create(format!("{metadata}/00000-x.metadata.json")).expect("made");
+    let (now, day) = (std::time::SystemTime::now(), std::time::Duration::from_secs(86_400));
+    file.set_modified(now - day).expect("set");
+    let answer = create("t", &left).await;
+    assert!(is_chosen(&answer), "a table that nobody remembers has left its files there: {answer:?}");
+    file.set_modified(now).expect("set");
+    let (status, text) = create("t", &left).await;
+    assert_eq!(status, 200, "they may be those of a failed attempt: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
