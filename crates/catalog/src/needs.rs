@@ -26,8 +26,9 @@ const PROTECTED_PROPERTIES: [&str; 4] =
 /// The beginnings of the names of protected properties.
 const PROTECTED_PREFIXES: [&str; 3] = ["commit.", "encryption.", "history.expire."];
 
-/// The beginning of the names under `commit.` that are not protected. They say how often a writer tries again, and nothing in Esker
-/// depends on them. Trino sets one on each new table.
+/// The beginning of the names under `commit.` that are not protected.
+///
+/// They say how often a writer tries again, and nothing in Esker depends on them. Trino sets one on each new table.
 const RETRY_PREFIX: &str = "commit.retry.";
 
 /// The beginning of the names of properties that are the maintenance policy of a table, or of the tables in a namespace.
