@@ -96,8 +96,10 @@ impl Catalog {
     pub async fn create_table(&self, namespace: &NamespaceName, request: CreateTable, actor: &Actor) -> Result<Created> {
         let (name, staged) = (TableName::new(namespace.clone(), request.name)?, request.stage_create);
         actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
-        let required = privileges_to_create(Privilege::CreateTable, request.location.as_ref(), &request.properties);
-        self.permitted_namespace(namespace, required, &actor.authority).await?;
+        let into = self.namespace(namespace).await?;
+        let (location, properties) = (request.location.as_deref(), &request.properties);
+        let required = self.privileges_to_create(Privilege::CreateTable, &into, &name, (location, properties), actor).await?;
+        self.require_namespace(&actor.authority, namespace, &into, required)?;
         self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,
@@ -138,7 +140,8 @@ impl Catalog {
         }
         proposal.actor.authority.check_name_of_new(self.warehouse_path(), name)?;
         let into = self.namespace(&name.namespace).await?;
-        let required = self.privileges_to_create_by_commit(name, &into, &proposal.updates);
+        let authority = &proposal.actor.authority;
+        let required = self.privileges_to_create_by_commit(authority, &into, name, &proposal.updates).await?;
         self.require_namespace(&proposal.actor.authority, &name.namespace, &into, required)?;
         let free = self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await;
         free.map_err(|e| failed_assert_create(e.into()))?;
@@ -151,20 +154,54 @@ impl Catalog {
         Ok(metadata)
     }
 
+    /// Returns the privileges on the namespace that the creation of a table or view needs, with `create` to create one at all.
+    ///
+    /// A location as the server gives it is no choice of the client.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::chooses_location`].
+    pub(crate) async fn privileges_to_create(
+        &self,
+        create: Privilege,
+        namespace: &NamespaceRow,
+        name: &TableName,
+        (location, properties): (Option<&str>, &BTreeMap<String, String>),
+        actor: &Actor,
+    ) -> Result<Required> {
+        let is_chosen = match location {
+            Some(location) => self.chooses_location(&actor.authority, namespace, &name.name, location).await?,
+            None => false,
+        };
+        let location = if is_chosen { Privilege::ChooseLocation.into() } else { PrivilegeSet::EMPTY };
+        let of_properties = needs::of_new_properties(properties.keys().map(String::as_str));
+        Ok(Required::privilege(create).and(location).and(of_properties))
+    }
+
     /// Returns the privileges that a commit with `assert-create` needs on the namespace.
     ///
-    /// A location as the server gives it to a staged table is no choice of the client.
-    pub(crate) fn privileges_to_create_by_commit(
+    /// A location as the server gives it is no choice of the client: it may be that of the staged table.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::chooses_location`].
+    pub(crate) async fn privileges_to_create_by_commit(
         &self,
-        name: &TableName,
+        creator: &Authority,
         namespace: &NamespaceRow,
+        name: &TableName,
         updates: &[TableUpdate],
-    ) -> Required {
-        let staged = updates.iter().find_map(|update| match update {
-            TableUpdate::SetLocation { location } if self.is_default_location(namespace, &name.name, location) => Some(location),
-            _ => None,
-        });
-        Required::all(needs::of_creation(updates, staged.map(String::as_str)))
+    ) -> Result<Required> {
+        let mut given = None;
+        for update in updates {
+            if let TableUpdate::SetLocation { location } = update
+                && !self.chooses_location(creator, namespace, &name.name, location).await?
+            {
+                given = Some(location.as_str());
+                break;
+            }
+        }
+        Ok(Required::all(needs::of_creation(updates, given)))
     }
 
     /// Registers a table whose metadata file exists in storage.
@@ -371,17 +408,6 @@ impl Catalog {
         check_numbers(updates)?;
         Ok(create_by_updates(updates, &location, Uuid::now_v7(), now_ms())?)
     }
-}
-
-/// Returns the privileges on the namespace that the creation of a table or view needs.
-pub(crate) fn privileges_to_create(
-    create: Privilege,
-    location: Option<&String>,
-    properties: &BTreeMap<String, String>,
-) -> Required {
-    let location = if location.is_some() { Privilege::ChooseLocation.into() } else { PrivilegeSet::EMPTY };
-    let of_properties = needs::of_new_properties(properties.keys().map(String::as_str));
-    Required::privilege(create).and(location).and(of_properties)
 }
 
 /// Returns the error for the name of a new table that another table has.

@@ -6,16 +6,21 @@
 
 use std::collections::BTreeMap;
 
+use esker_access::{Privilege, Required};
 use esker_format::TableMetadata;
 use esker_state::NamespaceRow;
 use esker_storage::Location;
 use esker_table::properties::METADATA_GZIP;
 use esker_table::{data_dir, metadata_dir};
-use esker_types::{TableId, TableName};
+use esker_types::{Millis, TableId, TableName, now_ms};
+use futures::TryStreamExt;
 use uuid::Uuid;
 
 use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place};
 use crate::{Authority, Catalog, CatalogError, Result};
+
+/// The age in milliseconds from which a metadata file is not that of a creation which is tried again.
+const LEFT_AFTER_MS: Millis = 3_600_000;
 
 /// The origin of the properties that are checked. What a table had before goes on working.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +45,28 @@ impl PathsOrigin<'_> {
     }
 }
 
-/// Converts a name to a directory name. Characters other than ASCII letters, digits, `_` and `-` become `_`.
+/// Returns the characters of a name, with `_` for each that is no ASCII letter, digit, `_` or `-`.
+fn plain_characters(name: &str) -> impl Iterator<Item = char> {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' })
+}
+
+/// Converts a name to a directory name of plain characters.
 ///
 /// The name is cut after 64 characters. It need not be unique, because the location of a table has a random suffix.
 fn directory_name(name: &str) -> String {
-    let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
-    name.chars().map(keep).take(64).collect()
+    plain_characters(name).take(64).collect()
+}
+
+/// Checks that a directory is named after a table or view, with a random suffix: 8 digits by Esker, or 32 by Trino.
+fn is_default_directory(directory: &str, name: &str) -> bool {
+    let is_random =
+        |suffix: &str| matches!(suffix.len(), 8 | 32) && suffix.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    // Trino cuts no name.
+    let names = [directory_name(name), plain_characters(name).collect()];
+    names.iter().any(|name| {
+        let suffix = directory.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('-'));
+        suffix.is_some_and(is_random)
+    })
 }
 
 impl Catalog {
@@ -58,14 +79,55 @@ impl Catalog {
         Ok(base.join(&format!("{}-{}", directory_name(&name.name), &suffix[..8])))
     }
 
-    /// Checks that a location is one that [`Catalog::default_location`] could have chosen for a table of this name.
-    pub(crate) fn is_default_location(&self, namespace: &NamespaceRow, name: &str, location: &str) -> bool {
-        let Ok(base) = Location::parse(&self.namespace_location(namespace)) else { return false };
+    /// Checks that the creator of a table or view chooses its location, for which it needs
+    /// [`ChooseLocation`](Privilege::ChooseLocation).
+    ///
+    /// It does not if [`Catalog::default_location`] could have chosen the location for this name, and nothing has lain there: Trino
+    /// puts new tables and views below the location of the namespace itself, with a longer suffix. With access control off, nobody
+    /// needs anything.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the database fails, and [`Storage`](CatalogError::Storage) if storage does.
+    pub(crate) async fn chooses_location(
+        &self,
+        creator: &Authority,
+        namespace: &NamespaceRow,
+        name: &str,
+        location: &str,
+    ) -> Result<bool> {
+        if !creator.is_decided() {
+            return Ok(false);
+        }
+        let Ok(base) = Location::parse(&self.namespace_location(namespace)) else { return Ok(true) };
         let directory = location.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let suffix = directory.strip_prefix(&directory_name(name)).and_then(|rest| rest.strip_prefix('-'));
-        let is_random =
-            |suffix: &str| suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        suffix.is_some_and(is_random) && Location::parse(location).is_ok_and(|location| location == base.join(directory))
+        let at = Location::parse(location).ok().filter(|at| is_default_directory(directory, name) && *at == base.join(directory));
+        let Some(at) = at else { return Ok(true) };
+        let key = namespace.name.key();
+        // Nothing is looked up for whoever may choose.
+        let may_choose = creator.decides(&self.namespace_path(&key), Required::privilege(Privilege::ChooseLocation));
+        Ok(!may_choose && self.had_files(&at).await?)
+    }
+
+    /// Checks that a table or view was at a location before: one that was dropped can come back to it, or has left its metadata.
+    ///
+    /// Whoever creates a table there would get credentials for the rows of the earlier one. A location that is in use counts as
+    /// free, because nothing else is created there in any case.
+    async fn had_files(&self, at: &Location) -> Result<bool> {
+        let places = self.places().await?;
+        let mut around = places.iter().filter(|place| place.directory.overlaps(at)).peekable();
+        if around.peek().is_some() {
+            return Ok(around.all(|place| place.dropped));
+        }
+        let directory = Location::parse(&metadata_dir(&at.to_string(), &BTreeMap::new()))?;
+        let (mut files, before) = (self.storage().list(&directory), now_ms().saturating_sub(LEFT_AFTER_MS));
+        while let Some(file) = files.try_next().await? {
+            // A table that is being created has manifests here already, and a failed attempt has left metadata.
+            if file.uri.contains(".metadata.json") && file.modified_ms < before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the location in which a namespace's tables are created.
@@ -230,12 +292,33 @@ pub(crate) fn belongs_to_entry(metadata: &TableMetadata, entered: Uuid) -> bool 
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{PathsOrigin, directory_name};
+    use super::{PathsOrigin, directory_name, is_default_directory};
     use crate::places::decides_paths;
 
     #[test]
     fn directories_hold_no_character_that_an_engine_could_misread() {
         assert_eq!(directory_name("a b/c%20..*é?"), "a_b_c_20_____");
+    }
+
+    #[test]
+    fn a_directory_as_esker_or_trino_names_it_has_the_name_and_a_random_suffix() {
+        let (esker, trino, long) = ("0a1b2c3d", "0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d", "n".repeat(70));
+        for (directory, name) in [
+            (format!("t-{esker}"), "t"),
+            (format!("t-{trino}"), "t"),
+            (format!("a_b-{esker}"), "a.b"),
+            (format!("{}-{esker}", &long[..64]), long.as_str()),
+            (format!("{long}-{trino}"), long.as_str()),
+        ] {
+            assert!(is_default_directory(&directory, name), "{directory} of {name}");
+        }
+        let (upper, short) = (trino.to_uppercase(), &trino[1..]);
+        for directory in
+            ["t", "t-", esker, &format!("u-{esker}"), &format!("t-{upper}"), &format!("t-{short}"), &format!("t{trino}")]
+        {
+            assert!(!is_default_directory(directory, "t"), "{directory}");
+        }
+        assert!(!is_default_directory(&format!("a.b-{trino}"), "a.b"), "a name chooses no characters");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! [`Catalog::check_new_files`] for commits, and then at [`Catalog::check_files_of_others`]. [`Catalog::check_files_read`] is for
 //! queries.
 
+use std::collections::HashSet;
+
 use esker_format::{Snapshot, TableMetadata, TableUpdate};
 use esker_state::TabularRow;
 use esker_storage::Location;
@@ -70,11 +72,25 @@ fn is_own(place: &Place, own: Option<TableId>, uuid: Option<Uuid>) -> bool {
     Some(place.owner.id) == own || was_own
 }
 
-/// Checks that a file lies in none of some places of other tables.
-fn check_outside(places: &[Place], kind: FileKind, path: &str) -> Result<()> {
+/// Returns the directories around files, each once. There may be many files and many places, so they are not compared one by one.
+fn directories_around(files: &[Location]) -> HashSet<Location> {
+    let mut around = HashSet::new();
+    for file in files {
+        let mut next = file.parent();
+        while let Some(directory) = next.filter(|directory| !around.contains(directory)) {
+            next = directory.parent();
+            around.insert(directory);
+        }
+    }
+    around
+}
+
+/// Checks that a file lies in none of the directories of some places of other tables.
+fn check_outside(directories: &HashSet<&Location>, kind: FileKind, path: &str) -> Result<()> {
     // Nothing reads a path that is no location.
     let Ok(at) = Location::parse(path) else { return Ok(()) };
-    if !places.iter().any(|place| at.is_inside(&place.directory)) {
+    let mut around = std::iter::successors(at.parent(), Location::parent);
+    if !around.any(|directory| directories.contains(&directory)) {
         return Ok(());
     }
     let what = match kind {
@@ -134,14 +150,15 @@ impl Catalog {
         if places.is_empty() {
             return Ok(());
         }
+        let directories: HashSet<&Location> = places.iter().map(|place| &place.directory).collect();
         for path in &new.statistics {
-            check_outside(&places, FileKind::Statistics, path)?;
+            check_outside(&directories, FileKind::Statistics, path)?;
         }
         for path in new.snapshots.iter().flat_map(|snapshot| manifest_list_paths(snapshot)) {
-            check_outside(&places, FileKind::ManifestList, &path)?;
+            check_outside(&directories, FileKind::ManifestList, &path)?;
         }
         let known = before.map_or_else(Vec::new, |table| new.known(&table.metadata));
-        visit_named(self.manifests(), &known, &new.snapshots, |kind, path| check_outside(&places, kind, path)).await
+        visit_named(self.manifests(), &known, &new.snapshots, |kind, path| check_outside(&directories, kind, path)).await
     }
 
     /// Checks that files which a reader is about to read lie in no place of another table whose rows it may not all read.
@@ -165,11 +182,9 @@ impl Catalog {
             return Ok(());
         }
         let places = self.recent_places().await?;
-        let (id, uuid) = (Some(table.row.id), Some(table.row.table_uuid));
+        let (id, uuid, around) = (Some(table.row.id), Some(table.row.table_uuid), directories_around(&outside));
         let is_foreign = |place: &Place| {
-            !is_own(place, id, uuid)
-                && outside.iter().any(|at| at.is_inside(&place.directory))
-                && !self.shows_all(&place.owner, reader)
+            around.contains(&place.directory) && !is_own(place, id, uuid) && !self.shows_all(&place.owner, reader)
         };
         match places.iter().any(is_foreign) {
             true => Err(CatalogError::FilesOfOthers { table: table.row.name.to_string() }),
@@ -201,5 +216,26 @@ impl Catalog {
                 "can't register: {uuid} is the UUID of another table, whose rows the caller may not all read"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_in_the_directories_around_it_and_in_no_other() {
+        let at = |uri: &str| Location::parse(uri).expect("a location");
+        let places = ["s3://b/t", "s3://b/t/data", "s3://b/t2", "s3://b", "s3://c/t", "file:///t", "file:///t/data/x"].map(at);
+        for path in ["s3a://b/t/data/f", "s3://b/t", "s3://b/t2/f", "s3://c/f", "file:/t/f", "file:///u"] {
+            let around = directories_around(&[at(path), at("file:///v/f")]);
+            for place in &places {
+                let is_inside = at(path).is_inside(place);
+                assert_eq!(around.contains(place), is_inside, "{path} in {place}");
+                let refused = check_outside(&HashSet::from([place]), FileKind::Data, path).is_err();
+                assert_eq!(refused, is_inside, "{path} in {place}");
+            }
+        }
+        assert!(check_outside(&HashSet::from([&places[0]]), FileKind::Data, "no location").is_ok());
     }
 }

@@ -26,6 +26,11 @@ const PROTECTED_PROPERTIES: [&str; 4] =
 /// The beginnings of the names of protected properties.
 const PROTECTED_PREFIXES: [&str; 3] = ["commit.", "encryption.", "history.expire."];
 
+/// The beginning of the names under `commit.` that are not protected.
+///
+/// They say how often a writer tries again, and nothing in Esker depends on them. Trino sets one on each new table.
+const RETRY_PREFIX: &str = "commit.retry.";
+
 /// The beginning of the names of properties that are the maintenance policy of a table, or of the tables in a namespace.
 const POLICY_PREFIX: &str = "esker.";
 
@@ -121,7 +126,8 @@ fn leads_out<'a>(location: &str, properties: &BTreeMap<String, String>, mut led_
 
 /// Returns the privileges that updates which create a table need on its namespace.
 ///
-/// `staged_location` is the location that the server gave to the table when the client staged it; `None` if it was not staged.
+/// `staged_location` is the location that the server gave to the table when the client staged it, or that is of this form; `None` if
+/// there is none.
 pub fn of_creation(updates: &[TableUpdate], staged_location: Option<&str>) -> PrivilegeSet {
     let same =
         |location: &str| staged_location.is_some_and(|staged| staged.trim_end_matches('/') == location.trim_end_matches('/'));
@@ -251,8 +257,8 @@ fn of_view_property(key: &str) -> Privilege {
 fn of_property(key: &str) -> Privilege {
     let key = key.to_lowercase();
     let is_isolation = key.starts_with("write.") && key.ends_with(".isolation-level");
-    let is_protected =
-        PROTECTED_PROPERTIES.contains(&key.as_str()) || PROTECTED_PREFIXES.iter().any(|start| key.starts_with(start));
+    let has_protected_prefix = PROTECTED_PREFIXES.iter().any(|start| key.starts_with(start)) && !key.starts_with(RETRY_PREFIX);
+    let is_protected = PROTECTED_PROPERTIES.contains(&key.as_str()) || has_protected_prefix;
     if decides_paths(&key) {
         Privilege::SetLocation
     } else if key.starts_with(POLICY_PREFIX) {
@@ -517,7 +523,9 @@ mod tests {
             ("write.metadata.previous-versions-max", "SET_PROTECTED"),
             ("esker.freeze", "SET_POLICY"),
             ("ESKER.Expire.max-age", "SET_POLICY"),
-            ("commit.retry.num-retries", "SET_PROTECTED"),
+            ("commit.retry.num-retries", "SET_PROPERTIES"),
+            ("commit.manifest.min-count-to-merge", "SET_PROTECTED"),
+            ("commit.retry", "SET_PROTECTED"),
             ("encryption.key-id", "SET_PROTECTED"),
             ("Trino.Run-As-Owner", "SET_PROTECTED"),
         ];
@@ -563,6 +571,7 @@ mod tests {
         assert_eq!(created(json!([location]), None), "CREATE_TABLE, CHOOSE_LOCATION");
         let properties = |key: &str| json!([{"action": "set-properties", "updates": {key: "x"}}]);
         assert_eq!(created(properties("owner"), None), "CREATE_TABLE");
+        assert_eq!(created(properties("commit.retry.num-retries"), None), "CREATE_TABLE", "Trino sets it");
         assert_eq!(created(properties("write.data.path"), None), "CREATE_TABLE, CHOOSE_LOCATION");
         assert_eq!(created(properties("gc.enabled"), None), "CREATE_TABLE, SET_PROTECTED");
         assert_eq!(created(properties("esker.freeze"), None), "CREATE_TABLE, SET_POLICY");

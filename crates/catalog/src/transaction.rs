@@ -165,11 +165,9 @@ impl Catalog {
     async fn look_up(&self, change: &TableChange, authority: &Authority) -> Result<Option<ChangedThing>> {
         let (name, updates) = (&change.name, &change.proposal.updates);
         if change.creates() {
-            let into = found(self.namespace(&name.namespace).await)?;
-            return Ok(into.map(|into| {
-                let required = self.privileges_to_create_by_commit(name, &into, updates);
-                ChangedThing::Namespace { key: into.name.key(), required }
-            }));
+            let Some(into) = found(self.namespace(&name.namespace).await)? else { return Ok(None) };
+            let required = self.privileges_to_create_by_commit(authority, &into, name, updates).await?;
+            return Ok(Some(ChangedThing::Namespace { key: into.name.key(), required }));
         }
         let Some(row) = found(self.table(name).await)? else { return Ok(None) };
         let key = row.name.namespace.key();

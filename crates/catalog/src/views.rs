@@ -22,7 +22,7 @@ use esker_types::{NamespaceName, TableId, TableName, now_ms};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::create::{checked_location, created_data, privileges_to_create};
+use crate::create::{checked_location, created_data};
 use crate::locations::PathsOrigin;
 use crate::{Actor, Authority, Catalog, CatalogError, Register, RequestOutcome, Result, needs, places};
 
@@ -152,8 +152,10 @@ impl Catalog {
     pub async fn create_view(&self, namespace: &NamespaceName, request: CreateView, actor: &Actor) -> Result<LoadedView> {
         let name = TableName::new(namespace.clone(), request.name)?;
         actor.authority.check_name_of_new(self.warehouse_path(), &name)?;
-        let required = privileges_to_create(Privilege::CreateView, request.location.as_ref(), &request.properties);
-        self.permitted_namespace(namespace, required, &actor.authority).await?;
+        let into = self.namespace(namespace).await?;
+        let (location, properties) = (request.location.as_deref(), &request.properties);
+        let required = self.privileges_to_create(Privilege::CreateView, &into, &name, (location, properties), actor).await?;
+        self.require_namespace(&actor.authority, namespace, &into, required)?;
         self.state().tables().check_name_is_free(TabularKind::View, self.warehouse(), &name).await?;
         let location = match &request.location {
             Some(location) => checked_location(location)?,

@@ -3,6 +3,8 @@
 //! A record has names only. So this reads the fields with names, and nothing else of a body. A body that can't be read names
 //! nothing, and its handler refuses it. Start reading at [`name_object`].
 
+use std::collections::BTreeMap;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use esker_access::Member;
@@ -10,6 +12,7 @@ use esker_auth::RequestTrail;
 use esker_types::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::extract::{namespace_in, read_body};
 use crate::page::{MAX_FORM_BYTES, parse_form, typed};
@@ -38,8 +41,7 @@ const OPERATIONS: [&str; 15] = [
 ];
 
 /// The fields of all bodies that have names. Each body has some of them.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 struct NamesInBody {
     /// The action of a form.
     action: Value,
@@ -75,6 +77,30 @@ fn identifier(field: &Value) -> Option<String> {
 }
 
 impl NamesInBody {
+    /// Collects the names by a function that returns a field, or null for one that is not there.
+    fn of_fields(field: impl Fn(&str) -> Value) -> Self {
+        let [action, namespace, name, source] = ["action", "namespace", "name", "source"].map(&field);
+        let [role, member, principal, mode] = ["role", "member", "principal", "mode"].map(&field);
+        let [privileges, on, to, named, id] = ["privileges", "on", "to", "field", "id"].map(&field);
+        Self { action, namespace, name, source, role, member, principal, mode, privileges, on, to, field: named, id }
+    }
+
+    /// Reads the names in a JSON body; `None` if it is no object.
+    ///
+    /// Of a field that is there twice the last one counts. Handlers skip fields that they do not know, so that an error for these
+    /// would let a body hide its names from the record.
+    fn of_json(body: &[u8]) -> Option<Self> {
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
+        Some(Self::of_fields(|key| fields.get(key).and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default()))
+    }
+
+    /// Reads the names in a form, as [`Self::of_json`] does.
+    fn of_form(body: &[u8]) -> Option<Self> {
+        let pairs: Vec<(String, String)> = parse_form(body).ok()?;
+        let fields: BTreeMap<String, String> = pairs.into_iter().collect();
+        Some(Self::of_fields(|key| fields.get(key).map(|text| Value::from(text.as_str())).unwrap_or_default()))
+    }
+
     /// Returns the kind and the name of the object of an operation; `None` if the body does not have it.
     ///
     /// `namespace` is the one in the path.
@@ -123,10 +149,7 @@ pub(crate) async fn name_object(app: &App, trail: &RequestTrail, operation: &str
             .map_err(|_| ApiError::new(ErrorCode::TooLarge, format!("the form has more than {MAX_FORM_BYTES} bytes")))?,
         false => read_body(Request::from_parts(parts.clone(), body), app).await?,
     };
-    let names: Option<NamesInBody> = match is_form {
-        true => parse_form(&bytes).ok(),
-        false => serde_json::from_slice(&bytes).ok(),
-    };
+    let names = if is_form { NamesInBody::of_form(&bytes) } else { NamesInBody::of_json(&bytes) };
     let namespace = namespace_in(parts.uri.path()).map(|namespace| namespace.to_string());
     if let Some((kind, name)) = names.and_then(|names| names.object(operation, namespace.as_deref())) {
         trail.set_object(kind, &name);
@@ -165,12 +188,12 @@ mod tests {
             ),
             ("setColumnMask", json!({"on": on, "field": "f", "action": "null"}), "column-mask on f of table lake.n.t"),
         ] {
-            let names: NamesInBody = serde_json::from_value(body).expect("names");
+            let names = NamesInBody::of_json(body.to_string().as_bytes()).expect("names");
             let (kind, name) = names.object(operation, Some("n")).expect(operation);
             assert_eq!(format!("{kind} {name}"), expected);
         }
         for body in [json!({}), json!({"name": 1}), json!({"namespace": [1]}), json!({"mode": null})] {
-            let names: NamesInBody = serde_json::from_value(body).expect("names");
+            let names = NamesInBody::of_json(body.to_string().as_bytes()).expect("names");
             assert!(OPERATIONS.iter().all(|operation| names.object(operation, Some("n")).is_none()), "{names:?}");
         }
     }
@@ -188,9 +211,25 @@ mod tests {
             ("action=other&role=readers", None),
             ("", None),
         ] {
-            let found = parse_form::<NamesInBody>(form.as_bytes()).ok().and_then(|names| names.object(FORM, None));
+            let found = NamesInBody::of_form(form.as_bytes()).and_then(|names| names.object(FORM, None));
             assert_eq!(found.map(|(kind, name)| format!("{kind} {name}")).as_deref(), expected, "{form}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_hides_no_name() {
+        for body in [
+            r#"{"id": 1, "name": "t", "id": 2}"#,
+            r#"{"na\u006de": "t", "role": null, "role": {"a": []}}"#,
+            r#"{"name": "s", "name": "t"}"#,
+        ] {
+            let found = NamesInBody::of_json(body.as_bytes()).and_then(|names| names.object("createTable", Some("n")));
+            assert_eq!(found, Some(("table", "n.t".to_owned())), "{body}");
+        }
+        let form = b"name=1&action=create-role&name=2&role=readers";
+        let found = NamesInBody::of_form(form).and_then(|names| names.object(FORM, None));
+        assert_eq!(found, Some(("role", "readers".to_owned())));
+        assert!(NamesInBody::of_json(b"[]").is_none() && NamesInBody::of_json(b"{").is_none());
     }
 
     #[test]

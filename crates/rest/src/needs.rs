@@ -106,7 +106,10 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "loadNamespaceMetadata",
         "GET /v1/{prefix}/namespaces/{namespace}",
-        Check::Namespace("to see the namespace or something in it; `READ_METADATA` on the namespace for its properties"),
+        Check::Namespace(
+            "to see the namespace or something in it; `READ_METADATA` on the namespace for its properties, and for its \
+             location `CREATE_TABLE` or `CREATE_VIEW` will do",
+        ),
     ),
     needs(
         "namespaceExists",
@@ -128,7 +131,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "createTable",
         "POST /v1/{prefix}/namespaces/{namespace}/tables",
         Check::Catalog(
-            "`CREATE_TABLE` on the namespace; `CHOOSE_LOCATION` for a location or a path property, \
+            "`CREATE_TABLE` on the namespace; `CHOOSE_LOCATION` for a path property, or a location unlike those of Esker, \
              `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),
@@ -179,7 +182,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "createView",
         "POST /v1/{prefix}/namespaces/{namespace}/views",
         Check::Catalog(
-            "`CREATE_VIEW` on the namespace; `CHOOSE_LOCATION` for a location or a path property, \
+            "`CREATE_VIEW` on the namespace; `CHOOSE_LOCATION` for a path property, or a location unlike those of Esker, \
              `SET_PROTECTED` for protected properties, and `SET_POLICY` for `esker.*`",
         ),
     ),

@@ -177,3 +177,21 @@ async fn a_text_that_is_not_the_owners_gives_no_rights_of_the_owner() {
     definer.replace(&definer.ann, "SELECT id + 2 AS a FROM t").await;
     assert_eq!(definer.status(THROUGH).await, 200, "the text is the owner's again");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_access_policy_forbids_the_engine_no_owner_of_a_view_gives() {
+    let definer = Definer::start().await;
+    definer.view(&definer.ann, "engine", "v", "SELECT id AS a FROM t").await;
+    assert_eq!(definer.status(THROUGH).await, 200);
+    let forbid = |client: &str| {
+        format!(
+            r#"forbid (principal == Esker::Client::"{client}", action == Esker::Action::"READ_DATA",
+                resource == Esker::Table::"default.n.t");"#
+        )
+    };
+    for (client, status) in [("other", 200), ("engine", 404), ("ann", 404)] {
+        let policy = Some(json!({"text": forbid(client)}));
+        definer.lake.test.app.ok(Method::PUT, "/api/v1/access/policies/no-rows", policy).await;
+        assert_eq!(definer.status(THROUGH).await, status, "it is forbidden to {client}");
+    }
+}

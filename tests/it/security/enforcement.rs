@@ -396,6 +396,93 @@ async fn an_owner_moves_a_table_out_of_its_place_only_with_choose_location() {
     assert_eq!(commit(to(&elsewhere)).await.0, 200);
 }
 
+/// A new table at a location, as Trino creates it.
+fn located(name: &str, location: &str) -> Value {
+    let mut new = AccessTest::new_table(name);
+    new["location"] = json!(location);
+    new["properties"] = json!({"commit.retry.num-retries": "4"});
+    new
+}
+
+/// Checks that an answer refuses a creation because its location is chosen.
+fn is_chosen((status, text): &(u16, String)) -> bool {
+    *status == 403 && text.contains("lacks CHOOSE_LOCATION on namespace n")
+}
+
+/// Trino gives each new table and view a location and a property `commit.retry.…`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_as_esker_or_trino_gives_it_needs_no_choose_location() {
+    let test = started().await;
+    let maker = test.client("maker").await;
+    test.grant("maker", test.namespace("n"), PrivilegeSet::of(&[Privilege::CreateTable, Privilege::CreateView])).await;
+    let namespace = test.send(&maker, Method::GET, NAMESPACE, None).await.1;
+    let namespace: Value = serde_json::from_str(&namespace).expect("JSON");
+    let base = namespace["properties"]["location"].as_str().expect("who creates something there is told the location");
+    assert_eq!(namespace, json!({"namespace": ["n"], "properties": {"location": base}}), "and no other property");
+
+    let random = "0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d";
+    let create = async |location: &str| test.send(&maker, Method::POST, TABLES, Some(located("t", location))).await;
+    for chosen in ["/t", "/u-0a1b2c3d", "/t-0A1B2C3D", "/inner/t-0a1b2c3d", "2/t-0a1b2c3d"] {
+        let answer = create(&format!("{base}{chosen}")).await;
+        assert!(is_chosen(&answer), "{chosen}: {answer:?}");
+    }
+    let place = format!("{base}/t-{random}");
+    let (status, text) = create(&place).await;
+    assert!(status == 200 && text.contains(&place), "{status} {text}");
+    let view = format!("{base}/v-{random}");
+    let mut viewed = new_view("v");
+    viewed["location"] = json!(view);
+    let (status, text) = test.send(&maker, Method::POST, "/v1/default/namespaces/n/views", Some(viewed)).await;
+    assert!(status == 200 && text.contains(&view), "{status} {text}");
+
+    for (name, by_transaction) in [("staged", false), ("other", true)] {
+        let staged = format!("{base}/{name}-{random}");
+        let mut stage = located(name, &staged);
+        stage["stage-create"] = json!(true);
+        let (status, text) = test.send(&maker, Method::POST, TABLES, Some(stage.clone())).await;
+        assert_eq!(status, 200, "{text}");
+        let updates = json!([{"action": "set-location", "location": staged}, {"action": "add-schema", "schema": stage["schema"]},
+            {"action": "set-current-schema", "schema-id": -1}, {"action": "set-properties", "updates": stage["properties"]}]);
+        let mut commit = json!({"requirements": [{"type": "assert-create"}], "updates": updates});
+        if by_transaction {
+            commit["identifier"] = json!({"namespace": ["n"], "name": name});
+            let (status, text) = test.send(&maker, Method::POST, TRANSACTION, Some(json!({"table-changes": [commit]}))).await;
+            assert_eq!(status, 204, "{text}");
+        } else {
+            let (status, text) = test.send(&maker, Method::POST, &table(name), Some(commit)).await;
+            assert!(status == 200 && text.contains(&staged), "{status} {text}");
+        }
+    }
+}
+
+/// Whoever creates a table where another one was would get credentials for its rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_at_which_a_table_was_is_a_chosen_one() {
+    let test = started().await;
+    let maker = test.client("maker").await;
+    test.grant("maker", test.namespace("n"), Privilege::CreateTable.into()).await;
+    let create = async |location: &str| test.send(&maker, Method::POST, TABLES, Some(located("t", location))).await;
+    let base = format!("file://{}/warehouse/n", test.app.dir.path().display());
+    let place = format!("{base}/t-0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d");
+    let (status, text) = create(&place).await;
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(test.status(&maker, Method::DELETE, &format!("{}?purgeRequested=true", table("t")), None).await, 204);
+    let answer = create(&place).await;
+    assert!(is_chosen(&answer), "the dropped table can be brought back to its place: {answer:?}");
+    let left = format!("{base}/t-0a1b2c3d");
+    let metadata = format!("{}/metadata", &left["file://".len()..]);
+    std::fs::create_dir_all(&metadata).expect("made");
+    std::fs::write(format!("{metadata}/snap-1.avro"), "a manifest list").expect("written");
+    let file = std::fs::File::create(format!("{metadata}/00000-x.metadata.json")).expect("made");
+    let (now, day) = (std::time::SystemTime::now(), std::time::Duration::from_secs(86_400));
+    file.set_modified(now - day).expect("set");
+    let answer = create(&left).await;
+    assert!(is_chosen(&answer), "a table that nobody remembers has left its files there: {answer:?}");
+    file.set_modified(now).expect("set");
+    let (status, text) = create(&left).await;
+    assert_eq!(status, 200, "they may be those of a failed attempt: {text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_creates_a_table_owns_it_and_future_grants_are_copied() {
     let test = started().await;

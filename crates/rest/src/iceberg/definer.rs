@@ -1,8 +1,9 @@
 //! Definer's rights: a table that an engine reads through views, which are named by the parameter `referenced-by`.
 //!
 //! A trusted engine that may not read a table itself gets what the owner of a view may read, if each step of the chain holds: the
-//! caller may read the first view, the text of each view names the next one, and its owner may read that. For every other caller
-//! the parameter changes nothing: a view gives no rights. Start reading at [`definer_of`].
+//! caller may read the first view, the text of each view names the next one, and its owner may read that. What an access policy
+//! forbids the engine itself stays forbidden. For every other caller the parameter changes nothing: a view gives no rights. Start
+//! reading at [`definer_of`].
 //!
 //! Spec: REST, parameter `referenced-by`.
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::http::StatusCode;
-use esker_access::{Privilege, Required};
+use esker_access::{Privilege, PrivilegeSet, Required};
 use esker_catalog::{Catalog, PropertyChange};
 use esker_state::NamespaceRow;
 use esker_types::{NamespaceName, or_default};
@@ -18,6 +18,9 @@ use crate::extract::{InNamespace, InWarehouse, JsonBody, QueryParams, RequestAct
 
 /// What the properties of a namespace need on it.
 const READ_METADATA: Required = Required::privilege(Privilege::ReadMetadata);
+
+/// What the location of a namespace needs on it besides. Whoever creates something there is told where it lies.
+const CREATE: Required = Required::any_of(PrivilegeSet::of(&[Privilege::CreateTable, Privilege::CreateView]));
 
 /// The parameters of the list of namespaces.
 #[derive(Debug, Deserialize)]
@@ -81,7 +84,9 @@ pub(crate) async fn create(
     Ok(body(warehouse.catalog(), row))
 }
 
-/// Returns a namespace with its properties, if the caller may read them. Without that right there are none.
+/// Returns a namespace with its properties, if the caller may read them. Without that right there is at most the location.
+///
+/// Trino puts new tables and views below the location of their namespace. Without it, it would make an empty table and fail.
 ///
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}`. Spec: REST `loadNamespaceMetadata`.
 pub(crate) async fn load(
@@ -91,8 +96,14 @@ pub(crate) async fn load(
 ) -> Result<Json<NamespaceBody>, ApiError> {
     let catalog = warehouse.catalog();
     let row = caller.namespace(catalog, &name).await?;
-    let reads = caller.quiet_authority().has(&catalog.namespace_path(&row.name.key()), READ_METADATA);
-    Ok(if reads { body(catalog, row) } else { Json(NamespaceBody { namespace: row.name, properties: BTreeMap::new() }) })
+    let (key, authority) = (row.name.key(), caller.quiet_authority());
+    let on = catalog.namespace_path(&key);
+    if authority.has(&on, READ_METADATA) {
+        return Ok(body(catalog, row));
+    }
+    let location = authority.has(&on, CREATE).then(|| catalog.namespace_location(&row));
+    let properties = location.map(|location| ("location".to_owned(), location)).into_iter().collect();
+    Ok(Json(NamespaceBody { namespace: row.name, properties }))
 }
 
 /// Checks that a namespace exists.

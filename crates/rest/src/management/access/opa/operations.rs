@@ -186,7 +186,7 @@ pub(super) fn needed_for(property: &str) -> PrivilegeSet {
         "format_version" => Privilege::Upgrade.into(),
         "location" | "data_location" | "object_store_layout_enabled" => Privilege::SetLocation.into(),
         "extra_properties" => PrivilegeSet::of(&[Privilege::SetProperties, Privilege::SetProtected, Privilege::SetLocation]),
-        "max_commit_retry" | "delete_after_commit_enabled" | "max_previous_versions" => Privilege::SetProtected.into(),
+        "delete_after_commit_enabled" | "max_previous_versions" => Privilege::SetProtected.into(),
         _ => Privilege::SetProperties.into(),
     }
 }
