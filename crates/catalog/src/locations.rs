@@ -115,9 +115,9 @@ impl Catalog {
     /// free, because nothing else is created there in any case.
     async fn had_files(&self, at: &Location) -> Result<bool> {
         let places = self.places().await?;
-        let mut around = places.iter().filter(|place| place.directory.overlaps(at)).peekable();
-        if around.peek().is_some() {
-            return Ok(around.all(|place| place.dropped));
+        let around: Vec<&Place> = places.iter().filter(|place| place.directory.overlaps(at)).collect();
+        if !around.is_empty() {
+            return Ok(around.iter().all(|place| place.dropped));
         }
         let directory = Location::parse(&metadata_dir(&at.to_string(), &BTreeMap::new()))?;
         let (mut files, before) = (self.storage().list(&directory), now_ms().saturating_sub(LEFT_AFTER_MS));
