@@ -414,7 +414,8 @@ fn is_chosen((status, text): &(u16, String)) -> bool {
 async fn a_location_as_esker_or_trino_gives_it_needs_no_choose_location() {
     let test = started().await;
     let maker = test.client("maker").await;
-    test.grant("maker", test.namespace("n"), PrivilegeSet::of(&[Privilege::CreateTable, Privilege::CreateView])).await;
+    let creates = PrivilegeSet::of(&[Privilege::List, Privilege::CreateTable, Privilege::CreateView]);
+    test.grant("maker", test.namespace("n"), creates).await;
     let namespace = test.send(&maker, Method::GET, NAMESPACE, None).await.1;
     let namespace: Value = serde_json::from_str(&namespace).expect("JSON");
     let base = namespace["properties"]["location"].as_str().expect("who creates something there is told the location");
@@ -460,7 +461,7 @@ async fn a_location_as_esker_or_trino_gives_it_needs_no_choose_location() {
 async fn a_location_at_which_a_table_was_is_a_chosen_one() {
     let test = started().await;
     let maker = test.client("maker").await;
-    test.grant("maker", test.namespace("n"), Privilege::CreateTable.into()).await;
+    test.grant("maker", test.namespace("n"), PrivilegeSet::of(&[Privilege::List, Privilege::CreateTable])).await;
     let create = async |location: &str| test.send(&maker, Method::POST, TABLES, Some(located("t", location))).await;
     let base = format!("file://{}/warehouse/n", test.app.dir.path().display());
     let place = format!("{base}/t-0a1b2c3d0a1b2c3d0a1b2c3d0a1b2c3d");

@@ -145,7 +145,7 @@ impl Parser<'_> {
     fn arithmetic(&mut self, signs: &[(&'static str, ArithmeticSign)], operand: fn(&mut Self) -> Parsed<Expr>) -> Parsed<Expr> {
         let first = operand(self)?;
         let mut rest = Vec::new();
-        while let Some((_, sign)) = signs.iter().find(|(text, _)| self.peek() == Token::Sign(*text)) {
+        while let Some((_, sign)) = signs.iter().find(|(text, _)| self.peek() == Token::Sign(text)) {
             self.advance();
             rest.push((*sign, operand(self)?));
         }

@@ -282,8 +282,8 @@ fn a_refusal_tells_the_line_and_the_column() {
     let text = "// é\npermit(principal, action,\n  resource) when { \"é\" == resource.nme };";
     let start = "the policy p can't be used: line 3, column 27: Esker::Server has no attribute \"nme\"";
     assert!(refusal(text).starts_with(start), "{}", refusal(text));
-    let unless = "the policy p can't be used: line 1, column 37: expected when, unless or \";\", found \"whem\"";
-    assert_eq!(refusal("permit(principal, action, resource) whem { true };"), unless);
+    let unless = "the policy p can't be used: line 1, column 37: expected when, unless or \";\", found \"given\"";
+    assert_eq!(refusal("permit(principal, action, resource) given { true };"), unless);
     assert_eq!(refusal(""), "the policy p can't be used: line 1, column 1: expected permit or forbid, found the end of the text");
 }
 

@@ -70,10 +70,10 @@ impl Type {
             (Self::Set(None), Self::Set(of)) | (Self::Set(of), Self::Set(None)) => Self::Set(of.clone()),
             (Self::Set(Some(a)), Self::Set(Some(b))) => Self::Set(Some(Box::new(a.common(b)?))),
             (Self::Record(a), Self::Record(b)) if a.len() == b.len() => {
-                let both = |((a_name, a), (b_name, b)): (&(Box<str>, Self), &(Box<str>, Self))| {
-                    if a_name == b_name { Some((a_name.clone(), a.common(b)?)) } else { None }
-                };
-                Self::Record(a.iter().zip(b).map(both).collect::<Option<_>>()?)
+                let both = a.iter().zip(b).map(|((name, a), (other, b))| {
+                    if name == other { Some((name.clone(), a.common(b)?)) } else { None }
+                });
+                Self::Record(both.collect::<Option<_>>()?)
             }
             (a, b) if a == b => a.clone(),
             _ => return None,

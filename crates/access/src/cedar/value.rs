@@ -248,7 +248,9 @@ mod tests {
         let (constant, written) = sets(&[3, 1, 3, 2]);
         let (more, _) = sets(&[1, 2, 3, 4]);
         let (constant, more) = (Value::Literals(&constant), Value::Literals(&more));
-        assert!(constant == written && written == constant && constant != more);
+        assert_eq!(constant, written);
+        assert_eq!(written, constant);
+        assert_ne!(constant, more);
         assert_eq!((written.contains(&Value::from(3)), constant.contains(&Value::from(4))), (Ok(true), Ok(false)));
         assert_eq!((more.contains_all(&written), written.contains_all(&more)), (Ok(true), Ok(false)));
         let (four, _) = sets(&[4]);
