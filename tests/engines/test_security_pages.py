@@ -9,7 +9,8 @@ import pytest
 from stack.base import ROOT
 
 PAGES = [*sorted((ROOT / "docs" / "security").glob("*.md")), ROOT / "SECURITY.md"]
-TEST = re.compile(r"`([\w/]+)::(\w+)`")
+# Modules begin with a small letter, and Cedar's namespace `Esker::` does not.
+TEST = re.compile(r"`([a-z][\w/]*)::(\w+)`")
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 pytestmark = pytest.mark.slice
