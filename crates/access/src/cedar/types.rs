@@ -70,9 +70,11 @@ impl Type {
             (Self::Set(None), Self::Set(of)) | (Self::Set(of), Self::Set(None)) => Self::Set(of.clone()),
             (Self::Set(Some(a)), Self::Set(Some(b))) => Self::Set(Some(Box::new(a.common(b)?))),
             (Self::Record(a), Self::Record(b)) if a.len() == b.len() => {
-                let both = a.iter().zip(b).map(|((name, a), (other, b))| {
-                    if name == other { Some((name.clone(), a.common(b)?)) } else { None }
-                });
+                let both = a.iter().zip(b).map(
+                    |((name, a), (other, b))| {
+                        if name == other { Some((name.clone(), a.common(b)?)) } else { None }
+                    },
+                );
                 Self::Record(both.collect::<Option<_>>()?)
             }
             (a, b) if a == b => a.clone(),
