@@ -207,19 +207,23 @@ impl Caller {
     }
 
     fn refusal(&self, need: &Need<'_>, visible: bool, missing: Required) -> RightsError {
-        let kind = need.on.kind();
         match visible {
             true if need.changes_audit_table() => {
                 RightsError::AuditTrail { principal: self.subject.identity().to_string(), on: need.on.to_string(), missing }
             }
-            true => {
-                let (principal, on) = (self.subject.identity().to_string(), need.on.to_string());
-                match self.forbidden_by(&need.on, missing) {
-                    Some(policy) => RightsError::Forbidden { principal, on, missing, policy: policy.to_owned() },
-                    None => RightsError::Denied { principal, kind, on, missing },
-                }
-            }
-            false => RightsError::Hidden { kind, name: need.on.name() },
+            true => self.denial(&need.on, missing),
+            false => RightsError::Hidden { kind: need.on.kind(), name: need.on.name() },
+        }
+    }
+
+    /// Builds the error for privileges that are missing on a securable that the caller may see: [`RightsError::Forbidden`] if an
+    /// access policy forbids one of them, else [`RightsError::Denied`].
+    pub fn denial(&self, on: &ResourcePath<'_>, missing: Required) -> RightsError {
+        let (principal, kind, policy) = (self.subject.identity().to_string(), on.kind(), self.forbidden_by(on, missing));
+        let on = on.to_string();
+        match policy {
+            Some(policy) => RightsError::Forbidden { principal, on, missing, policy: policy.to_owned() },
+            None => RightsError::Denied { principal, kind, on, missing },
         }
     }
 
@@ -250,7 +254,7 @@ impl Caller {
         self.subject.decide_by(on, required, self.known_facts()).is_allowed()
     }
 
-    /// Returns all privileges that the caller has on a securable. See [`Subject::effective`].
+    /// Returns all privileges that the caller has on a securable.
     pub fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
         self.subject.effective_by(on, self.known_facts())
     }
@@ -275,8 +279,10 @@ impl Caller {
         self.subject.explain_by(on, required, self.known_facts())
     }
 
-    /// Checks that the caller has privileges on a container and on everything in it, whatever the mode does with a refusal. See
-    /// [`Subject::uniform_below`].
+    /// Checks that the caller has privileges on a container and, without exception, on everything in it, whatever the mode does with a
+    /// refusal.
+    ///
+    /// A list of the container's content then needs no check of each entry. A false answer says nothing about an entry.
     pub fn holds_all_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
         self.subject.uniform_below_by(container, privileges, self.known_facts())
     }

@@ -122,7 +122,7 @@ async fn who_had_a_token_goes_on_as_before_when_the_mode_leaves_off() {
     change(&access, vec![member(ADMIN, "root"), mode(AccessMode::Report)]).await.expect("changed");
     let etl = client(&access, "etl").await;
     assert_eq!(roles_of(&etl), [EVERYONE, LEGACY]);
-    assert_eq!(etl.subject().effective(&ResourcePath::SERVER), PrivilegeSet::LEGACY);
+    assert_eq!(etl.effective(&ResourcePath::SERVER), PrivilegeSet::LEGACY);
     let grants = access.grants().await.expect("listed");
     assert_eq!((grants.len(), grants[0].created_by.as_str()), (1, "root"));
 
