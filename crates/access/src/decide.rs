@@ -178,12 +178,7 @@ impl Subject {
         !self.breaks_glass() && !self.effects(&question).forbidden.0.is_empty()
     }
 
-    /// Returns all privileges that the subject has on a securable, without the facts of a request. See [`Self::decide`].
-    pub fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
-        self.effective_by(on, None)
-    }
-
-    /// Returns all privileges under the facts of a request, if there is one.
+    /// Returns all privileges that the subject has on a securable, under the facts of a request, if there is one.
     pub(crate) fn effective_by(&self, on: &ResourcePath<'_>, facts: Option<&RequestFacts>) -> PrivilegeSet {
         if on.is_audit_table() {
             let reads = self.to_read_audit(facts).is_allowed();
@@ -230,12 +225,7 @@ impl Subject {
         }
     }
 
-    /// Checks that the subject may know that a securable exists, without the facts of a request. See [`Self::decide`].
-    pub fn is_visible(&self, on: &ResourcePath<'_>) -> bool {
-        self.is_visible_by(on, None)
-    }
-
-    /// Checks that the subject may know that a securable exists, under the facts of a request.
+    /// Checks that the subject may know that a securable exists, under the facts of a request, if there is one.
     pub(crate) fn is_visible_by(&self, on: &ResourcePath<'_>, facts: Option<&RequestFacts>) -> bool {
         let required = Required::any_of(on.kind().privileges_to_see());
         on.kind() == SecurableKind::Server || self.decide_by(on, required, facts).is_allowed()
@@ -249,14 +239,8 @@ impl Subject {
         self.rules.index.own_grants(warehouse, &self.holders, SecurableKind::Table.privileges_to_see())
     }
 
-    /// Checks that the subject has privileges on a container and, without exception, on everything in it.
-    ///
-    /// A list of the container's content then needs no check of each entry. A false answer says nothing about an entry.
-    pub fn uniform_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
-        self.uniform_below_by(container, privileges, None)
-    }
-
-    /// Checks it under the facts of a request, if there is one. See [`Self::uniform_below`].
+    /// Checks that the subject has privileges on a container and, without exception, on everything in it, under the facts of a
+    /// request, if there is one.
     pub(crate) fn uniform_below_by(
         &self,
         container: &ResourcePath<'_>,

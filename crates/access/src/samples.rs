@@ -50,6 +50,24 @@ pub(crate) fn client(rows: RuleRows, name: &str) -> Subject {
     Subject::new(Arc::new(Rules::build(rows).expect("rules")), Identity::client(name))
 }
 
+/// Questions without the facts of a request. Outside of tests, a [`Caller`](crate::Caller) asks with those of its request.
+impl Subject {
+    /// Returns all privileges on a securable.
+    pub(crate) fn effective(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+        self.effective_by(on, None)
+    }
+
+    /// Checks that the subject may know that a securable exists.
+    pub(crate) fn is_visible(&self, on: &ResourcePath<'_>) -> bool {
+        self.is_visible_by(on, None)
+    }
+
+    /// Checks that the subject has privileges on a container and on everything in it.
+    pub(crate) fn uniform_below(&self, container: &ResourcePath<'_>, privileges: PrivilegeSet) -> bool {
+        self.uniform_below_by(container, privileges, None)
+    }
+}
+
 /// An access policy of a test.
 #[derive(Debug, Clone)]
 pub(crate) struct TestPolicy {
