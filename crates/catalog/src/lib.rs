@@ -81,7 +81,7 @@ pub use references::{RefChange, staged};
 pub use restore::Restored;
 pub use restrictions::{check_mask, checked_filter, filter_of_json, refused_type, restrictable_field};
 pub use securable_name::{NamedSecurable, SecurableName};
-pub use told::{ERROR_IS_WITHHELD, remove_names};
+pub use told::{ERROR_IS_WITHHELD, Told, remove_names};
 pub use transaction::TableChange;
 pub use vendable::Vendable;
 pub use views::{CreateView, LoadedView, ReplaceView};

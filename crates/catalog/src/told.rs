@@ -2,7 +2,58 @@
 //!
 //! Plans and outcomes name the partitions of a table by their values, and its files by their paths, which may have such values too.
 
+use esker_state::Job;
 use serde_json::Value;
+
+use crate::Authority;
+use crate::needs::is_about_rows;
+
+/// What a reader is told of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Everything: the reader may read the rows of the table.
+    All,
+    /// All but the texts that may name values and files: the reader lacks `READ_DATA`.
+    Counts,
+    /// That it exists: row filters or masks restrict the reader on the table, or the job names rows and the reader lacks `READ_DATA`.
+    Existence,
+}
+
+impl Told {
+    /// Decides what a reader is told. `reads` says if it may read the rows of the table, but for filters and masks.
+    pub fn of(job: &Job, reader: &Authority, reads: bool) -> Self {
+        match reads {
+            _ if reader.restrictions(job.table_id).is_some() => Self::Existence,
+            true => Self::All,
+            false if is_about_rows(&job.kind, &job.request) => Self::Existence,
+            false => Self::Counts,
+        }
+    }
+
+    /// Takes out of a job what is not told.
+    #[must_use]
+    pub fn of_job(self, mut job: Job) -> Job {
+        match self {
+            Self::All => job,
+            Self::Counts => {
+                job.plan.iter_mut().chain(&mut job.earlier_plans).chain(&mut job.outcome).for_each(remove_names);
+                job.error = job.error.map(|_| ERROR_IS_WITHHELD.to_owned());
+                job
+            }
+            Self::Existence => Job {
+                reason: String::new(),
+                request: Value::Null,
+                plan: None,
+                earlier_plans: Vec::new(),
+                outcome: None,
+                error: None,
+                predicted: None,
+                measured: None,
+                ..job
+            },
+        }
+    }
+}
 
 /// The fields whose texts are no values of rows and no paths of the table's files. The options are those that somebody asked for.
 const KEPT: [&str; 6] = ["branch", "kind", "nothing_to_do", "options", "proof", "table"];

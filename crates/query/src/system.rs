@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use esker_access::{Privilege, Required, ResourcePath};
-use esker_catalog::{AssessedTable, Authority, Catalog, ERROR_IS_WITHHELD, needs, remove_names};
+use esker_catalog::{AssessedTable, Authority, Catalog, Told, needs};
 use esker_state::{JobFilter, TabularRow};
 use esker_types::{TableId, now_ms};
 use serde_json::{Value, json};
@@ -135,14 +135,10 @@ async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider
         Some(row) => rights::at_tabular(catalog, row, |on| rights::holds(by, on, Privilege::ReadData)),
         None => by.has_for_content(&catalog.warehouse_path(), Required::privilege(Privilege::ReadData)),
     };
-    let row = |mut job: esker_state::Job| {
-        let reads = reads_rows(job.table_id);
+    let row = |job: esker_state::Job| {
         // Plans, outcomes and errors count rows and name values.
-        let is_restricted = by.restrictions(job.table_id).is_some() || (needs::is_about_rows(&job.kind, &job.request) && !reads);
-        if !reads {
-            job.plan.iter_mut().chain(&mut job.outcome).for_each(remove_names);
-            job.error = job.error.map(|_| ERROR_IS_WITHHELD.to_owned());
-        }
+        let told = Told::of(&job, by, reads_rows(job.table_id));
+        let job = told.of_job(job);
         let outcome = job.outcome.map(|outcome| outcome.to_string());
         let mut row = json!({
             "id": job.id.to_string(), "table": job.table, "kind": job.kind, "principal": job.principal, "state": job.state,
@@ -151,10 +147,8 @@ async fn jobs(catalog: &Catalog, by: &Authority) -> Result<Arc<dyn TableProvider
             "plan": job.plan.map(|plan| plan.to_string()), "outcome": outcome, "error": job.error,
             "measured": job.measured.map(|measured| measured.to_string()), "undone_by": job.undone_by.map(|by| by.to_string()),
         });
-        if is_restricted {
-            for column in ["reason", "plan", "outcome", "error", "measured"] {
-                row[column] = Value::Null;
-            }
+        if told == Told::Existence {
+            row["reason"] = Value::Null;
         }
         row
     };

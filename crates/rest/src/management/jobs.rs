@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Need, Needs, Privilege, Required, ResourcePath, RightsError};
-use esker_catalog::needs::{is_about_rows, to_read_job, to_run_job};
-use esker_catalog::{Authority, Catalog, ERROR_IS_WITHHELD, Overview, remove_names};
+use esker_catalog::needs::{to_read_job, to_run_job};
+use esker_catalog::{Authority, Catalog, Overview, Told};
 use esker_maintenance::Maintenance;
 use esker_state::{Job, JobFilter, JobLogLine, JobState, TabularRow};
 use esker_types::{ErrorCode, JobId, TableId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::access::RequestAccess;
 use crate::extract::{InJob, QueryParams};
@@ -120,29 +119,6 @@ fn catalog_of<'a>(app: &'a App, job: &Job) -> Option<&'a Catalog> {
     app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse)
 }
 
-/// What a reader is told of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// Everything: the reader may read the rows of the table.
-    All,
-    /// All but the texts that may name values and files: the reader lacks `READ_DATA`.
-    Counts,
-    /// That it exists: row filters or masks restrict the reader on the table, or the job names rows and the reader lacks `READ_DATA`.
-    Existence,
-}
-
-impl Told {
-    /// Decides what a reader is told. `reads` says if it [may read](may_read_rows) the rows.
-    fn of(job: &Job, reader: &Authority, reads: bool) -> Self {
-        match reads {
-            _ if reader.restrictions(job.table_id).is_some() => Self::Existence,
-            true => Self::All,
-            false if is_about_rows(&job.kind, &job.request) => Self::Existence,
-            false => Self::Counts,
-        }
-    }
-}
-
 /// Checks that a reader has `READ_DATA` on the table of a job.
 async fn may_read_rows(app: &App, job: &Job, reader: &Authority) -> Result<bool, ApiError> {
     if !reader.is_limited() {
@@ -162,42 +138,21 @@ async fn all_shown_to(app: &App, jobs: Vec<Job>, reader: &Authority) -> Result<V
     for job in jobs {
         let reads = match read.get(&job.table_id) {
             Some(reads) => *reads,
-            None => may_read_rows(app, &job, reader).await?,
+            None => {
+                let reads = may_read_rows(app, &job, reader).await?;
+                read.insert(job.table_id, reads);
+                reads
+            }
         };
-        read.insert(job.table_id, reads);
-        let told = Told::of(&job, reader, reads);
-        shown.push(as_told(job, told));
+        shown.push(Told::of(&job, reader, reads).of_job(job));
     }
     Ok(shown)
 }
 
-/// Takes out of a job what its reader may not be told. SQL does the same with `system.jobs`.
+/// Takes out of a job what its reader may not be told.
 async fn shown_to(app: &App, job: Job, reader: &Authority) -> Result<Job, ApiError> {
-    let told = Told::of(&job, reader, may_read_rows(app, &job, reader).await?);
-    Ok(as_told(job, told))
-}
-
-/// Takes out of a job what is not told.
-fn as_told(mut job: Job, told: Told) -> Job {
-    match told {
-        Told::All => job,
-        Told::Counts => {
-            job.plan.iter_mut().chain(&mut job.earlier_plans).chain(&mut job.outcome).for_each(remove_names);
-            job.error = job.error.map(|_| ERROR_IS_WITHHELD.to_owned());
-            job
-        }
-        Told::Existence => Job {
-            reason: String::new(),
-            request: Value::Null,
-            plan: None,
-            earlier_plans: Vec::new(),
-            outcome: None,
-            error: None,
-            predicted: None,
-            measured: None,
-            ..job
-        },
-    }
+    let reads = may_read_rows(app, &job, reader).await?;
+    Ok(Told::of(&job, reader, reads).of_job(job))
 }
 
 /// Calls a function with the path to a job's table, or to the warehouse if the table is gone.
