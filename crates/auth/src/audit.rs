@@ -215,15 +215,16 @@ impl Audit {
     }
 
     /// Checks that nothing is recorded, whatever is asked for.
-    pub fn is_off(&self) -> bool {
+    fn is_off(&self) -> bool {
         self.inner.options.record == AuditLevel::Off
     }
 
     /// Returns the trail of a request; `None` if nothing is recorded.
-    pub fn request(&self, request: AuditedRequest<'_>) -> Option<Arc<RequestTrail>> {
+    pub fn request<'a>(&self, request: impl FnOnce() -> AuditedRequest<'a>) -> Option<Arc<RequestTrail>> {
         if self.is_off() {
             return None;
         }
+        let request = request();
         let principal_kind = match request.identity {
             Identity::User { .. } => "user",
             Identity::Client { .. } => "client",

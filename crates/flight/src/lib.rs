@@ -131,20 +131,16 @@ async fn identify(
 ) -> Result<Requester, AuthError> {
     let authenticated = authenticated(&entry.auth, evidence).await?;
     let identity = authenticated.identity();
-    let audit = entry.access.audit();
-    let trail = match audit.is_off() {
-        true => None,
-        false => audit.request(AuditedRequest {
-            request_id: Uuid::now_v7().to_string(),
-            protocol: "flight-sql",
-            identity: &identity,
-            operation: facts.operation.to_string(),
-            kind: AuditedKind::Statement,
-            source_ip: facts.source_ip,
-            engine,
-            object: AuditedObject::default(),
-        }),
-    };
+    let trail = entry.access.audit().request(|| AuditedRequest {
+        request_id: Uuid::now_v7().to_string(),
+        protocol: "flight-sql",
+        identity: &identity,
+        operation: facts.operation.to_string(),
+        kind: AuditedKind::Statement,
+        source_ip: facts.source_ip,
+        engine,
+        object: AuditedObject::default(),
+    });
     let caller = entry.access.audited_caller(identity, facts, trail.clone()).await?;
     Ok(Requester { principal: authenticated.principal, caller, trail })
 }

@@ -85,22 +85,19 @@ pub(crate) fn trail_of(
     request: &Request,
     (route, needs): (Option<&str>, Option<&OperationNeeds>),
 ) -> Option<Arc<RequestTrail>> {
-    if audit.is_off() {
-        return None;
-    }
-    let path = request.uri().path();
-    let id = needs.map_or("unknown", |needs| needs.id);
-    let kind = needs.map_or(AuditedKind::Other, |needs| kind_of(request.method(), needs.id, request.headers()));
-    let (object, variant) = route.map(|route| object_of(route, path)).unwrap_or_default();
-    audit.request(AuditedRequest {
-        request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
-        protocol: "rest",
-        identity,
-        operation: variant.map_or_else(|| id.to_owned(), |variant| format!("{id} {variant}")),
-        kind,
-        source_ip: Some(peer.address),
-        engine: engine_of(request.headers()),
-        object,
+    audit.request(|| {
+        let id = needs.map_or("unknown", |needs| needs.id);
+        let (object, variant) = route.map(|route| object_of(route, request.uri().path())).unwrap_or_default();
+        AuditedRequest {
+            request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+            protocol: "rest",
+            identity,
+            operation: variant.map_or_else(|| id.to_owned(), |variant| format!("{id} {variant}")),
+            kind: needs.map_or(AuditedKind::Other, |needs| kind_of(request.method(), needs.id, request.headers())),
+            source_ip: Some(peer.address),
+            engine: engine_of(request.headers()),
+            object,
+        }
     })
 }
 

@@ -18,10 +18,11 @@ async fn open(dir: &tempfile::TempDir, options: AuditOptions) -> Audit {
 /// Begins a request of the client `etl` on `raw.orders`.
 fn request(audit: &Audit, operation: &str, kind: AuditedKind) -> Option<Arc<RequestTrail>> {
     let named = |text: &str| Some(text.to_owned());
-    audit.request(AuditedRequest {
+    let identity = Identity::client("etl");
+    audit.request(|| AuditedRequest {
         request_id: format!("request of {operation}"),
         protocol: "rest",
-        identity: &Identity::client("etl"),
+        identity: &identity,
         operation: operation.to_owned(),
         kind,
         source_ip: Some(IpAddr::from([10, 0, 0, 7])),
@@ -210,10 +211,11 @@ async fn no_object_has_a_token_or_a_control_character() {
     let token = crate::SecretToken::generate().expect("made").reveal();
     let name = |text: String| AuditedObject { kind: Some("token-id".to_owned()), name: Some(text), ..AuditedObject::default() };
     for (object, expected) in [(name(token.clone()), "esk_…"), (name("a\u{1b}[31m\r\nb".to_owned()), "a\\u{1b}[31m\\r\\nb")] {
-        let trail = audit.request(AuditedRequest {
+        let identity = Identity::client("etl");
+        let trail = audit.request(|| AuditedRequest {
             request_id: String::new(),
             protocol: "rest",
-            identity: &Identity::client("etl"),
+            identity: &identity,
             operation: "revokeToken".to_owned(),
             kind: AuditedKind::Change,
             source_ip: None,
