@@ -18,7 +18,6 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::schema::JobSchemas;
-use crate::check::Verification;
 use crate::compact::Compaction;
 use crate::context::JobContext;
 use crate::erase::Erasure;
@@ -28,7 +27,7 @@ use crate::manifests::ManifestRewrite;
 use crate::orphans::OrphanRemoval;
 use crate::statistics::StatisticsRun;
 use crate::{
-    CheckOptions, CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions,
+    CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions,
     UndoOutcome,
 };
 
@@ -233,8 +232,6 @@ job_kinds! {
     Statistics(StatisticsOptions): StatisticsRun,
     /// Remove deleted rows from storage.
     Erase(EraseOptions): Erasure,
-    /// Verify a table's metadata and files.
-    Check(CheckOptions): Verification,
 }
 
 impl JobRequest {
@@ -340,7 +337,7 @@ mod tests {
     fn options_of_another_kind_are_refused_by_name() {
         let options = serde_json::json!({"retain-last": 3});
         assert_eq!(JobRequest::read(JobKind::Expire, &options).map(|r| r.kind()).ok(), Some(JobKind::Expire));
-        let error = JobRequest::read(JobKind::Check, &options).expect_err("no option of a check").to_string();
+        let error = JobRequest::read(JobKind::Orphans, &options).expect_err("no option of it").to_string();
         assert!(error.contains("retain-last"), "{error}");
     }
 }
