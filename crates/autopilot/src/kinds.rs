@@ -71,7 +71,7 @@ impl KindRules {
                 min_interval_ms: MIN_INTERVAL_MS,
                 propose: by_schedule,
             },
-            JobKind::Erase => Self { scheduled: None, min_interval_ms: MIN_INTERVAL_MS, propose: by_schedule },
+            JobKind::Erase | JobKind::Check => Self { scheduled: None, min_interval_ms: MIN_INTERVAL_MS, propose: by_schedule },
         }
     }
 }

@@ -52,6 +52,8 @@ job_kinds! {
     Statistics = "statistics",
     /// Removes deleted rows from storage.
     Erase = "erase",
+    /// Verifies a table's metadata and files, and changes nothing.
+    Check = "check",
 }
 
 impl fmt::Display for JobKind {

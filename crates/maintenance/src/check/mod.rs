@@ -7,6 +7,7 @@
 mod columns;
 mod data;
 mod findings;
+mod job;
 mod metadata;
 mod origin;
 mod snapshots;
@@ -27,6 +28,7 @@ use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 use columns::{Leaf, leaves};
 pub use findings::{CheckFinding, CheckFindingKind};
+pub(crate) use job::Verification;
 use metadata::{list_of, of_rules, of_unknown_specs};
 use origin::Origins;
 use snapshots::CONCURRENCY;

@@ -18,6 +18,7 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::schema::JobSchemas;
+use crate::check::Verification;
 use crate::compact::Compaction;
 use crate::context::JobContext;
 use crate::erase::Erasure;
@@ -27,7 +28,7 @@ use crate::manifests::ManifestRewrite;
 use crate::orphans::OrphanRemoval;
 use crate::statistics::StatisticsRun;
 use crate::{
-    CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions,
+    CheckOptions, CompactOptions, EraseOptions, MaintenanceError, ManifestOptions, OrphanOptions, Result, StatisticsOptions,
     UndoOutcome,
 };
 
@@ -232,6 +233,8 @@ job_kinds! {
     Statistics(StatisticsOptions): StatisticsRun,
     /// Remove deleted rows from storage.
     Erase(EraseOptions): Erasure,
+    /// Verify a table's metadata and files.
+    Check(CheckOptions): Verification,
 }
 
 impl JobRequest {
@@ -337,7 +340,7 @@ mod tests {
     fn options_of_another_kind_are_refused_by_name() {
         let options = serde_json::json!({"retain-last": 3});
         assert_eq!(JobRequest::read(JobKind::Expire, &options).map(|r| r.kind()).ok(), Some(JobKind::Expire));
-        let error = JobRequest::read(JobKind::Orphans, &options).expect_err("no option of it").to_string();
+        let error = JobRequest::read(JobKind::Check, &options).expect_err("no option of a check").to_string();
         assert!(error.contains("retain-last"), "{error}");
     }
 }
