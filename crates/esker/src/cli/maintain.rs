@@ -67,6 +67,38 @@ impl Subcommand for MaintainCommand {
     }
 }
 
+/// The command `esker check`, short for `esker maintain check`.
+#[derive(Debug)]
+pub(super) struct CheckCommand(MaintainCommand);
+
+impl FromArgMatches for CheckCommand {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        MaintainCommand::of(JobKind::Check, matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for CheckCommand {
+    fn augment_args(parent: Command) -> Command {
+        let arguments = with_shared_arguments(command(JobKind::Check));
+        parent.args(arguments.get_arguments().cloned().collect::<Vec<_>>())
+    }
+
+    fn augment_args_for_update(parent: Command) -> Command {
+        Self::augment_args(parent)
+    }
+}
+
+impl CheckCommand {
+    pub(super) async fn run(self, client: &Client) -> Result<()> {
+        self.0.run(client).await
+    }
+}
+
 impl MaintainCommand {
     /// Previews the job, or runs it and prints its outcome. A preview is also shown before a job if its kind asks for it and the
     /// caller may have it.

@@ -103,6 +103,13 @@ enum Command {
         #[command(subcommand)]
         command: maintain::MaintainCommand,
     },
+    /// Find files of a table that are missing, damaged, or were written wrong by an earlier version.
+    Check {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(flatten)]
+        check: maintain::CheckCommand,
+    },
     /// List the newest jobs, or show one.
     Jobs {
         #[command(flatten)]
@@ -208,6 +215,7 @@ pub fn run(cli: Cli) -> Result<()> {
             Command::Events { remote, events } => events.run(&Client::new(remote)?).await,
             Command::Table { remote, command } => command.run(&Client::new(remote)?).await,
             Command::Maintain { remote, command } => command.run(&Client::new(remote)?).await,
+            Command::Check { remote, check } => check.run(&Client::new(remote)?).await,
             Command::Jobs { remote, job, cancel, log } => jobs::run(&Client::new(remote)?, job, cancel, log).await,
             Command::Policy { remote, command } => command.run(&Client::new(remote)?).await,
             Command::Undo { remote, job } => jobs::undo(&Client::new(remote)?, &job).await,
