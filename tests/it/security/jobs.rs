@@ -203,3 +203,34 @@ async fn a_job_is_not_given_to_a_worker_of_spark_for_who_lost_the_right_while_it
     let (status, ..) = test.app.send_raw(Method::POST, "/api/v1/jobs/claim", &[], Some(claim)).await;
     assert_eq!(status.as_u16(), 204, "it is over");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_few_tables_gets_the_newest_of_their_jobs_and_who_reads_none_gets_none() {
+    let test = AccessTest::start(AccessMode::On).await;
+    test.create_namespace("n").await;
+    let mut started = Vec::new();
+    for table in ["t", "u", "v", "t", "u"] {
+        if started.len() < 3 {
+            test.create_table("n", table).await;
+        }
+        let accepted = test.app.ok(Method::POST, &EXPIRE.replace("/t/", &format!("/{table}/")), Some(json!({}))).await;
+        let id = accepted["job-id"].as_str().expect("an id").to_owned();
+        test.app.wait_for_job(&id).await;
+        started.push(id);
+    }
+    let bi = test.client("bi").await;
+    let ids = async |limit: usize| -> Vec<String> {
+        let (_, text) = test.send(&bi, Method::GET, &format!("/api/v1/jobs?limit={limit}"), None).await;
+        let jobs: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        jobs.iter().map(|job| job["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert_eq!(ids(10).await, Vec::<String>::new());
+    for table in ["n.t", "n.u"] {
+        test.grant("bi", test.table(table).await, Privilege::ReadMetadata.into()).await;
+    }
+    let newest_first = [4, 3, 1, 0].map(|at: usize| started[at].clone());
+    assert_eq!(ids(10).await, newest_first);
+    assert_eq!(ids(3).await, newest_first[..3]);
+    test.grant("bi", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    assert_eq!(ids(10).await.len(), 5);
+}
