@@ -3,7 +3,7 @@
 use esker_access::{AccessMode, Member, Privilege, PrivilegeSet, RuleChange};
 use esker_auth::token_hash;
 use esker_state::{JobAsker, NewJob};
-use esker_tests::{AccessTest, TestTable};
+use esker_tests::{AccessTest, TOKEN, TestTable};
 use esker_types::JobId;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -233,4 +233,36 @@ async fn who_reads_few_tables_gets_the_newest_of_their_jobs_and_who_reads_none_g
     assert_eq!(ids(3).await, newest_first[..3]);
     test.grant("bi", test.warehouse(), Privilege::ReadMetadata.into()).await;
     assert_eq!(ids(10).await.len(), 5);
+}
+
+/// A key of Esker's own is known to everybody: `undo/` with the id of a job. Whoever took it would keep that job from being undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_job_is_its_askers_own_and_none_of_eskers() {
+    let test = AccessTest::start(AccessMode::On).await;
+    TestTable::six_files(&test.app).await;
+    let compacted = test.app.job("compact", json!({})).await["id"].as_str().expect("an id").to_owned();
+    test.create_namespace("own").await;
+    test.create_table("own", "mine").await;
+    let thief = test.client("thief").await;
+    let may = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("thief", test.table("own.mine").await, may).await;
+    let mine = EXPIRE.replace("/n/tables/t/", "/own/tables/mine/");
+    let start = async |token: &str, path: &str, key: &str| -> String {
+        let header = [("idempotency-key", key)];
+        let (status, _, text) = test.app.send_as(token, Method::POST, path, &header, Some(json!({}))).await;
+        assert_eq!(status, 202, "{text}");
+        let accepted: Value = serde_json::from_str(&text).expect("JSON");
+        accepted["job-id"].as_str().expect("an id").to_owned()
+    };
+    let taken = start(&thief, &mine, &format!("undo/{compacted}")).await;
+    assert_eq!(start(&thief, &mine, &format!("undo/{compacted}")).await, taken, "it is a key as any other");
+    let job = format!("/api/v1/jobs/{compacted}");
+    assert_eq!(test.app.ok(Method::GET, &job, None).await["undone_by"], Value::Null);
+    let undo = format!("/api/v1/warehouses/default/jobs/{compacted}/undo");
+    test.app.ok(Method::POST, &undo, None).await;
+    assert!(test.app.ok(Method::GET, &job, None).await["undone_by"].is_string());
+
+    let (own, others) = (start(TOKEN, EXPIRE, "nightly").await, start(&thief, &mine, "nightly").await);
+    assert_ne!(own, others, "a key of another principal is another key");
+    assert_eq!(start(TOKEN, EXPIRE, "nightly").await, own);
 }
