@@ -235,6 +235,33 @@ async fn who_reads_few_tables_gets_the_newest_of_their_jobs_and_who_reads_none_g
     assert_eq!(ids(10).await.len(), 5);
 }
 
+/// The work of a job is the size of files, in which a row filter may hide all rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_restricted_is_not_told_how_far_a_job_is() {
+    let test = AccessTest::start(AccessMode::On).await;
+    TestTable::six_files(&test.app).await;
+    let set =
+        json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.compact.spark-over": "1B"}}]});
+    test.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    let accepted = test.app.ok(Method::POST, &EXPIRE.replace("expire", "compact"), Some(json!({}))).await;
+    wait_for_hand_over(&test.app, &accepted["job-id"]).await;
+    test.app.ok(Method::POST, "/api/v1/jobs/claim", Some(json!({"engine": "spark", "worker": "w"}))).await;
+    let job = format!("/api/v1/jobs/{}", accepted["job-id"].as_str().expect("an id"));
+    let renewal = json!({"worker": "w", "done": 3, "total": 7});
+    test.app.ok(Method::POST, &format!("{job}/renew"), Some(renewal)).await;
+
+    let reader = test.client("reader").await;
+    let may = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::ReadData]);
+    test.grant("reader", test.table("n.t").await, may).await;
+    let progress = async || -> Value {
+        let (_, text) = test.send(&reader, Method::GET, &job, None).await;
+        serde_json::from_str::<Value>(&text).expect("JSON")["progress"].clone()
+    };
+    assert_eq!(progress().await, json!([3, 7]));
+    test.change(vec![filter("f1", test.table_id("n.t").await, &Member::client("reader"), below(2))]).await;
+    assert_eq!(progress().await, json!([0, 0]));
+}
+
 /// A key of Esker's own is known to everybody: `undo/` with the id of a job. Whoever took it would keep that job from being undone.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_a_job_is_its_askers_own_and_none_of_eskers() {

@@ -32,16 +32,9 @@ pub struct JobView {
 const FEW_TABLES: usize = 32;
 
 /// Adds the name of the warehouse to a job.
-///
-/// If the job runs in this process, its progress is newer than the one in its record, and replaces it.
-pub(crate) fn view(app: &App, mut job: Job) -> JobView {
-    let warehouse = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
-    if !job.state.is_over()
-        && let Some(progress) = warehouse.and_then(|w| w.progress(job.id))
-    {
-        job.progress = progress;
-    }
-    JobView { warehouse: warehouse.map(|w| w.catalog().options().warehouse.clone()), job }
+pub(crate) fn view(app: &App, job: Job) -> JobView {
+    let warehouse = catalog_of(app, &job).map(|catalog| catalog.options().warehouse.clone());
+    JobView { warehouse, job }
 }
 
 /// The parameters of the list of jobs. Each that is given must match.
@@ -157,6 +150,17 @@ async fn may_read_rows(app: &App, job: &Job, reader: &Authority) -> Result<bool,
     })
 }
 
+/// Replaces the progress of a job by a newer one if the job runs in this process.
+fn with_progress(app: &App, mut job: Job) -> Job {
+    let warehouse = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
+    if !job.state.is_over()
+        && let Some(progress) = warehouse.and_then(|w| w.progress(job.id))
+    {
+        job.progress = progress;
+    }
+    job
+}
+
 /// Does what [`shown_to`] does, for several jobs.
 async fn all_shown_to(app: &App, jobs: Vec<Job>, reader: &Authority) -> Result<Vec<Job>, ApiError> {
     let mut read: HashMap<TableId, bool> = HashMap::new();
@@ -170,15 +174,15 @@ async fn all_shown_to(app: &App, jobs: Vec<Job>, reader: &Authority) -> Result<V
                 reads
             }
         };
-        shown.push(Told::of(&job, reader, reads).of_job(job));
+        shown.push(Told::of(&job, reader, reads).of_job(with_progress(app, job)));
     }
     Ok(shown)
 }
 
-/// Takes out of a job what its reader may not be told.
+/// Brings the progress of a job up to date, and takes out of it what its reader may not be told.
 async fn shown_to(app: &App, job: Job, reader: &Authority) -> Result<Job, ApiError> {
     let reads = may_read_rows(app, &job, reader).await?;
-    Ok(Told::of(&job, reader, reads).of_job(job))
+    Ok(Told::of(&job, reader, reads).of_job(with_progress(app, job)))
 }
 
 /// Calls a function with the path to a job's table, or to the warehouse if the table is gone.
