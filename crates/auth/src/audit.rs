@@ -235,7 +235,8 @@ impl Audit {
             is_change: request.kind == AuditedKind::Change,
             source_ip: request.source_ip.map(|ip| ip.to_string()),
             engine: request.engine.map(shown),
-            ..record_of(request.protocol, (principal_kind, request.identity.to_string()), request.operation)
+            // A part of it may come from the path: the kind of a job, or a method that does not exist.
+            ..record_of(request.protocol, (principal_kind, request.identity.to_string()), shown_name(&request.operation))
         };
         let rank = rank_of(request.object.kind.as_deref());
         let mut noted = Noted {

@@ -22,6 +22,11 @@ use moka::future::Cache;
 
 use crate::{Catalog, CatalogError, LoadedTable, Place, Result};
 
+/// The maximum size in bytes of a metadata file that a client names, and of any metadata after its decompression.
+///
+/// Whoever may write to the warehouse can put a file there that a few kilobytes of GZIP stand for.
+const MAX_METADATA_BYTES: u64 = 1 << 30;
+
 /// The key of a cached file list: the manifest list, or the manifests, and the types of partition values.
 ///
 /// These types change when a column is promoted.
@@ -97,6 +102,20 @@ fn keep_not_found(error: TableError) -> CatalogError {
     }
 }
 
+/// Decompresses a file of GZIP.
+///
+/// # Errors
+///
+/// Returns the error of a damaged file, and one if there are more than `most` bytes.
+fn gunzipped(bytes: &[u8], most: u64) -> std::io::Result<Vec<u8>> {
+    let mut found = Vec::new();
+    GzDecoder::new(bytes).take(most.saturating_add(1)).read_to_end(&mut found)?;
+    match found.len() as u64 > most {
+        true => Err(std::io::Error::other(format!("it decompresses to more than {most} bytes"))),
+        false => Ok(found),
+    }
+}
+
 impl Catalog {
     /// Returns the places of all tables and views, as they were at most [`PLACES_AGE`] ago. See [`Catalog::places`].
     pub(crate) async fn recent_places(&self) -> Result<Arc<[Place]>> {
@@ -131,16 +150,30 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`Storage`](CatalogError::Storage) if the file is missing or can't be read, and
-    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed.
+    /// [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed, or not to less than a gibibyte.
     pub async fn json_at(&self, uri: &str) -> Result<Bytes> {
         let bytes = self.storage().read(uri).await?;
         if !bytes.starts_with(&[0x1f, 0x8b]) {
             return Ok(bytes);
         }
-        let invalid = |e: std::io::Error| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() };
-        let mut json = Vec::new();
-        GzDecoder::new(bytes.as_ref()).read_to_end(&mut json).map_err(invalid)?;
-        Ok(json.into())
+        let json = gunzipped(&bytes, MAX_METADATA_BYTES);
+        json.map(Bytes::from).map_err(|e| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason: e.to_string() })
+    }
+
+    /// Checks that a metadata file that a client names is not too large to be read. One that does not exist is left to the reader.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Storage`](CatalogError::Storage) if the storage fails, and [`MetadataInvalid`](CatalogError::MetadataInvalid) if the
+    /// file is too large.
+    pub(crate) async fn check_metadata_size(&self, uri: &str) -> Result<()> {
+        match self.storage().size(uri).await? {
+            Some(bytes) if bytes > MAX_METADATA_BYTES => {
+                let reason = format!("it has {bytes} bytes, and no metadata file has more than {MAX_METADATA_BYTES}");
+                Err(CatalogError::MetadataInvalid { uri: uri.to_owned(), reason })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Caches the metadata of a file that was just written.
@@ -224,5 +257,24 @@ impl Catalog {
         let summary = Arc::new(ManifestSummary::new(&file, manifest, target));
         self.inner.caches.summaries.insert(key, summary.clone()).await;
         Ok((file, summary))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::read::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_few_bytes_of_gzip_stand_for_no_more_than_may_be_read() {
+        let mut gzip = Vec::new();
+        GzEncoder::new([b' '; 10_000].as_slice(), Compression::default()).read_to_end(&mut gzip).expect("compressed");
+        assert!(gzip.len() < 100, "{}", gzip.len());
+        assert_eq!(gunzipped(&gzip, 10_000).expect("within the limit").len(), 10_000);
+        let refused = gunzipped(&gzip, 9_999).expect_err("too large").to_string();
+        assert!(refused.contains("more than 9999 bytes"), "{refused}");
+        assert!(gunzipped(&gzip[..20], 10_000).is_err(), "cut");
     }
 }

@@ -243,6 +243,7 @@ impl Catalog {
             }
             Err(e) => return Err(e.into()),
         };
+        self.check_metadata_size(&request.metadata_location).await?;
         let (metadata, json) = self.metadata_at(&request.metadata_location).await.map_err(|e| match e {
             CatalogError::Storage(storage @ StorageError::NotFound { .. }) => {
                 CatalogError::Invalid(format!("can't register: {storage}"))

@@ -104,6 +104,8 @@ impl Catalog {
     ///
     /// - Returns [`State`](CatalogError::State) if no table has this name, the table is protected, or the database fails or does
     ///   not confirm the change.
+    /// - Returns [`Rights`](CatalogError::Rights) if the caller may not drop the table or read its metadata, or if row filters or
+    ///   column masks restrict the caller, who does not manage them.
     /// - Returns [`Busy`](CatalogError::Busy) if commits to the table leave no turn in time, and
     ///   [`Overtaken`](CatalogError::Overtaken) if other servers kept committing to it.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of the table that the database does not have.
@@ -111,7 +113,14 @@ impl Catalog {
     ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) or [`Storage`](CatalogError::Storage) if the metadata file is not there,
     ///   or it or the ledger can't be read.
     pub async fn unregister_table(&self, name: &TableName, actor: &Actor) -> Result<LoadedTable> {
-        let row = self.permitted_table(name, Required::privilege(Privilege::Drop), &actor.authority).await?;
+        let row = self.table(name).await?;
+        // The answer has the metadata.
+        let mut required = Required::privilege(Privilege::Drop).and(Privilege::ReadMetadata.into());
+        if actor.authority.restrictions(row.id).is_some() {
+            // Whoever registers the table again gets an entry without row filters and column masks.
+            required = required.and(Privilege::ManageRestrictions.into());
+        }
+        self.require_tabular(&actor.authority, name, &row, required)?;
         // The returned state must be the last one.
         let _held = self.hold_commits(row.id).await?;
         self.check_not_behind(&row).await?;

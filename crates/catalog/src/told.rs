@@ -45,6 +45,7 @@ impl Told {
                 request: Value::Null,
                 plan: None,
                 earlier_plans: Vec::new(),
+                progress: (0, 0),
                 outcome: None,
                 error: None,
                 predicted: None,

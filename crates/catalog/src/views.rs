@@ -218,6 +218,7 @@ impl Catalog {
             owned: false,
             protected: false,
         };
+        self.check_metadata_size(&row.metadata_location).await?;
         let mut view = self.load_view_row(row).await.map_err(|e| match e {
             CatalogError::MetadataGone { uri, .. } => {
                 CatalogError::Invalid(format!("can't register: {uri}: not found in storage"))

@@ -4,13 +4,12 @@
 //! call. Before the JSON is a tag, over the JSON and the principal that the handle was made for. So a server reads no handle that no
 //! server made, that was changed, or that was made for another principal. Start reading at [`HandleKeys::open`].
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
-use datafusion::scalar::ScalarValue;
 use esker_auth::{KeyPurpose, KeyRing};
 use esker_query::BoundValues;
 use esker_types::Principal;
@@ -19,6 +18,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::error::{internal, invalid, status};
+use crate::parameters;
 
 /// The beginning of each handle, which tells its form. The tag follows, a line feed, and the JSON.
 const FORM: &[u8] = b"esker1.";
@@ -121,30 +121,13 @@ impl StatementHandle {
     ///
     /// # Errors
     ///
-    /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged, or if a parameter has a type without scalar
-    /// values.
+    /// Returns the status `INVALID_ARGUMENT` if the stream of parameters is damaged, and the errors of [`parameters::rows`].
     pub(crate) fn bound_values(&self) -> Result<BoundValues, Status> {
         let Some(text) = &self.parameters else { return Ok(Vec::new()) };
         let bad = || Status::invalid_argument("the parameters of the prepared statement can't be read");
         let stream = STANDARD_NO_PAD.decode(text).map_err(|_| bad())?;
         let reader = StreamReader::try_new(stream.as_slice(), None).map_err(|_| bad())?;
         let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|_| bad())?;
-        parameter_rows(&batches)
+        parameters::rows(&batches)
     }
-}
-
-/// Returns the rows of some batches of parameters, one batch after the other, with one value for each column.
-///
-/// # Errors
-///
-/// Returns the status `INVALID_ARGUMENT` for a column of a type that has no scalar value.
-pub(crate) fn parameter_rows(batches: &[RecordBatch]) -> Result<BoundValues, Status> {
-    let mut rows = Vec::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            let value = |column: &ArrayRef| ScalarValue::try_from_array(column, row).map_err(invalid);
-            rows.push(batch.columns().iter().map(value).collect::<Result<_, _>>()?);
-        }
-    }
-    Ok(rows)
 }

@@ -9,6 +9,7 @@ mod error;
 mod handle;
 mod info;
 mod metadata;
+mod parameters;
 mod service;
 mod surface;
 

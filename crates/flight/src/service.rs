@@ -16,7 +16,6 @@ use std::time::Duration;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Schema, UInt64Type};
 use arrow::ipc::writer::IpcWriteOptions;
-use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
@@ -44,8 +43,8 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::error::{internal, invalid, status};
-use crate::handle::{HandleKeys, StatementHandle, parameter_rows};
-use crate::{basic, info, metadata};
+use crate::handle::{HandleKeys, StatementHandle};
+use crate::{basic, info, metadata, parameters};
 
 /// The stream that `DoGet` answers with.
 type DoGet = <FlightSqlHandler as FlightService>::DoGetStream;
@@ -317,25 +316,6 @@ fn ticket(command: &impl ProstMessageExt) -> Bytes {
     command.as_any().encode_to_vec().into()
 }
 
-/// Reads the batches of parameters that a client sends.
-///
-/// Batches without columns are dropped: some clients send one when a statement has no parameters.
-///
-/// # Errors
-///
-/// Returns the status `INVALID_ARGUMENT` if the batches can't be decoded, and the status of a call that breaks off.
-async fn parameters(data: PeekableFlightDataStream) -> Result<Vec<RecordBatch>, Status> {
-    // Some clients send a message without content when nothing is bound.
-    let data = data.try_filter(|message| std::future::ready(!message.data_header.is_empty()));
-    let data = data.map_err(|e| FlightError::Tonic(Box::new(e)));
-    let decoded: Result<Vec<RecordBatch>, _> = FlightRecordBatchStream::new_from_flight_data(data).try_collect().await;
-    let batches = decoded.map_err(|error| match error {
-        FlightError::Tonic(status) => *status,
-        error => invalid(format!("the parameters can't be decoded: {error}")),
-    })?;
-    Ok(batches.into_iter().filter(|batch| batch.num_columns() > 0).collect())
-}
-
 #[tonic::async_trait]
 impl FlightSqlService for FlightSqlHandler {
     type FlightService = Self;
@@ -385,8 +365,8 @@ impl FlightSqlService for FlightSqlHandler {
     ) -> Result<i64, Status> {
         let caller = requester_of(&request)?;
         let handle = self.keys.open(&query.prepared_statement_handle, &caller.principal).await?;
-        let batches = parameters(request.into_inner()).await?;
-        let bound = parameter_rows(&batches)?;
+        let batches = parameters::read(request.into_inner()).await?;
+        let bound = parameters::rows(&batches)?;
         let prepared = match batches.is_empty() {
             true => self.prepared(&handle, &caller).await?,
             // Each row of parameters is one run of the statement, so no row is no run.
@@ -425,7 +405,7 @@ impl FlightSqlService for FlightSqlHandler {
     ) -> Result<DoPutPreparedStatementResult, Status> {
         let caller = requester_of(&request)?;
         let mut handle = self.keys.open(&query.prepared_statement_handle, &caller.principal).await?;
-        handle.bind(&parameters(request.into_inner()).await?)?;
+        handle.bind(&parameters::read(request.into_inner()).await?)?;
         let prepared_statement_handle = Some(self.keys.seal(&handle, &caller.principal).await?);
         Ok(DoPutPreparedStatementResult { prepared_statement_handle })
     }

@@ -35,6 +35,29 @@ const PLAN_LEVELS: usize = 1_000;
 /// Maximum number of steps of a plan, on all levels.
 const PLAN_STEPS: u64 = 100_000;
 
+/// Maximum size of a statement, in bytes.
+const TEXT_BYTES: usize = 4 << 20;
+/// Maximum number of words, values, signs and blanks of a statement. Each takes some hundred bytes until it is planned.
+const TOKENS: usize = 1_000_000;
+
+/// Checks that a text is not too long to be split into tokens.
+///
+/// # Errors
+///
+/// Returns [`QueryError::Statement`] if it is.
+pub(crate) fn check_text(sql: &str) -> Result<()> {
+    match sql.len() > TEXT_BYTES {
+        true => Err(too_long(format!("more than {} MiB", TEXT_BYTES >> 20))),
+        false => Ok(()),
+    }
+}
+
+/// Returns the error of a statement that is too long. `what` says how long it is.
+fn too_long(what: String) -> QueryError {
+    let way_out = "split it, bind parameters, or put the values into a table";
+    QueryError::Statement(format!("the statement is too long: it has {what}; {way_out}"))
+}
+
 fn too_deep(what: String) -> QueryError {
     QueryError::Statement(format!("the statement is too deep: {what}; split it, or put the values into a table"))
 }
@@ -47,8 +70,11 @@ struct Chain {
     queries: usize,
 }
 
-/// Checks that the parser would not make too deep a tree of the tokens.
+/// Checks that the parser would not make too deep or too large a tree of the tokens.
 pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
+    if tokens.len() > TOKENS {
+        return Err(too_long(format!("more than {TOKENS} words, values, signs and blanks")));
+    }
     let mut open = vec![Chain::default()];
     for TokenWithSpan { token, .. } in tokens {
         match token {
@@ -251,6 +277,14 @@ mod tests {
         }
         assert!(checked(&format!("SELECT {}", "(1 + 1), ".repeat(5_000))).is_ok());
         assert!(checked(&chain("a = 1", " OR ", TERMS + 2)).is_err());
+    }
+
+    #[test]
+    fn a_text_and_its_tokens_are_counted() {
+        assert!(check_text(&"x".repeat(TEXT_BYTES)).is_ok());
+        assert!(check_text(&"x".repeat(TEXT_BYTES + 1)).expect_err("too long").to_string().contains("4 MiB"));
+        assert!(checked(&format!("SELECT 1{}", ",1".repeat(TOKENS / 2 - 2))).is_ok());
+        assert!(checked(&format!("SELECT 1{}", ",1".repeat(TOKENS / 2))).expect_err("too many").to_string().contains("words"));
     }
 
     fn depth(expr: &Expr) -> usize {

@@ -20,6 +20,17 @@ use crate::literals::without_literals;
 /// Number of ended queries that are remembered.
 const KEPT: usize = 200;
 
+/// Maximum size of the text of a statement in the log, in bytes. The end of a longer one is left out.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// Returns the text of a statement as the log has it.
+fn logged_text(sql: &str) -> String {
+    match sql.len() > MAX_TEXT_BYTES {
+        true => format!("{} …", &sql[..sql.floor_char_boundary(MAX_TEXT_BYTES)]),
+        false => sql.to_owned(),
+    }
+}
+
 /// Counters of a query's scans, shared by all of its tasks.
 #[derive(Debug, Default)]
 pub struct QueryStats {
@@ -205,7 +216,7 @@ impl LoggedQuery {
     pub(crate) fn new(log: &QueryLog, sql: &str, principal: &Principal, stats: Arc<QueryStats>) -> Self {
         let entry = Arc::new(RunningEntry {
             id: log.inner.next_id.fetch_add(1, Relaxed),
-            sql: sql.to_owned(),
+            sql: logged_text(sql),
             principal: principal.to_string(),
             started: Instant::now(),
             started_ms: now_ms(),
@@ -288,5 +299,17 @@ impl Drop for LoggedQuery {
             queries.ended.pop_front();
         }
         queries.ended.push_back(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_beginning_of_a_long_statement() {
+        assert_eq!(logged_text("SELECT 1"), "SELECT 1");
+        let long = logged_text(&"é".repeat(MAX_TEXT_BYTES));
+        assert!(long.len() < MAX_TEXT_BYTES + 8 && long.starts_with("éé") && long.ends_with("é …"), "{}", long.len());
     }
 }

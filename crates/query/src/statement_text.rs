@@ -163,6 +163,7 @@ fn meant(statement: Statement) -> Result<Statement> {
 ///
 /// Placeholders and time travel are replaced by terms that the parser knows.
 fn tokens(sql: &str, dialect: &dyn Dialect) -> Result<(Vec<TokenWithSpan>, usize)> {
+    depth::check_text(sql)?;
     let tokens = Tokenizer::new(dialect, sql).tokenize_with_location().map_err(|e| wrong(e.to_string()))?;
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut parameters = Placeholders::default();

@@ -151,7 +151,7 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
     needs(
         "unregisterTable",
         "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/unregister",
-        Check::Catalog("`DROP` on the table"),
+        Check::Catalog("`DROP` and `READ_METADATA` on the table"),
     ),
     needs("loadCredentials", "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/credentials", Check::Table(USE_DATA)),
     needs("planTableScan", "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan", Check::Table(READ_DATA)),

@@ -44,6 +44,29 @@ async fn a_repeated_request_gets_the_answer_of_the_first_and_only_for_its_own_op
     assert_eq!(status, StatusCode::BAD_REQUEST);
 }
 
+/// The last segments of routes that change nothing are names as any others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_may_be_called_as_an_operation_is() {
+    let app = TestApp::start().await;
+    app.ok(Method::POST, NAMESPACES, Some(json!({"namespace": ["plan"]}))).await;
+    let tables = format!("{NAMESPACES}/plan/tables");
+    for (name, key) in [
+        ("metrics", "01890a5d-ac96-774b-bcce-b302099a8061"),
+        ("tasks", "01890a5d-ac96-774b-bcce-b302099a8062"),
+        ("plan", "01890a5d-ac96-774b-bcce-b302099a8063"),
+        ("sign", "01890a5d-ac96-774b-bcce-b302099a8064"),
+    ] {
+        let (key, table) = ([("idempotency-key", key)], format!("{tables}/{name}"));
+        let (first, _, body) = app.send_raw(Method::POST, &tables, &key, Some(create(name))).await;
+        let (second, _, again) = app.send_raw(Method::POST, &tables, &key, Some(create(name))).await;
+        assert_eq!((first, second, &body), (StatusCode::OK, StatusCode::OK, &again), "{name} is created once");
+        for time in ["first", "second"] {
+            let (dropped, _, body) = app.send_raw(Method::DELETE, &table, &key, None).await;
+            assert_eq!(dropped, StatusCode::NO_CONTENT, "{name}, the {time} time: {body}");
+        }
+    }
+}
+
 /// Only a state that is gone for good is replaced by the present one. A 429 or a 4xx would say that the change was not made.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_cannot_be_read_at_the_moment_is_not_replaced_by_the_present_one() {

@@ -3,7 +3,7 @@
 use esker_access::{AccessMode, Member, Privilege, PrivilegeSet, RuleChange};
 use esker_auth::token_hash;
 use esker_state::{JobAsker, NewJob};
-use esker_tests::{AccessTest, TestTable};
+use esker_tests::{AccessTest, TOKEN, TestTable};
 use esker_types::JobId;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -202,4 +202,94 @@ async fn a_job_is_not_given_to_a_worker_of_spark_for_who_lost_the_right_while_it
     assert_eq!((&job["state"], &job["error"]), (&json!("failed"), &json!(why)));
     let (status, ..) = test.app.send_raw(Method::POST, "/api/v1/jobs/claim", &[], Some(claim)).await;
     assert_eq!(status.as_u16(), 204, "it is over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_few_tables_gets_the_newest_of_their_jobs_and_who_reads_none_gets_none() {
+    let test = AccessTest::start(AccessMode::On).await;
+    test.create_namespace("n").await;
+    let mut started = Vec::new();
+    for table in ["t", "u", "v", "t", "u"] {
+        if started.len() < 3 {
+            test.create_table("n", table).await;
+        }
+        let accepted = test.app.ok(Method::POST, &EXPIRE.replace("/t/", &format!("/{table}/")), Some(json!({}))).await;
+        let id = accepted["job-id"].as_str().expect("an id").to_owned();
+        test.app.wait_for_job(&id).await;
+        started.push(id);
+    }
+    let bi = test.client("bi").await;
+    let ids = async |limit: usize| -> Vec<String> {
+        let (_, text) = test.send(&bi, Method::GET, &format!("/api/v1/jobs?limit={limit}"), None).await;
+        let jobs: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        jobs.iter().map(|job| job["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert_eq!(ids(10).await, Vec::<String>::new());
+    for table in ["n.t", "n.u"] {
+        test.grant("bi", test.table(table).await, Privilege::ReadMetadata.into()).await;
+    }
+    let newest_first = [4, 3, 1, 0].map(|at: usize| started[at].clone());
+    assert_eq!(ids(10).await, newest_first);
+    assert_eq!(ids(3).await, newest_first[..3]);
+    test.grant("bi", test.warehouse(), Privilege::ReadMetadata.into()).await;
+    assert_eq!(ids(10).await.len(), 5);
+}
+
+/// The work of a job is the size of files, in which a row filter may hide all rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_restricted_is_not_told_how_far_a_job_is() {
+    let test = AccessTest::start(AccessMode::On).await;
+    TestTable::six_files(&test.app).await;
+    let set =
+        json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"esker.compact.spark-over": "1B"}}]});
+    test.app.ok(Method::POST, "/v1/default/namespaces/n/tables/t", Some(set)).await;
+    let accepted = test.app.ok(Method::POST, &EXPIRE.replace("expire", "compact"), Some(json!({}))).await;
+    wait_for_hand_over(&test.app, &accepted["job-id"]).await;
+    test.app.ok(Method::POST, "/api/v1/jobs/claim", Some(json!({"engine": "spark", "worker": "w"}))).await;
+    let job = format!("/api/v1/jobs/{}", accepted["job-id"].as_str().expect("an id"));
+    let renewal = json!({"worker": "w", "done": 3, "total": 7});
+    test.app.ok(Method::POST, &format!("{job}/renew"), Some(renewal)).await;
+
+    let reader = test.client("reader").await;
+    let may = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::ReadData]);
+    test.grant("reader", test.table("n.t").await, may).await;
+    let progress = async || -> Value {
+        let (_, text) = test.send(&reader, Method::GET, &job, None).await;
+        serde_json::from_str::<Value>(&text).expect("JSON")["progress"].clone()
+    };
+    assert_eq!(progress().await, json!([3, 7]));
+    test.change(vec![filter("f1", test.table_id("n.t").await, &Member::client("reader"), below(2))]).await;
+    assert_eq!(progress().await, json!([0, 0]));
+}
+
+/// A key of Esker's own is known to everybody: `undo/` with the id of a job. Whoever took it would keep that job from being undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_job_is_its_askers_own_and_none_of_eskers() {
+    let test = AccessTest::start(AccessMode::On).await;
+    TestTable::six_files(&test.app).await;
+    let compacted = test.app.job("compact", json!({})).await["id"].as_str().expect("an id").to_owned();
+    test.create_namespace("own").await;
+    test.create_table("own", "mine").await;
+    let thief = test.client("thief").await;
+    let may = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::Maintain]);
+    test.grant("thief", test.table("own.mine").await, may).await;
+    let mine = EXPIRE.replace("/n/tables/t/", "/own/tables/mine/");
+    let start = async |token: &str, path: &str, key: &str| -> String {
+        let header = [("idempotency-key", key)];
+        let (status, _, text) = test.app.send_as(token, Method::POST, path, &header, Some(json!({}))).await;
+        assert_eq!(status, 202, "{text}");
+        let accepted: Value = serde_json::from_str(&text).expect("JSON");
+        accepted["job-id"].as_str().expect("an id").to_owned()
+    };
+    let taken = start(&thief, &mine, &format!("undo/{compacted}")).await;
+    assert_eq!(start(&thief, &mine, &format!("undo/{compacted}")).await, taken, "it is a key as any other");
+    let job = format!("/api/v1/jobs/{compacted}");
+    assert_eq!(test.app.ok(Method::GET, &job, None).await["undone_by"], Value::Null);
+    let undo = format!("/api/v1/warehouses/default/jobs/{compacted}/undo");
+    test.app.ok(Method::POST, &undo, None).await;
+    assert!(test.app.ok(Method::GET, &job, None).await["undone_by"].is_string());
+
+    let (own, others) = (start(TOKEN, EXPIRE, "nightly").await, start(&thief, &mine, "nightly").await);
+    assert_ne!(own, others, "a key of another principal is another key");
+    assert_eq!(start(TOKEN, EXPIRE, "nightly").await, own);
 }

@@ -522,6 +522,10 @@ async fn who_is_restricted_changes_neither_the_fields_of_names_nor_the_metadata_
     };
     let mapping = "schema.name-mapping.default";
     assert_eq!(set(mapping).await.0, 200);
+    let dropper = test.client("dropper").await;
+    test.grant("dropper", test.table("n.t").await, PrivilegeSet::of(&[Privilege::List, Privilege::Drop])).await;
+    let (status, text) = test.send(&dropper, Method::POST, &format!("{TABLE}/unregister"), None).await;
+    assert!(status == 403 && text.contains("READ_METADATA"), "the answer would have the metadata: {status} {text}");
     test.change(vec![mask(before, 2, MaskAction::MaskAlphanum, &["admin"])]).await;
     assert_eq!(set("comment").await.0, 200);
     let register = json!({"name": "t", "metadata-location": created["metadata-location"], "overwrite": true});
@@ -530,6 +534,7 @@ async fn who_is_restricted_changes_neither_the_fields_of_names_nor_the_metadata_
         set(mapping).await,
         test.send(&writer, Method::POST, TABLE, Some(remove)).await,
         test.send(&writer, Method::POST, "/v1/default/namespaces/n/register", Some(register.clone())).await,
+        test.send(&writer, Method::POST, &format!("{TABLE}/unregister"), None).await,
     ] {
         assert!(status == 403 && text.contains("MANAGE_RESTRICTIONS"), "{status} {text}");
     }

@@ -230,6 +230,10 @@ async fn no_object_has_a_token_or_a_control_character() {
     let trail = request(&audit, "createRole", AuditedKind::Change).expect("recorded");
     trail.set_object("role", &token);
     trail.finish(422);
+    // The kind of a job is a part of the path, which PostgreSQL would not take with a zero byte.
+    request(&audit, &format!("startJob {token}\0"), AuditedKind::Change).expect("recorded").finish(404);
+    let last = records(&audit).await.pop().expect("a record");
+    assert_eq!(last.operation, "startJob esk_…\\u{0}");
     assert!(!serde_json::to_string(&records(&audit).await).expect("JSON").contains(&token));
 }
 

@@ -19,7 +19,7 @@ use esker_access::{Member, SecurableKind};
 use super::{AccessStatement, Privileges, Thing};
 use crate::change::refused;
 use crate::dialect::Postgres;
-use crate::{QueryError, Result};
+use crate::{QueryError, Result, depth};
 
 /// The words that a statement about access control begins with.
 const FIRST: [&str; 5] = ["GRANT", "REVOKE", "SHOW", "CREATE", "DROP"];
@@ -33,6 +33,7 @@ pub(crate) fn parse(sql: &str) -> Result<Option<AccessStatement>> {
     if !FIRST.contains(&first_word(sql).to_ascii_uppercase().as_str()) {
         return Ok(None);
     }
+    depth::check_text(sql)?;
     // What can't be split into tokens is reported by the parser of all other statements.
     let Ok(tokens) = Tokenizer::new(&Postgres(&GenericDialect {}), sql).tokenize() else { return Ok(None) };
     let tokens = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_) | Token::EOF)).collect();

@@ -1,5 +1,6 @@
 //! The jobs of the queue: list, record, log and cancellation.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use axum::Json;
@@ -27,17 +28,13 @@ pub struct JobView {
     pub job: Job,
 }
 
+/// The number of tables up to which the jobs of each are read, instead of those of all tables.
+const FEW_TABLES: usize = 32;
+
 /// Adds the name of the warehouse to a job.
-///
-/// If the job runs in this process, its progress is newer than the one in its record, and replaces it.
-pub(crate) fn view(app: &App, mut job: Job) -> JobView {
-    let warehouse = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
-    if !job.state.is_over()
-        && let Some(progress) = warehouse.and_then(|w| w.progress(job.id))
-    {
-        job.progress = progress;
-    }
-    JobView { warehouse: warehouse.map(|w| w.catalog().options().warehouse.clone()), job }
+pub(crate) fn view(app: &App, job: Job) -> JobView {
+    let warehouse = catalog_of(app, &job).map(|catalog| catalog.options().warehouse.clone());
+    JobView { warehouse, job }
 }
 
 /// The parameters of the list of jobs. Each that is given must match.
@@ -83,32 +80,54 @@ pub(crate) async fn list(
 
 /// Returns the newest jobs that a caller may read, at most `limit`.
 ///
-/// More are read until the list is full, however many of them the caller may not read.
+/// More are read until the list is full, however many of them the caller may not read. Who may read few tables makes the server read
+/// the jobs of these alone: the plans of all jobs together are large.
 pub(crate) async fn seen_jobs(app: &App, reader: &Authority, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, ApiError> {
     if reader.has(&ResourcePath::SERVER, Required::privilege(Privilege::Monitor)) {
         let jobs = app.overview().jobs(filter, limit).await?;
         return all_shown_to(app, jobs, reader).await;
     }
-    let mut tables = HashMap::new();
+    let (mut tables, mut readable, mut reads_all) = (HashMap::new(), Vec::new(), false);
+    // The jobs of every kind need this at least.
+    let reads = |on: &ResourcePath<'_>| reader.has_for_content(on, Required::privilege(Privilege::ReadMetadata));
     let wanted = |catalog: &&Catalog| filter.warehouse.is_none_or(|id| id == catalog.warehouse().id);
     for catalog in app.warehouses().map(Maintenance::catalog).filter(wanted) {
         let rows = match filter.table {
             Some(id) => catalog.tabular_by_id(id).await?.into_iter().collect(),
             None => catalog.tables().await?,
         };
+        reads_all |= reads(&catalog.warehouse_path());
+        readable.extend(rows.iter().filter(|&row| on_job(catalog, Some(row), reads)).map(|row| row.id));
         tables.extend(rows.into_iter().map(|row| (row.id, row)));
     }
+    let may_read = |job: &Job| {
+        let may_read = |on: &ResourcePath<'_>| reader.has_for_content(on, to_read_job(&job.kind));
+        catalog_of(app, job).is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), may_read))
+    };
+    if reads_all || readable.len() > FEW_TABLES {
+        let jobs = newest(app, filter, limit, may_read).await?;
+        return all_shown_to(app, jobs, reader).await;
+    }
+    let mut jobs = Vec::new();
+    for table in readable {
+        let of_table = JobFilter { table: Some(table), ..filter.clone() };
+        jobs.extend(newest(app, &of_table, limit, may_read).await?);
+    }
+    jobs.sort_by_cached_key(|job| Reverse((job.created_ms, job.id.to_string())));
+    jobs.truncate(limit as usize);
+    all_shown_to(app, jobs, reader).await
+}
+
+/// Returns the newest jobs for which a function returns true, at most `limit`.
+async fn newest(app: &App, filter: &JobFilter, limit: u32, may_read: impl Fn(&Job) -> bool + Send) -> Result<Vec<Job>, ApiError> {
     let mut read = limit.max(1);
     loop {
         let mut jobs = app.overview().jobs(filter, read).await?;
         let is_all = jobs.len() < read as usize;
-        jobs.retain(|job| {
-            let may_read = |on: &ResourcePath<'_>| reader.has_for_content(on, to_read_job(&job.kind));
-            catalog_of(app, job).is_some_and(|catalog| on_job(catalog, tables.get(&job.table_id), may_read))
-        });
+        jobs.retain(&may_read);
         if is_all || jobs.len() >= limit as usize || read == u32::MAX {
             jobs.truncate(limit as usize);
-            return all_shown_to(app, jobs, reader).await;
+            return Ok(jobs);
         }
         read = read.saturating_mul(4);
     }
@@ -131,6 +150,17 @@ async fn may_read_rows(app: &App, job: &Job, reader: &Authority) -> Result<bool,
     })
 }
 
+/// Replaces the progress of a job by a newer one if the job runs in this process.
+fn with_progress(app: &App, mut job: Job) -> Job {
+    let warehouse = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
+    if !job.state.is_over()
+        && let Some(progress) = warehouse.and_then(|w| w.progress(job.id))
+    {
+        job.progress = progress;
+    }
+    job
+}
+
 /// Does what [`shown_to`] does, for several jobs.
 async fn all_shown_to(app: &App, jobs: Vec<Job>, reader: &Authority) -> Result<Vec<Job>, ApiError> {
     let mut read: HashMap<TableId, bool> = HashMap::new();
@@ -144,15 +174,15 @@ async fn all_shown_to(app: &App, jobs: Vec<Job>, reader: &Authority) -> Result<V
                 reads
             }
         };
-        shown.push(Told::of(&job, reader, reads).of_job(job));
+        shown.push(Told::of(&job, reader, reads).of_job(with_progress(app, job)));
     }
     Ok(shown)
 }
 
-/// Takes out of a job what its reader may not be told.
+/// Brings the progress of a job up to date, and takes out of it what its reader may not be told.
 async fn shown_to(app: &App, job: Job, reader: &Authority) -> Result<Job, ApiError> {
     let reads = may_read_rows(app, &job, reader).await?;
-    Ok(Told::of(&job, reader, reads).of_job(job))
+    Ok(Told::of(&job, reader, reads).of_job(with_progress(app, job)))
 }
 
 /// Calls a function with the path to a job's table, or to the warehouse if the table is gone.

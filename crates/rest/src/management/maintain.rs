@@ -14,9 +14,9 @@ use esker_catalog::deletion::{self, Swept};
 use esker_catalog::needs::{asks_for_rows, is_about_rows, to_ask_for_job};
 use esker_catalog::remove_names;
 use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, MaintenanceError, UndoOutcome, kind_view};
-use esker_state::{QuarantineState, QuarantinedFile};
+use esker_state::{QuarantineState, QuarantinedFile, StateError};
 use esker_storage::Location;
-use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, now_ms};
+use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, Principal, now_ms};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 
@@ -47,9 +47,27 @@ pub struct JobAccepted {
     pub job_id: JobId,
 }
 
-/// The key of a job, from the header `Idempotency-Key`: the same key gives the same job.
+/// The key of a job, from the header `Idempotency-Key`: the same key of a principal gives the same job.
 #[derive(Debug)]
 pub(crate) struct JobKey(Option<String>);
+
+impl JobKey {
+    /// Returns the key as the queue has it, for a principal.
+    ///
+    /// The queue compares the keys of everybody, and those that Esker gives to its own jobs, such as `undo/JOB`. So the principal stands
+    /// before the key of a client: it gets at no job of others, and takes no key of theirs or of Esker's.
+    fn of(&self, principal: &Principal) -> Option<String> {
+        self.0.as_ref().map(|key| format!("{}\u{1f}{key}", principal.identity()))
+    }
+
+    /// Puts the key as the client sent it into the error of one that belongs to another of its jobs.
+    fn named_in(self, error: MaintenanceError) -> ApiError {
+        match (error, self.0) {
+            (MaintenanceError::State(StateError::KeyTaken { job, .. }), Some(key)) => StateError::KeyTaken { key, job }.into(),
+            (error, _) => error.into(),
+        }
+    }
+}
 
 impl FromRequestParts<App> for JobKey {
     type Rejection = ApiError;
@@ -122,7 +140,7 @@ pub(crate) async fn start(
     caller: RequestAccess,
     InTable(name): InTable,
     QueryParams(query): QueryParams<StartQuery>,
-    JobKey(key): JobKey,
+    key: JobKey,
     RequestedJob(mut request): RequestedJob,
 ) -> Result<Response, ApiError> {
     let catalog = warehouse.catalog();
@@ -154,7 +172,8 @@ pub(crate) async fn start(
     let spec = JobSpec::manual(request, caller.principal(), caller.identity().into());
     let priority = query.priority.unwrap_or(spec.priority);
     let reason = query.reason.unwrap_or_else(|| spec.reason.clone());
-    let job_id = warehouse.0.start(&name, JobSpec { key, priority, reason, ..spec }).await?;
+    let spec = JobSpec { key: key.of(caller.principal()), priority, reason, ..spec };
+    let job_id = warehouse.0.start(&name, spec).await.map_err(|error| key.named_in(error))?;
     Ok((StatusCode::ACCEPTED, Json(JobAccepted { job_id })).into_response())
 }
 

@@ -25,6 +25,11 @@ use utoipa_axum::routes;
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
 
+/// The methods of HTTP, by which requests are counted.
+///
+/// Spec: RFC 9110, section 9.3; RFC 5789 for `PATCH`.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
 /// The metrics of the service, in a registry of their own.
 #[derive(Debug)]
 pub(crate) struct ServiceMetrics {
@@ -337,7 +342,10 @@ impl ServiceMetrics {
     }
 
     /// Counts a request with its duration. `route` is the pattern of the route, not the path.
+    ///
+    /// A method may be any word that a client makes up. All but those of HTTP are one label, because each keeps memory for good.
     pub(crate) fn observe(&self, method: &str, route: &str, status: u16, elapsed: Duration) {
+        let method = if METHODS.contains(&method) { method } else { "other" };
         let labels = [method, route, &status.to_string()];
         self.requests.with_label_values(&labels).observe(elapsed.as_secs_f64());
     }
@@ -556,10 +564,26 @@ use registered;
 
 #[cfg(test)]
 mod tests {
-    use super::ServiceMetrics;
+    use std::time::Duration;
+
+    use super::{ServiceMetrics, render};
 
     #[test]
     fn every_metric_has_a_valid_name_of_its_own() {
         ServiceMetrics::new();
+    }
+
+    #[test]
+    fn methods_that_clients_make_up_are_counted_together() {
+        let metrics = ServiceMetrics::new();
+        for method in ["GET", "QUERY", "get", "X1", "X2", "X3"] {
+            metrics.observe(method, "other", 405, Duration::ZERO);
+        }
+        let text = render(&metrics.registry).expect("metrics");
+        let counts: Vec<&str> = text.lines().filter(|line| line.contains("_duration_seconds_count{")).collect();
+        let of = |method: &str, count: u32| {
+            format!(r#"esker_http_request_duration_seconds_count{{method="{method}",route="other",status="405"}} {count}"#)
+        };
+        assert_eq!(counts, [of("GET", 1), of("other", 5)]);
     }
 }
