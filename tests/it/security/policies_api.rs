@@ -131,8 +131,9 @@ async fn events_have_the_text_of_a_policy_for_who_manages_access_alone() {
         let (status, page) = test.send(token, Method::GET, "/api/v1/events?limit=1000", None).await;
         assert_eq!(status, 200, "{page}");
         let page: Value = serde_json::from_str(&page).expect("JSON");
-        let of_policy = |event: &&Value| event["subject"] == "policy only-tls";
-        page["events"].as_array().expect("events").iter().filter(of_policy).map(|e| e["data"]["change"].clone()).collect::<Vec<_>>()
+        let events = page["events"].as_array().expect("events").iter();
+        let of_policy = events.filter(|event| event["subject"] == "policy only-tls");
+        of_policy.map(|event| event["data"]["change"].clone()).collect::<Vec<_>>()
     };
     let removed = json!({"action": "remove-policy", "name": "only-tls"});
     let withheld = "the text is shown to who has MANAGE_ACCESS on the server";
