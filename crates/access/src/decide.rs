@@ -207,7 +207,7 @@ impl Subject {
     /// Returns all privileges that the subject may have on a securable by some request, whatever its facts are.
     ///
     /// It may name some that no request has. The table of the audit trail is not told apart.
-    pub fn at_best(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+    pub(crate) fn at_best(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
         if self.always().is_some() {
             return PrivilegeSet::ALL;
         }
@@ -215,6 +215,23 @@ impl Subject {
         let Some(policies) = &self.policies else { return by_grants };
         let effects = policies.effects_at_best(on);
         by_grants.union(effects.permitted.0).without(effects.forbidden.0)
+    }
+
+    /// Returns the privileges that some request of the subject has on a securable at a new place, and has not at the old one.
+    ///
+    /// It may name some that no request gains. The table of the audit trail is not told apart.
+    pub fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
+        if self.always().is_some() {
+            return PrivilegeSet::EMPTY;
+        }
+        let (before, after) = (self.by_grants(from), self.by_grants(to));
+        let Some(policies) = &self.policies else { return after.without(before) };
+        let changes = policies.changes_by_move(from, to);
+        // What a grant gives at the old place was lacking only where a policy forbade it.
+        let given = after.union(changes.permitted).without(before);
+        // Without facts, conditions on them permit nothing and forbid: that much every request has.
+        let gained = self.at_best(to).without(self.granted_by(from, None));
+        gained.intersection(given.union(changes.not_forbidden))
     }
 
     /// Returns all privileges that grants give.

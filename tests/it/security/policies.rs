@@ -252,6 +252,27 @@ async fn a_rename_brings_nothing_that_another_request_would_have() {
     assert_eq!(test.status(&bi, Method::POST, RENAME, Some(rename("u", "v"))).await, 204, "rows were there before");
 }
 
+/// The request comes from where the policy allows it. From elsewhere, the rename would give what was forbidden.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_leaves_no_condition_behind_that_binds_another_request() {
+    let (test, bi) = started(AccessMode::On).await;
+    grant_select(&test).await;
+    let more = PrivilegeSet::of(&[Privilege::Rename, Privilege::CreateTable]);
+    test.grant("bi", test.namespace("n"), more).await;
+    let only_here = |resource: &str| {
+        let condition = "unless { context has ip && context.ip.isLoopback() }";
+        format!(r#"forbid (principal == Esker::Client::"bi", action == Esker::Action::"READ_DATA", resource {resource}) {condition};"#)
+    };
+    set(&test, "only-here", &only_here(r#"== Esker::Table::"default.n.t""#)).await;
+    sql(&test, &bi, "SELECT id FROM n.t").await.expect("from here");
+    let (status, refusal) = test.send(&bi, Method::POST, RENAME, Some(rename("t", "v"))).await;
+    assert!(status == 403 && refusal.contains("lacks READ_DATA"), "others could read it: {status} {refusal}");
+    assert_eq!(test.status(&bi, Method::POST, RENAME, Some(rename("u", "t"))).await, 409, "the name is taken");
+
+    set(&test, "only-here", &only_here(r#"in Esker::Namespace::"default.n""#)).await;
+    assert_eq!(test.status(&bi, Method::POST, RENAME, Some(rename("t", "v"))).await, 204, "the condition goes with it");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_leave_out_what_a_policy_hides() {
     let (test, bi) = started(AccessMode::On).await;

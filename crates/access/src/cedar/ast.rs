@@ -144,7 +144,7 @@ pub(super) enum ExprKind {
 
 impl ExprKind {
     /// Calls a function with each operand.
-    fn each_operand<'a>(&'a self, call: &mut dyn FnMut(&'a Expr)) {
+    pub(super) fn each_operand<'a>(&'a self, call: &mut dyn FnMut(&'a Expr)) {
         match self {
             Self::Literal(_) | Self::Literals(_) | Self::Variable(_) => {}
             Self::If(operands) => operands.iter().for_each(call),

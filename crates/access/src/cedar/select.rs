@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::ast::{Policy, Scope};
 use super::compile::PolicyIndex;
-use super::eval::{applies, applies_at_best};
+use super::eval::{applies, applies_at_best, applies_to_all, is_same};
 use super::request::{Names, PrincipalEntity, Request};
 use crate::{
-    AccessPolicies, Identity, Member, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet, ResourcePath, SubjectPolicies,
+    AccessPolicies, Identity, Member, MoveChanges, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet, ResourcePath,
+    SubjectPolicies,
 };
 
 /// The policies of one version of the rules.
@@ -129,6 +130,44 @@ impl SelectedPolicies {
         }
         effects
     }
+
+    /// Returns a place of a resource, with the policies whose scope admits it there.
+    fn place<'a>(&self, of: &ResourcePath<'a>) -> Place<'a> {
+        let names = Names::new(of);
+        Place { numbers: self.numbers_for(&names, PrivilegeSet::ALL), names }
+    }
+
+    /// Makes a request without facts at a place.
+    fn request_at<'a>(&'a self, place: &'a Place<'_>, action: &'static str) -> Request<'a> {
+        Request { principal: &self.principal, names: &place.names, facts: None, action }
+    }
+
+    /// Checks that some request is permitted by a policy at a new place and not at the old one, or is forbidden by it at the old place
+    /// and not at the new one.
+    fn frees(&self, number: u32, action: &'static str, (from, to): (&Place<'_>, &Place<'_>)) -> bool {
+        let policy = self.index.policy(number);
+        let (applied, not) = if policy.forbids { (from, to) } else { (to, from) };
+        let applies = |at: &Place<'_>| match at.numbers.binary_search(&number) {
+            Ok(_) => applies_to_all(policy, &self.request_at(at, action)),
+            Err(_) => Some(false),
+        };
+        match (applies(applied), applies(not)) {
+            (Some(false), _) | (_, Some(true)) => false,
+            (None, None) => {
+                let (applied, not) = (self.request_at(applied, action), self.request_at(not, action));
+                !policy.conditions.iter().all(|condition| is_same(&condition.expr, &applied, &not))
+            }
+            _ => true,
+        }
+    }
+}
+
+/// A place of a resource that is moved.
+struct Place<'a> {
+    /// The resource by its name there.
+    names: Names<'a>,
+    /// The numbers of the policies whose scope admits it there, in their order.
+    numbers: Vec<u32>,
 }
 
 impl SubjectPolicies for SelectedPolicies {
@@ -139,6 +178,26 @@ impl SubjectPolicies for SelectedPolicies {
     fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects {
         let (privileges, needed) = (PrivilegeSet::ALL, PrivilegeSet::EMPTY);
         self.evaluate(&PolicyQuestion { on, privileges, needed, facts: None }, applies_at_best)
+    }
+
+    fn changes_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> MoveChanges {
+        let (from, to) = (self.place(from), self.place(to));
+        let mut numbers = [from.numbers.as_slice(), to.numbers.as_slice()].concat();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut changes = MoveChanges::default();
+        for number in numbers {
+            let policy = self.index.policy(number);
+            let frees = |action| self.frees(number, action, (&from, &to));
+            let freed = match policy.reads_action {
+                true => policy.actions.iter().filter(|one| frees(one.as_str())).collect(),
+                false if frees("") => policy.actions,
+                false => PrivilegeSet::EMPTY,
+            };
+            let kind = if policy.forbids { &mut changes.not_forbidden } else { &mut changes.permitted };
+            *kind = kind.union(freed);
+        }
+        changes
     }
 
     fn may_forbid(&self, on: &ResourcePath<'_>, scope: PolicyScope) -> PrivilegeSet {
