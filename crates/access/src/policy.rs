@@ -35,6 +35,9 @@ pub trait SubjectPolicies: fmt::Debug + Send + Sync {
     /// not left out; some that none has may be among them.
     fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects;
 
+    /// Checks that a policy reads the operation of the request. No answer about another request differs by it otherwise.
+    fn read_operation(&self) -> bool;
+
     /// Compares the policies on a securable at its place with those at a new one, for every request.
     ///
     /// It may name too many privileges, and must not leave one out.
@@ -246,6 +249,33 @@ mod tests {
         assert!(caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), true)));
         assert!(!caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), false)));
         assert!(caller(rows(Vec::new()), of_others(), true).decides_as(&caller(rows(Vec::new()), of_others(), false)));
+    }
+
+    #[test]
+    fn a_decision_is_good_for_another_operation_if_no_policy_reads_the_operation() {
+        let permit = |condition: &str| {
+            let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+            RuleRows { policies: vec![crate::PolicyRow { name: "p".to_owned(), text }], ..rows(Vec::new()) }
+        };
+        let caller = |condition: &str, facts: RequestFacts| {
+            let rules = Arc::new(crate::Rules::build(permit(condition)).expect("rules"));
+            Caller::new(Arc::new(crate::Subject::new(rules, crate::Identity::client("bi"))), facts, Arc::new(Unrecorded))
+        };
+        let facts = |operation: &str| RequestFacts { operation: operation.into(), ..over_tls(true) };
+        let engine = || RequestFacts { engine: Some("trino".into()), ..facts("DoGet") };
+        let is_good = |condition: &str, other: RequestFacts| {
+            caller(condition, facts("GetFlightInfo")).decides_as(&caller(condition, other))
+        };
+        for (condition, expected) in [
+            ("context.tls", true),
+            ("context has engine", true),
+            ("context.operation == \"DoGet\"", false),
+            ("context.tls && (context has engine || context.operation like \"Do*\")", false),
+        ] {
+            assert_eq!(is_good(condition, facts("DoGet")), expected, "{condition}");
+            assert!(is_good(condition, facts("GetFlightInfo")), "{condition}");
+            assert!(!is_good(condition, engine()), "{condition}: another fact");
+        }
     }
 
     /// Over TLS, nothing changes. Without it, what was forbidden is not.

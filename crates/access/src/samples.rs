@@ -142,6 +142,10 @@ impl SubjectPolicies for Selected {
         effects
     }
 
+    fn read_operation(&self) -> bool {
+        false
+    }
+
     fn changes_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> MoveChanges {
         let mut changes = MoveChanges::default();
         for (_, policy) in &self.0 {

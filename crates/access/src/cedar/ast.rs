@@ -2,7 +2,7 @@
 
 use super::ip::IpRange;
 use super::lexer::Position;
-use super::schema::{EntityKind, Method};
+use super::schema::{EntityKind, Fact, Method};
 use super::text::Pattern;
 use super::value::Scalar;
 use crate::PrivilegeSet;
@@ -26,6 +26,8 @@ pub(super) struct Policy {
     pub(super) conditions: Vec<Condition>,
     /// True if a condition reads the action, so that each privilege must be evaluated by itself.
     pub(super) reads_action: bool,
+    /// True if a condition reads the operation of the request.
+    pub(super) reads_operation: bool,
 }
 
 /// The principals or resources that a policy is about.
@@ -98,6 +100,23 @@ impl Expr {
         let mut reads = matches!(self.kind, ExprKind::Variable(Variable::Action));
         self.kind.each_operand(&mut |operand| reads = reads || operand.reads_action());
         reads
+    }
+
+    /// Checks that the expression reads the operation of the request, or the facts of the request as a whole.
+    pub(super) fn reads_operation(&self) -> bool {
+        match &self.kind {
+            ExprKind::Attribute(of, name) | ExprKind::Has(of, name) if of.is_context() => **name == *Fact::Operation.as_str(),
+            kind => {
+                let mut reads = self.is_context();
+                kind.each_operand(&mut |operand| reads = reads || operand.reads_operation());
+                reads
+            }
+        }
+    }
+
+    /// Checks that the expression is the facts of the request as a whole.
+    pub(super) const fn is_context(&self) -> bool {
+        matches!(self.kind, ExprKind::Variable(Variable::Context))
     }
 }
 

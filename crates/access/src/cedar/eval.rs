@@ -36,7 +36,7 @@ pub(super) fn is_same<'a>(expr: &'a Expr, one: &Request<'a>, other: &Request<'a>
         (Err(EvalError::NoFacts), Err(EvalError::NoFacts)) => {
             let mut same = match &expr.kind {
                 ExprKind::In(_) | ExprKind::Is(_, _, Some(_)) => false,
-                ExprKind::Has(of, _) | ExprKind::Attribute(of, _) => matches!(of.kind, ExprKind::Variable(Variable::Context)),
+                ExprKind::Has(of, _) | ExprKind::Attribute(of, _) => of.is_context(),
                 _ => true,
             };
             expr.kind.each_operand(&mut |operand| same = same && is_same(operand, one, other));
