@@ -279,7 +279,17 @@ impl Subject {
             return false;
         }
         // Grants only add: what is inherited can't be lost further down. What a policy permits on the container may be lost.
-        self.search(container, required, |_, _| PolicyEffects::default()).is_allowed()
+        self.is_granted(container, required)
+    }
+
+    /// Checks that grants give privileges on a securable, whatever access policies say. They count for everything in it too.
+    pub fn is_granted(&self, on: &ResourcePath<'_>, required: Required) -> bool {
+        self.search(on, required, |_, _| PolicyEffects::default()).is_allowed()
+    }
+
+    /// Checks that access policies may give the subject something that no grant gives.
+    pub fn has_permitting_policies(&self) -> bool {
+        self.policies.as_ref().is_some_and(|policies| policies.may_permit())
     }
 
     /// Checks that an access policy may forbid one of some privileges on a container or on something in it.

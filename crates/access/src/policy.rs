@@ -35,6 +35,9 @@ pub trait SubjectPolicies: fmt::Debug + Send + Sync {
     /// not left out; some that none has may be among them.
     fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects;
 
+    /// Checks that a policy may permit something, whatever it is about.
+    fn may_permit(&self) -> bool;
+
     /// Checks that a policy reads the operation of the request. No answer about another request differs by it otherwise.
     fn read_operation(&self) -> bool;
 

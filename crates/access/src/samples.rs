@@ -142,6 +142,10 @@ impl SubjectPolicies for Selected {
         effects
     }
 
+    fn may_permit(&self) -> bool {
+        self.0.iter().any(|(_, policy)| !policy.forbids)
+    }
+
     fn read_operation(&self) -> bool {
         false
     }

@@ -5,11 +5,11 @@
 
 use std::collections::HashSet;
 
-use esker_access::{AUDIT_NAMESPACE, Privilege, Required, ResourcePath};
+use esker_access::{AUDIT_NAMESPACE, Caller, Privilege, Required, ResourcePath};
 use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
-use crate::authorize::{Named, no_such_namespace, require_named};
+use crate::authorize::{Named, found, no_such_namespace, require_named};
 use crate::{Authority, Catalog, Result};
 
 /// Number of entries that are read at once while a list is filtered.
@@ -188,28 +188,72 @@ impl Catalog {
     /// number of tables.
     async fn keys_with_seen(&self, reader: &Authority) -> Result<HashSet<String>> {
         let Authority::Caller(caller) = reader else { return Ok(HashSet::new()) };
-        if reader.has_policies() {
+        if caller.subject().has_permitting_policies() {
             return self.keys_with_seen_by_policies(reader).await;
         }
+        let by_own_grants = self.keys_of_own_grants(caller).await?;
+        if reader.has_policies() {
+            return self.keys_with_seen_despite_policies(by_own_grants, caller, reader).await;
+        }
+        let mut within = HashSet::new();
+        by_own_grants.into_iter().for_each(|key| add_with_outer(&mut within, key));
+        Ok(within)
+    }
+
+    /// Returns the keys of the namespaces with something on which a grant of the caller is.
+    async fn keys_of_own_grants(&self, caller: &Caller) -> Result<Vec<String>> {
         let (keys, tabulars) = caller.subject().seen_by_own_grants(self.warehouse().id);
         let of_tabulars = self.state().namespaces().of_tabulars(self.warehouse(), &tabulars).await?;
+        Ok(keys.into_iter().map(str::to_owned).chain(of_tabulars.iter().map(NamespaceName::key)).collect())
+    }
+
+    /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies forbid something and permit nothing.
+    ///
+    /// Only what a grant shows can be seen. So only namespaces with own grants are looked into, and those that a policy hides and a
+    /// grant on a container would show.
+    async fn keys_with_seen_despite_policies(
+        &self,
+        mut candidates: Vec<String>,
+        caller: &Caller,
+        reader: &Authority,
+    ) -> Result<HashSet<String>> {
         let mut within = HashSet::new();
-        for key in keys.into_iter().map(str::to_owned).chain(of_tabulars.iter().map(NamespaceName::key)) {
-            add_with_outer(&mut within, key);
+        let shows = Required::privilege(Privilege::List);
+        for row in self.all_namespaces().await? {
+            let key = row.name.key();
+            if reader.decides(&self.namespace_path(&key), Required::NOTHING) {
+                add_with_outer(&mut within, key);
+            } else if caller.subject().is_granted(&self.namespace_path(&key), shows) {
+                candidates.push(key);
+            }
+        }
+        for key in candidates {
+            // A grant may be on a namespace that was dropped meanwhile.
+            let is_seen = !within.contains(&key)
+                && found(self.sees_within(&NamespaceName::from_key(&key)?, reader).await)?.unwrap_or_default();
+            if is_seen {
+                add_with_outer(&mut within, key);
+            }
         }
         Ok(within)
     }
 
-    /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies apply.
+    /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies permit something.
     ///
-    /// A policy may show or hide anything by its name, so everything in the warehouse is asked about.
+    /// A policy may show or hide anything by its name, so everything in the warehouse is asked about, page by page.
     async fn keys_with_seen_by_policies(&self, reader: &Authority) -> Result<HashSet<String>> {
         let mut within = HashSet::new();
         for kind in [TabularKind::Table, TabularKind::View] {
-            for row in self.state().tables().all(kind, self.warehouse()).await? {
-                let key = row.name.namespace.key();
-                if !within.contains(&key) && reader.decides(&self.tabular_path(&key, &row), Required::NOTHING) {
-                    add_with_outer(&mut within, key);
+            let mut last = None;
+            loop {
+                let page = self.state().tables().page(kind, self.warehouse(), last, BATCH).await?;
+                let Some(end) = page.last() else { break };
+                last = Some(end.id);
+                for row in &page {
+                    let key = row.name.namespace.key();
+                    if !within.contains(&key) && reader.decides(&self.tabular_path(&key, row), Required::NOTHING) {
+                        add_with_outer(&mut within, key);
+                    }
                 }
             }
         }
@@ -321,8 +365,15 @@ impl Catalog {
         key: &str,
         reader: &Authority,
     ) -> Result<bool> {
-        let all = self.read_tabulars(kind, namespace, "", u32::MAX).await?;
-        Ok(all.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)))
+        let mut last = String::new();
+        loop {
+            let page = self.read_tabulars(kind, namespace, &last, BATCH).await?;
+            if page.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)) {
+                return Ok(true);
+            }
+            let Some((_, name)) = page.into_iter().next_back() else { return Ok(false) };
+            last = name;
+        }
     }
 
     /// Checks that the reader sees a function of a namespace, by the rules.

@@ -306,6 +306,31 @@ async fn lists_leave_out_what_a_policy_hides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_listed_for_what_policies_leave_to_see_in_it() {
+    let (test, bi) = started(AccessMode::On).await;
+    for namespace in ["m", "o", "p"] {
+        test.create_namespace(namespace).await;
+        test.create_table(namespace, "x").await;
+    }
+    for own in ["n.t", "m.x"] {
+        test.grant("bi", test.table(own).await, Privilege::List.into()).await;
+    }
+    test.grant("bi", test.namespace("o"), Privilege::List.into()).await;
+    let namespaces = async || listed(&test, &bi, "/v1/default/namespaces").await;
+    assert_eq!(namespaces().await, ["m", "n", "o"]);
+    let hidden = r#"
+        forbid (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource == Esker::Table::"default.m.x");
+        forbid (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource == Esker::Namespace::"default.o");
+    "#;
+    set(&test, "hidden", hidden).await;
+    assert_eq!(namespaces().await, ["n", "o"], "the table in o is seen by the grant on o");
+    let permit = r#"permit (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource)
+        when { resource has name && resource.name == "x" };"#;
+    set(&test, "shown", permit).await;
+    assert_eq!(namespaces().await, ["n", "o", "p"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_forbidden_to_read_gets_no_way_to_the_files() {
     let lake = Lake::start(VendingMode::Both, true).await;
     let token = lake.client("bi", AccessTest::bundle(Bundle::Own, SecurableKind::Table)).await;

@@ -36,9 +36,10 @@ impl AccessPolicies for CompiledPolicies {
         let without_resource = |number: &u32| self.0.policy(*number).resource.entity.is_none();
         let unnamed = selected.iter().copied().filter(without_resource).collect();
         let reads_operation = selected.iter().any(|number| self.0.policy(*number).reads_operation);
+        let may_permit = selected.iter().any(|number| !self.0.policy(*number).forbids);
         let forbidding = selected.into_iter().filter(|number| self.0.policy(*number).forbids).collect();
         let index = self.0.clone();
-        Some(Box::new(SelectedPolicies { index, principal, is_selected, unnamed, forbidding, reads_operation }))
+        Some(Box::new(SelectedPolicies { index, principal, is_selected, unnamed, forbidding, may_permit, reads_operation }))
     }
 
     fn id(&self, policy: u32) -> Option<&str> {
@@ -82,6 +83,8 @@ struct SelectedPolicies {
     unnamed: Vec<u32>,
     /// Those of them that forbid.
     forbidding: Vec<u32>,
+    /// True if one of them permits.
+    may_permit: bool,
     /// True if one of them reads the operation of the request.
     reads_operation: bool,
 }
@@ -182,6 +185,10 @@ impl SubjectPolicies for SelectedPolicies {
     fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects {
         let (privileges, needed) = (PrivilegeSet::ALL, PrivilegeSet::EMPTY);
         self.evaluate(&PolicyQuestion { on, privileges, needed, facts: None }, applies_at_best)
+    }
+
+    fn may_permit(&self) -> bool {
+        self.may_permit
     }
 
     fn read_operation(&self) -> bool {
