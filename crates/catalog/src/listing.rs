@@ -5,12 +5,21 @@
 
 use std::collections::HashSet;
 
-use esker_access::{AUDIT_NAMESPACE, Caller, Privilege, Required, ResourcePath};
+use esker_access::{AUDIT_NAMESPACE, Caller, Privilege, PrivilegeSet, Required, ResourcePath};
 use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
 use crate::authorize::{Named, found, no_such_namespace, require_named};
 use crate::{Authority, Catalog, Result};
+
+/// Privileges with which a namespace exists for a reader, because a creation in it would tell. They show nothing that is in it.
+const CREATING: Required = Required::any_of(PrivilegeSet::of(&[
+    Privilege::CreateNamespace,
+    Privilege::CreateTable,
+    Privilege::CreateView,
+    Privilege::CreateFunction,
+    Privilege::Register,
+]));
 
 /// Number of entries that are read at once while a list is filtered.
 const BATCH: u32 = 2_000;
@@ -145,32 +154,38 @@ impl Catalog {
         Ok(list.found.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// Returns a namespace that the reader sees, or in which the reader sees something.
+    /// Returns a namespace that the reader sees, or in which the reader sees or may create something.
     ///
-    /// Engines load a namespace before its tables. Without this answer, a table that one may read would be out of reach.
+    /// Engines load a namespace before its tables. Without this answer, a table that one may read would be out of reach, and engines
+    /// would create a namespace that exists before a table in it.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist, neither it nor anything in it is seen, or the
-    /// database fails.
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist, neither it nor anything in it is seen and nothing
+    /// may be created in it, or the database fails.
     pub async fn visible_namespace(&self, name: &NamespaceName, reader: &Authority) -> Result<NamespaceRow> {
         let row = self.namespace(name).await?;
-        let is_seen = !reader.is_decided() || reader.decides(&self.namespace_path(&row.name.key()), Required::NOTHING);
-        if !is_seen && !self.sees_within(&row.name, reader).await? {
+        let is_known = {
+            let key = row.name.key();
+            let on = self.namespace_path(&key);
+            !reader.is_decided() || reader.decides(&on, Required::NOTHING) || reader.decides(&on, CREATING)
+        };
+        if !is_known && !self.sees_within(&row.name, reader).await? {
             self.require_namespace(reader, name, &row, Required::NOTHING)?;
         }
         Ok(row)
     }
 
-    /// Checks that the reader sees a namespace, by its stored key, or something in it. An empty list would tell that it exists.
+    /// Checks that the reader sees a namespace, by its stored key, or sees or may create something in it. An empty list would tell that
+    /// it exists.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) with the error of a namespace that does not exist if nothing is seen, or if the
+    /// Returns [`State`](crate::CatalogError::State) with the error of a namespace that does not exist if it is not known, or if the
     /// database fails.
     async fn require_known(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<()> {
-        let is_seen = reader.sees(&self.container_path(key));
-        if is_seen || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
+        let on = self.container_path(key);
+        if reader.sees(&on) || reader.decides(&on, CREATING) || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
             return Ok(());
         }
         // The namespace is as if it were not there, and the refusal is recorded.

@@ -539,6 +539,32 @@ async fn a_location_at_which_a_table_was_is_a_chosen_one() {
     assert_eq!(status, 200, "they may be those of a failed attempt: {text}");
 }
 
+/// Engines look for a namespace before they create a table in it, and would create the namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_exists_for_who_may_create_in_it_and_is_in_no_list() {
+    let test = started().await;
+    test.create_table("n", "hidden").await;
+    let maker = test.client("maker").await;
+    let get = async |path: &str| test.send(&maker, Method::GET, path, None).await;
+    let (namespaces, views) = ("/v1/default/namespaces", format!("{NAMESPACE}/views"));
+    for path in [NAMESPACE, TABLES, views.as_str()] {
+        assert_eq!(get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(test.status(&maker, Method::HEAD, NAMESPACE, None).await, 404);
+
+    test.grant("maker", test.namespace("n"), Privilege::CreateTable.into()).await;
+    assert_eq!(test.status(&maker, Method::HEAD, NAMESPACE, None).await, 204);
+    assert_eq!(get(NAMESPACE).await.0, 200);
+    for path in [TABLES, views.as_str()] {
+        let (status, text) = get(path).await;
+        assert_eq!((status, names(&text)), (200, Vec::new()), "{path}");
+    }
+    let (status, text) = get(namespaces).await;
+    assert!(status == 200 && text.contains("\"namespaces\":[]"), "LIST shows it in lists: {status} {text}");
+    let (status, text) = test.send(&maker, Method::DELETE, NAMESPACE, None).await;
+    assert_eq!(status, 404, "nothing else is told: {text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_creates_a_table_owns_it_and_future_grants_are_copied() {
     let test = started().await;
