@@ -1,5 +1,6 @@
 //! Policies as trees.
 
+use super::guard::Guard;
 use super::ip::IpRange;
 use super::lexer::Position;
 use super::schema::{EntityKind, Fact, Method};
@@ -28,6 +29,13 @@ pub(super) struct Policy {
     pub(super) reads_action: bool,
     /// True if a condition reads the operation of the request.
     pub(super) reads_operation: bool,
+}
+
+impl Policy {
+    /// Returns the guard by which the policy is found; `None` if the scope names a resource, which finds it already.
+    pub(super) fn guard(&self) -> Option<Guard<'_>> {
+        if self.resource.entity.is_some() { None } else { Guard::of(self) }
+    }
 }
 
 /// The principals or resources that a policy is about.

@@ -62,7 +62,7 @@ impl Scope {
 }
 
 /// The condition of a policy, with its text.
-const CONDITIONS: [&str; 8] = [
+const CONDITIONS: [&str; 10] = [
     "",
     "when { context.tls }",
     "unless { context.tls }",
@@ -71,6 +71,8 @@ const CONDITIONS: [&str; 8] = [
     "unless { principal in Esker::Role::\"a\" }",
     "when { principal is Esker::User && context.tls }",
     "when { resource has name && resource.name == \"t\" && context.tls }",
+    "when { resource has name && resource.name like \"*b\" }",
+    "when { resource has name && resource.name like \"a*\" }",
 ];
 
 /// A policy.
@@ -102,7 +104,9 @@ impl Sample {
             4 => privilege == Privilege::ReadData,
             5 => !who.contains(&(EntityKind::Role, "a".to_owned())),
             6 => who.last().expect("a principal").0 == EntityKind::User && tls(true),
-            _ => name == "t" && tls(true),
+            7 => name == "t" && tls(true),
+            8 => name.ends_with('b'),
+            _ => name.starts_with('a'),
         };
         self.actions.contains(&privilege) && self.principal.holds(who) && self.resource.holds(what) && met
     }

@@ -33,8 +33,11 @@ impl AccessPolicies for CompiledPolicies {
         for number in &selected {
             is_selected[*number as usize / 64] |= 1_u64 << (number % 64);
         }
-        let without_resource = |number: &u32| self.0.policy(*number).resource.entity.is_none();
-        let unnamed = selected.iter().copied().filter(without_resource).collect();
+        let is_unnamed = |number: &u32| {
+            let policy = self.0.policy(*number);
+            policy.resource.entity.is_none() && policy.guard().is_none()
+        };
+        let unnamed = selected.iter().copied().filter(is_unnamed).collect();
         let reads_operation = selected.iter().any(|number| self.0.policy(*number).reads_operation);
         let may_permit = selected.iter().any(|number| !self.0.policy(*number).forbids);
         let forbidding = selected.into_iter().filter(|number| self.0.policy(*number).forbids).collect();
@@ -79,7 +82,7 @@ struct SelectedPolicies {
     principal: PrincipalEntity,
     /// One bit for each policy: it can apply to the subject.
     is_selected: Vec<u64>,
-    /// Those of them whose scope names no resource.
+    /// Those of them whose scope names no resource, and that have no guard.
     unnamed: Vec<u32>,
     /// Those of them that forbid.
     forbidding: Vec<u32>,
@@ -95,7 +98,8 @@ impl SelectedPolicies {
         self.is_selected[number as usize / 64] >> (number % 64) & 1 == 1
     }
 
-    /// Returns the numbers of the policies whose scope admits a resource and one of some privileges, in their order.
+    /// Returns the numbers of the policies whose scope admits a resource and one of some privileges, in their order. Those whose guard
+    /// does not hold are left out: their conditions are not met.
     fn numbers_for(&self, names: &Names<'_>, privileges: PrivilegeSet) -> Vec<u32> {
         let itself = names.entity();
         let admits = |number: u32, is_itself: bool| {
@@ -104,6 +108,9 @@ impl SelectedPolicies {
         };
         let mut numbers: Vec<u32> = self.unnamed.iter().copied().filter(|number| admits(*number, false)).collect();
         let unnamed = numbers.len();
+        let mut guarded = Vec::new();
+        self.index.guards.find(names, &mut guarded);
+        numbers.extend(guarded.into_iter().filter(|number| self.is_selected(*number) && admits(*number, false)));
         for entity in names.entities() {
             let named = self.index.resources.of(entity).iter().copied().filter(|number| self.is_selected(*number));
             numbers.extend(named.filter(|number| admits(*number, entity == itself)));
