@@ -203,8 +203,8 @@ impl Authority {
     /// Returns the privileges that the caller gets on a table or view by moving it, because it has them under the new name.
     /// Esker itself gets none.
     ///
-    /// What this request lacks there, another may have: one over TLS, from elsewhere, or by another operation. So what some request has
-    /// under the new name, and lacks under the old one, is gained too.
+    /// What this request lacks there, another may have: one over TLS, from elsewhere, or by another operation. So what some
+    /// request has under the new name, and lacks under the old one, is gained too.
     fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
         match self {
             Self::Server => PrivilegeSet::EMPTY,

@@ -156,13 +156,13 @@ impl Catalog {
 
     /// Returns a namespace that the reader sees, or in which the reader sees or may create something.
     ///
-    /// Engines load a namespace before its tables. Without this answer, a table that one may read would be out of reach, and engines
-    /// would create a namespace that exists before a table in it.
+    /// Engines load a namespace before its tables. Without this answer, a table that one may read would be out of reach, and
+    /// engines would create a namespace that exists before a table in it.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist, neither it nor anything in it is seen and nothing
-    /// may be created in it, or the database fails.
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist, neither it nor anything in it is seen and
+    /// nothing may be created in it, or the database fails.
     pub async fn visible_namespace(&self, name: &NamespaceName, reader: &Authority) -> Result<NamespaceRow> {
         let row = self.namespace(name).await?;
         let is_known = {
@@ -176,13 +176,13 @@ impl Catalog {
         Ok(row)
     }
 
-    /// Checks that the reader sees a namespace, by its stored key, or sees or may create something in it. An empty list would tell that
-    /// it exists.
+    /// Checks that the reader sees a namespace, by its stored key, or sees or may create something in it. An empty list would
+    /// tell that it exists.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) with the error of a namespace that does not exist if it is not known, or if the
-    /// database fails.
+    /// Returns [`State`](crate::CatalogError::State) with the error of a namespace that does not exist if it is not known, or
+    /// if the database fails.
     async fn require_known(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<()> {
         let on = self.container_path(key);
         if reader.sees(&on) || reader.decides(&on, CREATING) || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
@@ -224,8 +224,8 @@ impl Catalog {
 
     /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies forbid something and permit nothing.
     ///
-    /// Only what a grant shows can be seen. So only namespaces with own grants are looked into, and those that a policy hides and a
-    /// grant on a container would show.
+    /// Only what a grant shows can be seen. So only namespaces with own grants are looked into, and those that a policy hides
+    /// and a grant on a container would show.
     async fn keys_with_seen_despite_policies(
         &self,
         mut candidates: Vec<String>,

@@ -126,8 +126,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Closed`] if the file lies in a directory that is closed to this reader, and [`ReadError::Storage`] if the
-    /// path is no location that the storage can hold, or if its store can't be opened.
+    /// Returns [`ReadError::Closed`] if the file lies in a directory that is closed to this reader, and [`ReadError::Storage`]
+    /// if the path is no location that the storage can hold, or if its store can't be opened.
     pub fn cached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         Ok(CachedFile { blocks: Some(self.blocks.clone()), ..self.uncached_file(path, size, stats)? })
     }

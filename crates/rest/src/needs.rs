@@ -21,7 +21,8 @@ pub(crate) enum Check {
     Server(Required),
     /// Privileges on the warehouse that the path names.
     Warehouse(Required),
-    /// The caller sees the namespace that the path names, or sees or may create something in it. Holds the need, for the documentation.
+    /// The caller sees the namespace that the path names, or sees or may create something in it. Holds the need, for the
+    /// documentation.
     Namespace(&'static str),
     /// Privileges on the table that the path names.
     Table(Required),

@@ -7,6 +7,7 @@ use crate::Location;
 /// Directories whose files somebody may not read, such as those of other tables.
 #[derive(Debug, Default)]
 pub struct ClosedDirectories {
+    /// The directories.
     closed: HashSet<Location>,
     /// Directories whose files may be read, also where they lie inside a closed one.
     open: Vec<Location>,

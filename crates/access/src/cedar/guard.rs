@@ -1,7 +1,8 @@
 //! Guards: the texts that a name of the resource must have, so that the first condition of a policy holds.
 //!
-//! A policy whose first condition compares such a name with a constant does nothing on resources of all other names, whatever its
-//! other conditions say. [`GuardIndex`] finds the policies of a name, so that a decision evaluates no others, however many there are.
+//! A policy whose first condition compares such a name with a constant does nothing on resources of all other names, whatever
+//! its other conditions say. [`GuardIndex`] finds the policies of a name, so that a decision evaluates no others, however many
+//! there are.
 
 use std::collections::HashMap;
 
@@ -51,8 +52,8 @@ impl<'a> Guard<'a> {
         policy.conditions.first().filter(|first| first.wanted).and_then(|first| Self::of_expr(&first.expr))
     }
 
-    /// Returns the guard of an expression. Without the text, the expression is false and fails with no error, if the resource has the
-    /// attribute.
+    /// Returns the guard of an expression. Without the text, the expression is false and fails with no error, if the resource
+    /// has the attribute.
     fn of_expr(expr: &'a Expr) -> Option<Self> {
         match &expr.kind {
             // The operands are evaluated in their order, up to the first that is false.

@@ -98,8 +98,8 @@ impl SelectedPolicies {
         self.is_selected[number as usize / 64] >> (number % 64) & 1 == 1
     }
 
-    /// Returns the numbers of the policies whose scope admits a resource and one of some privileges, in their order. Those whose guard
-    /// does not hold are left out: their conditions are not met.
+    /// Returns the numbers of the policies whose scope admits a resource and one of some privileges, in their order. Those
+    /// whose guard does not hold are left out: their conditions are not met.
     fn numbers_for(&self, names: &Names<'_>, privileges: PrivilegeSet) -> Vec<u32> {
         let itself = names.entity();
         let admits = |number: u32, is_itself: bool| {
@@ -156,8 +156,8 @@ impl SelectedPolicies {
         Request { principal: &self.principal, names: &place.names, facts: None, action }
     }
 
-    /// Checks that some request is permitted by a policy at a new place and not at the old one, or is forbidden by it at the old place
-    /// and not at the new one.
+    /// Checks that some request is permitted by a policy at a new place and not at the old one, or is forbidden by it at the
+    /// old place and not at the new one.
     fn frees(&self, number: u32, action: &'static str, (from, to): (&Place<'_>, &Place<'_>)) -> bool {
         let policy = self.index.policy(number);
         let (applied, not) = if policy.forbids { (from, to) } else { (to, from) };

@@ -1,8 +1,8 @@
 //! [`serve_port`]: serves the connections of a port, and ends those of clients that are too slow.
 //!
-//! A client gets a time for the headers of a request, and another one for its body and for each pause in reading an answer. Clients
-//! keep connections for the next request, so one may wait for it, for a long time. On a connection over HTTP/2, the server asks now
-//! and then whether the client is still there, and resets the streams that nobody reads.
+//! A client gets a time for the headers of a request, and another one for its body and for each pause in reading an answer.
+//! Clients keep connections for the next request, so one may wait for it, for a long time. On a connection over HTTP/2, the
+//! server asks now and then whether the client is still there, and resets the streams that nobody reads.
 
 use std::convert::Infallible;
 use std::io;

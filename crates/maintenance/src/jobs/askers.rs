@@ -1,7 +1,7 @@
 //! The rights of who asked for a job, asked again when the job begins.
 //!
-//! Between the request and the start, hours may pass. A job of Esker's own is asked about nothing. [`guarded`] keeps every job from
-//! the files of other tables, whoever asked for it.
+//! Between the request and the start, hours may pass. A job of Esker's own is asked about nothing. [`guarded`] keeps every job
+//! from the files of other tables, whoever asked for it.
 
 use std::fmt;
 

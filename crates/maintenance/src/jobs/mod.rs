@@ -120,8 +120,8 @@ impl Maintenance {
         Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, stats, wake, authorities: None }
     }
 
-    /// Has the rights of who asked for a job asked again when it begins, and keeps jobs from the files of other tables while access
-    /// control is on.
+    /// Has the rights of who asked for a job asked again when it begins, and keeps jobs from the files of other tables while
+    /// access control is on.
     #[must_use]
     pub fn with_authorities(self, authorities: Arc<dyn JobAuthorities>) -> Self {
         Self { authorities: Some(authorities), ..self }

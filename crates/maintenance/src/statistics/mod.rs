@@ -180,7 +180,8 @@ type Sketches = (Vec<ThetaSketch>, u64);
 /// - Returns [`MaintenanceError::Refused`] for a data file that is not Parquet, and [`MaintenanceError::Table`] for one that is
 ///   encrypted or has two deletion vectors.
 /// - Returns [`MaintenanceError::Catalog`] if a manifest can't be read, the snapshot was removed meanwhile, or the commit fails.
-/// - Returns [`MaintenanceError::Read`] if a data file or delete file can't be read, or if a file lies in a place of another table.
+/// - Returns [`MaintenanceError::Read`] if a data file or delete file can't be read, or if a file lies in a place of another
+///   table.
 /// - Returns [`MaintenanceError::Write`] if a new file can't be recorded, [`MaintenanceError::Storage`] if it can't be written, and
 ///   [`MaintenanceError::Table`], [`MaintenanceError::Parquet`] or [`MaintenanceError::Arrow`] if its content can't be encoded.
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::Panicked`] if the work on a file panics.

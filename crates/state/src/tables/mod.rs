@@ -405,8 +405,8 @@ impl Tables<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if stored values can't
-    /// be read.
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if stored values
+    /// can't be read.
     pub async fn page(
         self,
         kind: TabularKind,
