@@ -191,13 +191,11 @@ def test_dbt_builds_with_its_role_and_superset_reads_with_its_own(
             return printed
 
         # Trino says what it could not do. The reason is a line of Esker's log.
-        assert "Failed to create namespace 'marts'" in fails_without("LIST", "lake.marts")
         assert "Failed to create transaction" in fails_without("CREATE_TABLE", "lake.marts")
         fails_without("READ_DATA", "lake.shop")
         assert guarded.catalog("lake").list_tables("marts") == []
         assert dbt(tmp_path, "trino", **env) == ""
-        for privilege in ("CREATE_VIEW", "SET_PROTECTED"):
-            assert "Failed to create view" in fails_without(privilege, "lake.marts")
+        assert "Failed to create view" in fails_without("CREATE_VIEW", "lake.marts")
         assert dbt(tmp_path, "trino", **env) == ""
         by_day = "SELECT day, orders FROM marts.orders_by_day ORDER BY day"
         expected = [(date(2026, 1, 1), 1), (date(2026, 1, 2), 1), (date(2026, 1, 3), 2)]

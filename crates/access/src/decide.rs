@@ -207,7 +207,7 @@ impl Subject {
     /// Returns all privileges that the subject may have on a securable by some request, whatever its facts are.
     ///
     /// It may name some that no request has. The table of the audit trail is not told apart.
-    pub fn at_best(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
+    pub(crate) fn at_best(&self, on: &ResourcePath<'_>) -> PrivilegeSet {
         if self.always().is_some() {
             return PrivilegeSet::ALL;
         }
@@ -215,6 +215,23 @@ impl Subject {
         let Some(policies) = &self.policies else { return by_grants };
         let effects = policies.effects_at_best(on);
         by_grants.union(effects.permitted.0).without(effects.forbidden.0)
+    }
+
+    /// Returns the privileges that some request of the subject has on a securable at a new place, and has not at the old one.
+    ///
+    /// It may name some that no request gains. The table of the audit trail is not told apart.
+    pub fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
+        if self.always().is_some() {
+            return PrivilegeSet::EMPTY;
+        }
+        let (before, after) = (self.by_grants(from), self.by_grants(to));
+        let Some(policies) = &self.policies else { return after.without(before) };
+        let changes = policies.changes_by_move(from, to);
+        // What a grant gives at the old place was lacking only where a policy forbade it.
+        let given = after.union(changes.permitted).without(before);
+        // Without facts, conditions on them permit nothing and forbid: that much every request has.
+        let gained = self.at_best(to).without(self.granted_by(from, None));
+        gained.intersection(given.union(changes.not_forbidden))
     }
 
     /// Returns all privileges that grants give.
@@ -262,7 +279,17 @@ impl Subject {
             return false;
         }
         // Grants only add: what is inherited can't be lost further down. What a policy permits on the container may be lost.
-        self.search(container, required, |_, _| PolicyEffects::default()).is_allowed()
+        self.is_granted(container, required)
+    }
+
+    /// Checks that grants give privileges on a securable, whatever access policies say. They count for everything in it too.
+    pub fn is_granted(&self, on: &ResourcePath<'_>, required: Required) -> bool {
+        self.search(on, required, |_, _| PolicyEffects::default()).is_allowed()
+    }
+
+    /// Checks that access policies may give the subject something that no grant gives.
+    pub fn has_permitting_policies(&self) -> bool {
+        self.policies.as_ref().is_some_and(|policies| policies.may_permit())
     }
 
     /// Checks that an access policy may forbid one of some privileges on a container or on something in it.

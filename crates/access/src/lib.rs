@@ -35,7 +35,7 @@ pub use decide::AccessDecision;
 pub use error::RightsError;
 pub use explain::{AccessExplanation, AccessVerdict, ExplainedGrant, ExplainedRole, ExplainedStep};
 pub use needs::{Need, Needs, Required};
-pub use policy::{AccessPolicies, PolicyEffects, PolicyQuestion, PolicyScope, SubjectPolicies};
+pub use policy::{AccessPolicies, MoveChanges, PolicyEffects, PolicyQuestion, PolicyScope, SubjectPolicies};
 pub use privilege::{Bundle, Privilege, PrivilegeGroup, PrivilegeSet, parse_privileges};
 pub use restriction::{ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Restrictions, RowFilterRow};
 pub use role::{

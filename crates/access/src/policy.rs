@@ -35,6 +35,17 @@ pub trait SubjectPolicies: fmt::Debug + Send + Sync {
     /// not left out; some that none has may be among them.
     fn effects_at_best(&self, on: &ResourcePath<'_>) -> PolicyEffects;
 
+    /// Checks that a policy may permit something, whatever it is about.
+    fn may_permit(&self) -> bool;
+
+    /// Checks that a policy reads the operation of the request. No answer about another request differs by it otherwise.
+    fn read_operation(&self) -> bool;
+
+    /// Compares the policies on a securable at its place with those at a new one, for every request.
+    ///
+    /// It may name too many privileges, and must not leave one out.
+    fn changes_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> MoveChanges;
+
     /// Returns the privileges that a policy may forbid, whatever the facts of the request are.
     ///
     /// It may name too many, and no condition is evaluated. It must not leave one out: lists that need no filter and the check
@@ -72,6 +83,15 @@ pub struct PolicyEffects {
     /// Privileges that policies forbid, and the number of the last policy that forbids a needed one. A policy whose condition
     /// fails with an error counts.
     pub forbidden: (PrivilegeSet, Option<u32>),
+}
+
+/// The privileges that access policies give by the move of a securable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MoveChanges {
+    /// Privileges that a policy permits some request at the new place, and does not permit this request at the old one.
+    pub permitted: PrivilegeSet,
+    /// Privileges that a policy forbids some request at the old place, and does not forbid this request at the new one.
+    pub not_forbidden: PrivilegeSet,
 }
 
 impl PolicyEffects {
@@ -232,6 +252,53 @@ mod tests {
         assert!(caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), true)));
         assert!(!caller(rows(Vec::new()), conditional(), true).decides_as(&caller(rows(Vec::new()), conditional(), false)));
         assert!(caller(rows(Vec::new()), of_others(), true).decides_as(&caller(rows(Vec::new()), of_others(), false)));
+    }
+
+    #[test]
+    fn a_decision_is_good_for_another_operation_if_no_policy_reads_the_operation() {
+        let permit = |condition: &str| {
+            let text = format!("permit (principal, action, resource) when {{ {condition} }};");
+            RuleRows { policies: vec![crate::PolicyRow { name: "p".to_owned(), text }], ..rows(Vec::new()) }
+        };
+        let caller = |condition: &str, facts: RequestFacts| {
+            let rules = Arc::new(crate::Rules::build(permit(condition)).expect("rules"));
+            Caller::new(Arc::new(crate::Subject::new(rules, crate::Identity::client("bi"))), facts, Arc::new(Unrecorded))
+        };
+        let facts = |operation: &str| RequestFacts { operation: operation.into(), ..over_tls(true) };
+        let engine = || RequestFacts { engine: Some("trino".into()), ..facts("DoGet") };
+        let is_good = |condition: &str, other: RequestFacts| {
+            caller(condition, facts("GetFlightInfo")).decides_as(&caller(condition, other))
+        };
+        for (condition, expected) in [
+            ("context.tls", true),
+            ("context has engine", true),
+            ("context.operation == \"DoGet\"", false),
+            ("context.tls && (context has engine || context.operation like \"Do*\")", false),
+        ] {
+            assert_eq!(is_good(condition, facts("DoGet")), expected, "{condition}");
+            assert!(is_good(condition, facts("GetFlightInfo")), "{condition}");
+            assert!(!is_good(condition, engine()), "{condition}: another fact");
+        }
+    }
+
+    /// Over TLS, nothing changes. Without it, what was forbidden is not.
+    #[test]
+    fn a_move_out_of_a_condition_gives_what_other_requests_lacked() {
+        let lake = ResourcePath::warehouse(1, "lake");
+        let in_namespace = |key: &'static str| lake.namespace(key).table(table(1), "orders");
+        let (secure, open) = (in_namespace("raw\u{1f}crm"), in_namespace("open"));
+        let in_crm = Securable::Namespace { warehouse: 1, namespace: crate::samples::namespace("raw\u{1f}crm") };
+        let policy = |forbids| TestPolicy { on: in_crm.clone(), ..on_reads(forbids, Member::client("bi"), true) };
+        let read = PrivilegeSet::of(&[Privilege::List, Privilege::ReadData]);
+        let forbidden = with_policies(readers_read_orders(), "bi", vec![policy(true)]);
+        assert_eq!(forbidden.gained_by_move(&secure, &open), read);
+        assert_eq!(forbidden.gained_by_move(&open, &secure), PrivilegeSet::EMPTY);
+        assert_eq!(forbidden.gained_by_move(&secure, &secure), PrivilegeSet::EMPTY);
+        let permitted = with_policies(rows(Vec::new()), "bi", vec![policy(false)]);
+        assert_eq!(permitted.gained_by_move(&open, &secure), read);
+        assert_eq!(permitted.gained_by_move(&secure, &open), PrivilegeSet::EMPTY);
+        let granted = with_policies(readers_read_orders(), "bi", vec![policy(false)]);
+        assert_eq!(granted.gained_by_move(&open, &secure), PrivilegeSet::EMPTY, "its grant goes with it");
     }
 
     #[test]

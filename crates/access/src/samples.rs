@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::model::covers;
 use crate::{
-    AccessPolicies, GrantRow, Identity, Member, MemberRow, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet,
+    AccessPolicies, GrantRow, Identity, Member, MemberRow, MoveChanges, PolicyEffects, PolicyQuestion, PolicyScope, PrivilegeSet,
     ResourcePath, RoleRow, RuleRows, Rules, Securable, Subject, SubjectPolicies,
 };
 
@@ -140,6 +140,26 @@ impl SubjectPolicies for Selected {
             }
         }
         effects
+    }
+
+    fn may_permit(&self) -> bool {
+        self.0.iter().any(|(_, policy)| !policy.forbids)
+    }
+
+    fn read_operation(&self) -> bool {
+        false
+    }
+
+    fn changes_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> MoveChanges {
+        let mut changes = MoveChanges::default();
+        for (_, policy) in &self.0 {
+            match (policy.forbids, covers(&policy.on, from), covers(&policy.on, to)) {
+                (true, true, false) => changes.not_forbidden = changes.not_forbidden.union(policy.privileges),
+                (false, false, true) => changes.permitted = changes.permitted.union(policy.privileges),
+                _ => {}
+            }
+        }
+        changes
     }
 
     fn may_forbid(&self, on: &ResourcePath<'_>, scope: PolicyScope) -> PrivilegeSet {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::index::Holders;
 use crate::role::{BREAK_GLASS, Held, TRUSTED_ENGINE};
-use crate::{Identity, Member, Rules, SubjectPolicies};
+use crate::{Identity, Member, RequestFacts, Rules, SubjectPolicies};
 
 /// A principal under the rules of one version, with all its roles.
 ///
@@ -61,6 +61,20 @@ impl Subject {
     /// Checks that access policies can apply to the subject, so that a decision may depend on the facts of its request.
     pub const fn has_policies(&self) -> bool {
         self.policies.is_some()
+    }
+
+    /// Checks that access policies can't tell two requests apart by their facts. `None` stands for no request.
+    ///
+    /// The two calls of one statement differ by their operation alone, and few policies read it.
+    pub(crate) fn are_alike(&self, one: Option<&RequestFacts>, other: Option<&RequestFacts>) -> bool {
+        match (&self.policies, one, other) {
+            (None, ..) => true,
+            (Some(policies), Some(one), Some(other)) if !policies.read_operation() => {
+                let RequestFacts { operation: _, source_ip, engine, is_tls } = one;
+                *source_ip == other.source_ip && *engine == other.engine && *is_tls == other.is_tls
+            }
+            (Some(_), one, other) => one == other,
+        }
     }
 
     /// Checks that the subject is an engine that applies row filters and column masks itself: a member of [`TRUSTED_ENGINE`].

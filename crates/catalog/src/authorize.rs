@@ -203,16 +203,15 @@ impl Authority {
     /// Returns the privileges that the caller gets on a table or view by moving it, because it has them under the new name.
     /// Esker itself gets none.
     ///
-    /// What this request lacks there, another may have: one over TLS, from elsewhere, or by another operation. So what the caller has
-    /// by some request under the new name, and by none under the old one, is gained too.
+    /// What this request lacks there, another may have: one over TLS, from elsewhere, or by another operation. So what some
+    /// request has under the new name, and lacks under the old one, is gained too.
     fn gained_by_move(&self, from: &ResourcePath<'_>, to: &ResourcePath<'_>) -> PrivilegeSet {
         match self {
             Self::Server => PrivilegeSet::EMPTY,
             Self::Caller(caller) => {
                 let others = PrivilegeSet::ALL.without(to.kind().privileges());
                 let by_this_request = caller.effective(to).without(caller.effective(from));
-                let by_another = caller.subject().at_best(to).without(caller.subject().at_best(from));
-                by_this_request.union(by_another).without(others)
+                by_this_request.union(caller.subject().gained_by_move(from, to)).without(others)
             }
         }
     }

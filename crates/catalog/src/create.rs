@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use esker_access::{Member, Privilege, PrivilegeSet, Required};
+use esker_access::{Identity, Member, Privilege, PrivilegeSet, Required};
 use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
@@ -156,7 +156,8 @@ impl Catalog {
 
     /// Returns the privileges on the namespace that the creation of a table or view needs, with `create` to create one at all.
     ///
-    /// A location as the server gives it is no choice of the client.
+    /// A location as the server gives it is no choice of the client. A view that Trino runs with the rights of its creator gives
+    /// nobody more rights.
     ///
     /// # Errors
     ///
@@ -174,8 +175,22 @@ impl Catalog {
             None => false,
         };
         let location = if is_chosen { Privilege::ChooseLocation.into() } else { PrivilegeSet::EMPTY };
-        let of_properties = needs::of_new_properties(properties.keys().map(String::as_str));
+        let is_free = |key: &str, value: &str| {
+            create == Privilege::CreateView && key == needs::RUN_AS_OWNER && self.is_in_trino(&actor.authority, value)
+        };
+        let counting = properties.iter().filter(|(key, value)| !is_free(key, value));
+        let of_properties = needs::of_new_properties(counting.map(|(key, _)| key.as_str()));
         Ok(Required::privilege(create).and(location).and(of_properties))
+    }
+
+    /// Checks that a user of Trino is the caller, by the issuer of Trino's users. A client and a user of one name are two.
+    fn is_in_trino(&self, authority: &Authority, user: &str) -> bool {
+        let Authority::Caller(caller) = authority else { return true };
+        match (caller.subject().identity(), &self.options().trino_issuer) {
+            (Identity::Client { name }, None) => **name == *user,
+            (Identity::User { issuer, name, .. }, Some(users)) => **issuer == **users && **name == *user,
+            _ => false,
+        }
     }
 
     /// Returns the privileges that a commit with `assert-create` needs on the namespace.

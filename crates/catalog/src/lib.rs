@@ -117,6 +117,8 @@ pub struct CatalogOptions {
     pub shared_data_paths: bool,
     /// Names of classes that `write.location-provider.impl` may name.
     pub allowed_location_providers: Vec<String>,
+    /// Issuer of the users of Trino. Without it, a user of Trino is the client of the same name.
+    pub trino_issuer: Option<String>,
     /// Time in milliseconds during which a dropped table can be brought back; 0 means not at all.
     pub undrop_ms: DurationMillis,
     /// Time in milliseconds that a file stays in quarantine before the sweep may delete it.

@@ -5,12 +5,21 @@
 
 use std::collections::HashSet;
 
-use esker_access::{AUDIT_NAMESPACE, Privilege, Required, ResourcePath};
+use esker_access::{AUDIT_NAMESPACE, Caller, Privilege, PrivilegeSet, Required, ResourcePath};
 use esker_state::{NamespaceRow, TabularKind};
 use esker_types::{NamespaceName, TableId};
 
-use crate::authorize::{Named, no_such_namespace, require_named};
+use crate::authorize::{Named, found, no_such_namespace, require_named};
 use crate::{Authority, Catalog, Result};
+
+/// Privileges with which a namespace exists for a reader, because a creation in it would tell. They show nothing that is in it.
+const CREATING: Required = Required::any_of(PrivilegeSet::of(&[
+    Privilege::CreateNamespace,
+    Privilege::CreateTable,
+    Privilege::CreateView,
+    Privilege::CreateFunction,
+    Privilege::Register,
+]));
 
 /// Number of entries that are read at once while a list is filtered.
 const BATCH: u32 = 2_000;
@@ -145,32 +154,38 @@ impl Catalog {
         Ok(list.found.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// Returns a namespace that the reader sees, or in which the reader sees something.
+    /// Returns a namespace that the reader sees, or in which the reader sees or may create something.
     ///
-    /// Engines load a namespace before its tables. Without this answer, a table that one may read would be out of reach.
+    /// Engines load a namespace before its tables. Without this answer, a table that one may read would be out of reach, and
+    /// engines would create a namespace that exists before a table in it.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist, neither it nor anything in it is seen, or the
-    /// database fails.
+    /// Returns [`State`](crate::CatalogError::State) if the namespace does not exist, neither it nor anything in it is seen and
+    /// nothing may be created in it, or the database fails.
     pub async fn visible_namespace(&self, name: &NamespaceName, reader: &Authority) -> Result<NamespaceRow> {
         let row = self.namespace(name).await?;
-        let is_seen = !reader.is_decided() || reader.decides(&self.namespace_path(&row.name.key()), Required::NOTHING);
-        if !is_seen && !self.sees_within(&row.name, reader).await? {
+        let is_known = {
+            let key = row.name.key();
+            let on = self.namespace_path(&key);
+            !reader.is_decided() || reader.decides(&on, Required::NOTHING) || reader.decides(&on, CREATING)
+        };
+        if !is_known && !self.sees_within(&row.name, reader).await? {
             self.require_namespace(reader, name, &row, Required::NOTHING)?;
         }
         Ok(row)
     }
 
-    /// Checks that the reader sees a namespace, by its stored key, or something in it. An empty list would tell that it exists.
+    /// Checks that the reader sees a namespace, by its stored key, or sees or may create something in it. An empty list would
+    /// tell that it exists.
     ///
     /// # Errors
     ///
-    /// Returns [`State`](crate::CatalogError::State) with the error of a namespace that does not exist if nothing is seen, or if the
-    /// database fails.
+    /// Returns [`State`](crate::CatalogError::State) with the error of a namespace that does not exist if it is not known, or
+    /// if the database fails.
     async fn require_known(&self, namespace: &NamespaceName, key: &str, reader: &Authority) -> Result<()> {
-        let is_seen = reader.sees(&self.container_path(key));
-        if is_seen || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
+        let on = self.container_path(key);
+        if reader.sees(&on) || reader.decides(&on, CREATING) || self.sees_within(&NamespaceName::from_key(key)?, reader).await? {
             return Ok(());
         }
         // The namespace is as if it were not there, and the refusal is recorded.
@@ -188,28 +203,72 @@ impl Catalog {
     /// number of tables.
     async fn keys_with_seen(&self, reader: &Authority) -> Result<HashSet<String>> {
         let Authority::Caller(caller) = reader else { return Ok(HashSet::new()) };
-        if reader.has_policies() {
+        if caller.subject().has_permitting_policies() {
             return self.keys_with_seen_by_policies(reader).await;
         }
+        let by_own_grants = self.keys_of_own_grants(caller).await?;
+        if reader.has_policies() {
+            return self.keys_with_seen_despite_policies(by_own_grants, caller, reader).await;
+        }
+        let mut within = HashSet::new();
+        by_own_grants.into_iter().for_each(|key| add_with_outer(&mut within, key));
+        Ok(within)
+    }
+
+    /// Returns the keys of the namespaces with something on which a grant of the caller is.
+    async fn keys_of_own_grants(&self, caller: &Caller) -> Result<Vec<String>> {
         let (keys, tabulars) = caller.subject().seen_by_own_grants(self.warehouse().id);
         let of_tabulars = self.state().namespaces().of_tabulars(self.warehouse(), &tabulars).await?;
+        Ok(keys.into_iter().map(str::to_owned).chain(of_tabulars.iter().map(NamespaceName::key)).collect())
+    }
+
+    /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies forbid something and permit nothing.
+    ///
+    /// Only what a grant shows can be seen. So only namespaces with own grants are looked into, and those that a policy hides
+    /// and a grant on a container would show.
+    async fn keys_with_seen_despite_policies(
+        &self,
+        mut candidates: Vec<String>,
+        caller: &Caller,
+        reader: &Authority,
+    ) -> Result<HashSet<String>> {
         let mut within = HashSet::new();
-        for key in keys.into_iter().map(str::to_owned).chain(of_tabulars.iter().map(NamespaceName::key)) {
-            add_with_outer(&mut within, key);
+        let shows = Required::privilege(Privilege::List);
+        for row in self.all_namespaces().await? {
+            let key = row.name.key();
+            if reader.decides(&self.namespace_path(&key), Required::NOTHING) {
+                add_with_outer(&mut within, key);
+            } else if caller.subject().is_granted(&self.namespace_path(&key), shows) {
+                candidates.push(key);
+            }
+        }
+        for key in candidates {
+            // A grant may be on a namespace that was dropped meanwhile.
+            let is_seen = !within.contains(&key)
+                && found(self.sees_within(&NamespaceName::from_key(&key)?, reader).await)?.unwrap_or_default();
+            if is_seen {
+                add_with_outer(&mut within, key);
+            }
         }
         Ok(within)
     }
 
-    /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies apply.
+    /// Returns what [`Self::keys_with_seen`] returns, for a reader to whom access policies permit something.
     ///
-    /// A policy may show or hide anything by its name, so everything in the warehouse is asked about.
+    /// A policy may show or hide anything by its name, so everything in the warehouse is asked about, page by page.
     async fn keys_with_seen_by_policies(&self, reader: &Authority) -> Result<HashSet<String>> {
         let mut within = HashSet::new();
         for kind in [TabularKind::Table, TabularKind::View] {
-            for row in self.state().tables().all(kind, self.warehouse()).await? {
-                let key = row.name.namespace.key();
-                if !within.contains(&key) && reader.decides(&self.tabular_path(&key, &row), Required::NOTHING) {
-                    add_with_outer(&mut within, key);
+            let mut last = None;
+            loop {
+                let page = self.state().tables().page(kind, self.warehouse(), last, BATCH).await?;
+                let Some(end) = page.last() else { break };
+                last = Some(end.id);
+                for row in &page {
+                    let key = row.name.namespace.key();
+                    if !within.contains(&key) && reader.decides(&self.tabular_path(&key, row), Required::NOTHING) {
+                        add_with_outer(&mut within, key);
+                    }
                 }
             }
         }
@@ -321,8 +380,15 @@ impl Catalog {
         key: &str,
         reader: &Authority,
     ) -> Result<bool> {
-        let all = self.read_tabulars(kind, namespace, "", u32::MAX).await?;
-        Ok(all.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)))
+        let mut last = String::new();
+        loop {
+            let page = self.read_tabulars(kind, namespace, &last, BATCH).await?;
+            if page.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)) {
+                return Ok(true);
+            }
+            let Some((_, name)) = page.into_iter().next_back() else { return Ok(false) };
+            last = name;
+        }
     }
 
     /// Checks that the reader sees a function of a namespace, by the rules.

@@ -19,9 +19,12 @@ use crate::places::{PATH_PROPERTIES, decides_paths, places_in_metadata};
 /// The property of a namespace that says where its tables get their locations.
 const NAMESPACE_LOCATION: &str = "location";
 
+/// The property of a view that names the user of Trino with whose rights Trino runs it.
+pub(crate) const RUN_AS_OWNER: &str = "trino.run-as-owner";
+
 /// Properties that decide if files and history are deleted, or under whose rights a view runs.
 const PROTECTED_PROPERTIES: [&str; 4] =
-    ["gc.enabled", "write.metadata.delete-after-commit.enabled", "write.metadata.previous-versions-max", "trino.run-as-owner"];
+    ["gc.enabled", "write.metadata.delete-after-commit.enabled", "write.metadata.previous-versions-max", RUN_AS_OWNER];
 
 /// The beginnings of the names of protected properties.
 const PROTECTED_PREFIXES: [&str; 3] = ["commit.", "encryption.", "history.expire."];

@@ -21,7 +21,7 @@ use axum::Router;
 use esker_autopilot::Autopilot;
 use esker_maintenance::{Maintenance, Worker};
 use esker_report::deliver;
-use esker_rest::{App, RuleAuthorities, Tasks};
+use esker_rest::{App, Tasks};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -128,9 +128,7 @@ fn spawn_upkeep_tasks(
 
 /// Starts the tasks that enqueue and run jobs. The autopilot runs only if its interval in the configuration is not 0.
 fn spawn_job_tasks(set: &mut Supervisor, maintenance: &MaintenanceConfig, parts: &Parts, stopped: &watch::Receiver<bool>) {
-    let authorities = RuleAuthorities { auth: parts.auth.clone(), access: parts.access.clone() };
     let worker = Worker::new(parts.state.clone(), &parts.maintenance, maintenance.worker_options(), parts.wake.clone());
-    let worker = worker.with_authorities(Arc::new(authorities));
     let (runs, until) = (worker.clone(), stopped.clone());
     set.run("worker", move || runs.clone().run(until.clone()));
     set.run_until_stopped("job-news", move || worker.clone().listen());

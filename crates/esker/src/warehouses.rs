@@ -71,6 +71,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         allowed_locations: allowed.map_err(|e| wrong("allowed_locations", e))?,
         shared_data_paths: warehouse.shared_data_paths,
         allowed_location_providers: warehouse.allowed_location_providers.clone(),
+        trino_issuer: config.auth.opa.issuer.clone(),
         undrop_ms: ms(config.tables.undrop_seconds),
         grace_ms: ms(warehouse.grace_seconds.unwrap_or(config.maintenance.grace_seconds)),
         commit_wait: Duration::from_secs(config.server.commit_wait_seconds),

@@ -18,7 +18,7 @@ use esker_write::{Destination, Recorder, WriteError};
 use tokio::sync::Semaphore;
 
 use crate::counters::Counters;
-use crate::{MaintenanceError, Result};
+use crate::{JobAuthorities, MaintenanceError, Result};
 
 /// The progress of a job, in its kind's [`ProgressUnit`](crate::ProgressUnit): bytes or files.
 ///
@@ -90,6 +90,8 @@ pub(crate) struct JobContext {
     pub(crate) counters: Arc<Counters>,
     /// The actor who asked for the job, as events name it.
     pub(crate) actor: Actor,
+    /// The rules of access control, if the server has any.
+    pub(crate) authorities: Option<Arc<dyn JobAuthorities>>,
 }
 
 /// The memory and the disk space of a job.

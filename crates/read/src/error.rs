@@ -69,6 +69,12 @@ pub enum ReadError {
         /// A description of what is not supported.
         what: String,
     },
+    /// A file lies in a directory that is closed to the reader, because it belongs to another table.
+    #[error("{path}: it lies in a place of another table, so it is not read for this one")]
+    Closed {
+        /// The location of the file.
+        path: String,
+    },
     /// Spilling keys to disk failed.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
@@ -183,6 +189,7 @@ impl ReadError {
             Self::Arrow { .. }
             | Self::Panicked { .. }
             | Self::Unsupported { .. }
+            | Self::Closed { .. }
             | Self::Spill(_)
             | Self::Table(_)
             | Self::Format(_)
@@ -216,6 +223,7 @@ impl Coded for ReadError {
             Self::Unsupported { .. } | Self::Undecodable { .. } | Self::NoType { .. } | Self::Transform { .. } => {
                 ErrorCode::Unsupported
             }
+            Self::Closed { .. } => ErrorCode::Forbidden,
             Self::Damaged { .. } | Self::Values { .. } => ErrorCode::DataInvalid,
             Self::Parquet { source, .. } => below(source),
             Self::Arrow { source, .. } => below(source),

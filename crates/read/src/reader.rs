@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use esker_format::TableMetadata;
-use esker_storage::{Location, Scheme, Storage};
+use esker_storage::{ClosedDirectories, Location, Scheme, Storage};
 use esker_types::catch_panic;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::AsyncFileReader;
@@ -64,6 +64,8 @@ pub struct Reader {
     blocks: BlockCache,
     /// The name mapping of the table whose files are read.
     names: Arc<FieldNames>,
+    /// The directories of which no file is opened.
+    closed: Arc<ClosedDirectories>,
 }
 
 impl Reader {
@@ -73,7 +75,7 @@ impl Reader {
     /// `blocks`. Entries never go stale, because files of a table never change.
     pub fn new(storage: Storage, cache_bytes: u64, blocks: BlockCache) -> Self {
         let (footers, deletes) = (FooterCache::new(cache_bytes), DeleteCache::new(cache_bytes));
-        Self { storage, footers, deletes, blocks, names: Arc::default() }
+        Self { storage, footers, deletes, blocks, names: Arc::default(), closed: Arc::default() }
     }
 
     /// Returns a reader for files of one table, with that table's name mapping.
@@ -82,6 +84,24 @@ impl Reader {
     #[must_use]
     pub fn with_name_mapping(&self, metadata: &TableMetadata) -> Self {
         Self { names: Arc::new(FieldNames::of(metadata)), ..self.clone() }
+    }
+
+    /// Returns a reader that opens no file in some directories: those of other tables, for whoever may not read their rows.
+    #[must_use]
+    pub fn with_closed(&self, closed: ClosedDirectories) -> Self {
+        Self { closed: Arc::new(closed), ..self.clone() }
+    }
+
+    /// Checks that a file lies in no directory that is closed to this reader.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Closed`] if it does.
+    pub fn check_open(&self, path: &str) -> Result<()> {
+        match self.closed.has(path) {
+            true => Err(ReadError::Closed { path: path.to_owned() }),
+            false => Ok(()),
+        }
     }
 
     /// Returns the name mapping, which gives ids to the columns of files without field ids.
@@ -106,13 +126,15 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Storage`] if the path is no location that the storage can hold, or if its store can't be opened.
+    /// Returns [`ReadError::Closed`] if the file lies in a directory that is closed to this reader, and [`ReadError::Storage`]
+    /// if the path is no location that the storage can hold, or if its store can't be opened.
     pub fn cached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         Ok(CachedFile { blocks: Some(self.blocks.clone()), ..self.uncached_file(path, size, stats)? })
     }
 
     /// Returns the bytes of a file without caching what is read, for jobs that read a file once.
     fn uncached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
+        self.check_open(path)?;
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
         Ok(CachedFile {

@@ -274,7 +274,7 @@ impl RequestAccess {
         Ok(row)
     }
 
-    /// Returns a namespace by its name, if the caller sees it or something in it.
+    /// Returns a namespace by its name, if the caller sees it, or sees or may create something in it.
     ///
     /// # Errors
     ///

@@ -37,4 +37,8 @@ impl JobAuthorities for RuleAuthorities {
     fn find<'a>(&'a self, asker: &'a JobAsker) -> BoxFuture<'a, Result<Authority, CodedError>> {
         async move { self.authority(asker).await.map_err(CodedError::new) }.boxed()
     }
+
+    fn enforces(&self) -> BoxFuture<'_, Result<bool, CodedError>> {
+        async move { Ok(self.access.rules().await.map_err(CodedError::new)?.mode() == AccessMode::On) }.boxed()
+    }
 }

@@ -21,7 +21,8 @@ pub(crate) enum Check {
     Server(Required),
     /// Privileges on the warehouse that the path names.
     Warehouse(Required),
-    /// The caller sees the namespace that the path names, or something in it. Holds the need, for the documentation.
+    /// The caller sees the namespace that the path names, or sees or may create something in it. Holds the need, for the
+    /// documentation.
     Namespace(&'static str),
     /// Privileges on the table that the path names.
     Table(Required),
@@ -107,14 +108,14 @@ pub(crate) const OPERATIONS: &[OperationNeeds] = &[
         "loadNamespaceMetadata",
         "GET /v1/{prefix}/namespaces/{namespace}",
         Check::Namespace(
-            "to see the namespace or something in it; `READ_METADATA` on the namespace for its properties, and for its \
-             location `CREATE_TABLE` or `CREATE_VIEW` will do",
+            "to see the namespace or something in it, or to create or register something there; `READ_METADATA` on the \
+             namespace for its properties, and for its location `CREATE_TABLE` or `CREATE_VIEW` will do",
         ),
     ),
     needs(
         "namespaceExists",
         "HEAD /v1/{prefix}/namespaces/{namespace}",
-        Check::Namespace("to see the namespace or something in it"),
+        Check::Namespace("to see the namespace or something in it, or to create or register something there"),
     ),
     needs("dropNamespace", "DELETE /v1/{prefix}/namespaces/{namespace}", Check::Catalog("`DROP` on the namespace")),
     needs(

@@ -107,6 +107,16 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
         listed.extend(page.into_iter().map(|(_, name)| name));
     }
     assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
+    let (mut last, mut paged) = (None, Vec::new());
+    loop {
+        let page = state.tables().page(TabularKind::Table, warehouse, last, 4).await.expect("a page");
+        let Some(row) = page.last() else { break };
+        last = Some(row.id);
+        paged.extend(page);
+    }
+    let mut all = state.tables().all(TabularKind::Table, warehouse).await.expect("all");
+    all.sort_by_key(|row| row.id.to_string());
+    assert_eq!(paged, all, "each once, by their ids");
     let full = state.namespaces().drop(warehouse, &n, &Outbox::default()).await.expect_err("not empty");
     assert!(matches!(full, StateError::NotEmpty(_)), "{full}");
 }

@@ -4,6 +4,7 @@
 //! [`Location`] is normalised, and is compared by path segments, never by string prefix. Start reading with [`Storage`] in
 //! `store.rs`. Credentials for clients are made in `vending/`, and their requests are signed in `signing/`.
 
+mod closed;
 mod cloud;
 mod error;
 mod http;
@@ -15,6 +16,7 @@ mod sigv4;
 mod store;
 mod vending;
 
+pub use closed::ClosedDirectories;
 pub use cloud::s3_option;
 pub use error::{StorageError, storage_cause};
 pub use listing::ListingPart;

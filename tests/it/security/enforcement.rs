@@ -1,7 +1,7 @@
 //! Access control: hidden names, lists, transactions, renames, appends, owners, future grants, and the mode report.
 
 use esker_access::{AccessMode, Bundle, Privilege, PrivilegeSet, Securable, SecurableKind};
-use esker_tests::{AccessTest, TestTable};
+use esker_tests::{AccessTest, TestApp, TestTable};
 use esker_types::NamespaceName;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -456,6 +456,61 @@ async fn a_location_as_esker_or_trino_gives_it_needs_no_choose_location() {
     }
 }
 
+/// Trino writes down its user as the owner of a view, with whose rights it runs the view.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_view_that_runs_as_its_creator_in_trino_needs_no_set_protected() {
+    const VIEWS: &str = "/v1/default/namespaces/n/views";
+    let test = started().await;
+    let maker = test.client("maker").await;
+    let creates = PrivilegeSet::of(&[Privilege::List, Privilege::CreateTable, Privilege::CreateView]);
+    test.grant("maker", test.namespace("n"), creates).await;
+    let owned = |mut body: Value, key: &str, owner: &str| {
+        body["properties"] = json!({key: owner});
+        Some(body)
+    };
+    let create = async |key: &str, owner: &str| test.send(&maker, Method::POST, VIEWS, owned(new_view("v"), key, owner)).await;
+    let is_refused = |(status, text): &(u16, String)| *status == 403 && text.contains("lacks SET_PROTECTED on namespace n");
+    for (key, owner) in [
+        ("trino.run-as-owner", "admin"),
+        ("trino.run-as-owner", "Maker"),
+        ("trino.run-as-owner", ""),
+        ("Trino.Run-As-Owner", "maker"),
+        ("gc.enabled", "maker"),
+    ] {
+        let answer = create(key, owner).await;
+        assert!(is_refused(&answer), "{key} {owner}: {answer:?}");
+    }
+    let of_table = owned(AccessTest::new_table("t"), "trino.run-as-owner", "maker");
+    let answer = test.send(&maker, Method::POST, TABLES, of_table).await;
+    assert!(is_refused(&answer), "{answer:?}");
+    let (status, text) = create("trino.run-as-owner", "maker").await;
+    assert_eq!(status, 200, "{text}");
+    let change = |owner: &str| {
+        let update = json!({"action": "set-properties", "updates": {"trino.run-as-owner": owner}});
+        Some(json!({"requirements": [], "updates": [update]}))
+    };
+    let other = test.client("other").await;
+    let alter = PrivilegeSet::of(&[Privilege::List, Privilege::ReadMetadata, Privilege::AlterSchema, Privilege::SetProperties]);
+    test.grant("other", test.namespace("n"), alter).await;
+    let (status, text) = test.send(&other, Method::POST, &format!("{VIEWS}/v"), change("other")).await;
+    assert!(status == 403 && text.contains("lacks SET_PROTECTED on view n.v"), "{status} {text}");
+}
+
+/// Trino's users may be those of an identity provider. Then a client of the same name is somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_the_name_of_a_user_of_trino_makes_no_view_that_runs_as_the_user() {
+    let app = TestApp::start_with(|config| config.auth.opa.issuer = Some("https://idp.example".to_owned())).await;
+    let test = AccessTest { app };
+    test.app.server.access().bootstrap("admin", Some(AccessMode::On)).await.expect("an administrator");
+    test.create_namespace("n").await;
+    let ann = test.client("ann").await;
+    test.grant("ann", test.namespace("n"), PrivilegeSet::of(&[Privilege::List, Privilege::CreateView])).await;
+    let mut view = new_view("v");
+    view["properties"] = json!({"trino.run-as-owner": "ann"});
+    let (status, text) = test.send(&ann, Method::POST, "/v1/default/namespaces/n/views", Some(view)).await;
+    assert!(status == 403 && text.contains("lacks SET_PROTECTED on namespace n"), "{status} {text}");
+}
+
 /// Whoever creates a table where another one was would get credentials for its rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_location_at_which_a_table_was_is_a_chosen_one() {
@@ -482,6 +537,32 @@ async fn a_location_at_which_a_table_was_is_a_chosen_one() {
     file.set_modified(now).expect("set");
     let (status, text) = create(&left).await;
     assert_eq!(status, 200, "they may be those of a failed attempt: {text}");
+}
+
+/// Engines look for a namespace before they create a table in it, and would create the namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_exists_for_who_may_create_in_it_and_is_in_no_list() {
+    let test = started().await;
+    test.create_table("n", "hidden").await;
+    let maker = test.client("maker").await;
+    let get = async |path: &str| test.send(&maker, Method::GET, path, None).await;
+    let (namespaces, views) = ("/v1/default/namespaces", format!("{NAMESPACE}/views"));
+    for path in [NAMESPACE, TABLES, views.as_str()] {
+        assert_eq!(get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(test.status(&maker, Method::HEAD, NAMESPACE, None).await, 404);
+
+    test.grant("maker", test.namespace("n"), Privilege::CreateTable.into()).await;
+    assert_eq!(test.status(&maker, Method::HEAD, NAMESPACE, None).await, 204);
+    assert_eq!(get(NAMESPACE).await.0, 200);
+    for path in [TABLES, views.as_str()] {
+        let (status, text) = get(path).await;
+        assert_eq!((status, names(&text)), (200, Vec::new()), "{path}");
+    }
+    let (status, text) = get(namespaces).await;
+    assert!(status == 200 && text.contains("\"namespaces\":[]"), "LIST shows it in lists: {status} {text}");
+    let (status, text) = test.send(&maker, Method::DELETE, NAMESPACE, None).await;
+    assert_eq!(status, 404, "nothing else is told: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

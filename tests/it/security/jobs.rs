@@ -293,3 +293,70 @@ async fn the_key_of_a_job_is_its_askers_own_and_none_of_eskers() {
     assert_ne!(own, others, "a key of another principal is another key");
     assert_eq!(start(TOKEN, EXPIRE, "nightly").await, own);
 }
+
+/// A manifest can be replaced in the store after its commit. Here an administrator commits what a forged one would name.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_copies_rows_of_another_table_or_tells_of_them() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let victim = TestTable::create(&test.app, "victim", 2, false, json!({})).await;
+    victim.append(&[(1, "x".to_owned(), 0, None), (2, "y".to_owned(), 0, None)]).await;
+    let mine = TestTable::create(&test.app, "mine", 2, false, json!({})).await;
+    for id in [3, 4] {
+        mine.append(&[(id, "z".to_owned(), 0, None)]).await;
+    }
+    let forged = mine.prepare_add(victim.data_files().await, []).await.body().clone();
+    test.app.ok(Method::POST, &mine.path(), Some(forged)).await;
+    let theirs = victim.data_paths().await.remove(0);
+    let words = "it lies in a place of another table";
+
+    let all = json!({"rewrite-all": true, "min-input-files": 1});
+    let job = mine.compact(all.clone()).await;
+    assert_eq!((&job["state"], &job["outcome"]["files_in"]), (&json!("succeeded"), &json!(2)), "{job}");
+    let left = &job["plan"]["left_alone"];
+    assert_eq!(left[0]["files"], 1, "{job}");
+    assert!(left[0]["reason"].as_str().is_some_and(|reason| reason.contains("in a place of another table")), "{job}");
+    assert!(mine.data_paths().await.contains(&theirs), "it stays where it was");
+    assert_eq!(mine.ids().await, Ok(vec![1, 2, 3, 4]), "an administrator may read both tables");
+
+    let job = mine.run_job("statistics", json!({})).await;
+    let error = job["error"].as_str().unwrap_or_default();
+    assert!(job["state"] == "failed" && error.contains(words) && error.contains(&theirs), "{job}");
+
+    for path in ["erase", "erase?dry-run=true"] {
+        let (status, _, error) =
+            test.app.refused(Method::POST, &mine.management_path(path), Some(json!({"where": "id = 1"}))).await;
+        assert!(status == 403 && error.contains(words) && error.contains(&theirs), "{path}: {status} {error}");
+    }
+
+    let job = mine.run_job("check", json!({"files": true})).await;
+    let notes = job["outcome"]["notes"].to_string();
+    assert!(job["state"] == "succeeded" && notes.contains("1 file: in a place of another table"), "{job}");
+    assert_eq!(job["outcome"]["rows"], 2, "of the table's own files");
+
+    // Where nothing is enforced, nothing is left alone.
+    test.change(vec![RuleChange::SetMode { mode: AccessMode::Report }]).await;
+    let preview = format!("{}?dry-run=true", mine.management_path("compact"));
+    let plan = test.app.ok(Method::POST, &preview, Some(all)).await;
+    assert_eq!((&plan["left_alone"], &plan["groups"][0]["files"][1]["records"].is_u64()), (&json!([]), &true), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_job_copies_the_bounds_in_manifests_of_another_table() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let victim = TestTable::create(&test.app, "victim", 2, false, json!({})).await;
+    for id in [1, 2] {
+        victim.append(&[(id, "x".to_owned(), 0, None)]).await;
+    }
+    let mine = TestTable::create(&test.app, "mine", 2, false, json!({})).await;
+    let forged = mine.prepare_manifests_of(&victim).await.body().clone();
+    test.app.ok(Method::POST, &mine.path(), Some(forged)).await;
+    let plan = async |of: &TestTable<'_>| {
+        let path = format!("{}?dry-run=true", of.management_path("manifests"));
+        test.app.ok(Method::POST, &path, Some(json!({"rewrite-all": true}))).await
+    };
+    assert_eq!(plan(&victim).await["rewrite"].as_array().map(Vec::len), Some(2), "its own are rewritten");
+    let of_mine = plan(&mine).await;
+    assert_eq!((&of_mine["manifests"], &of_mine["rewrite"]), (&json!(2), &json!([])), "{of_mine}");
+    let why = of_mine["nothing_to_do"].as_str().unwrap_or_default();
+    assert!(why.contains("in places of other tables"), "{of_mine}");
+}

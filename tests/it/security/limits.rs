@@ -219,6 +219,49 @@ async fn who_sends_headers_or_a_body_too_slowly_is_cut_off_and_who_only_waits_is
     assert!(!rest.contains("HTTP/1.1 200"), "{rest}");
 }
 
+/// Over HTTP/2, a client that answers whether it is still there would keep its connection for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_nobody_uses_ends_and_one_with_a_request_at_work_does_not() {
+    let app = TestApp::start_with(|c| c.limits.idle_seconds = 1).await;
+    let body = json!({"namespace": ["late"]}).to_string();
+    let head = format!(
+        "POST {NAMESPACES} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        app.server.rest,
+        body.len()
+    );
+    let mut at_work = connect(&app, &head).await;
+
+    let mut kept = connect(&app, &format!("GET /healthz HTTP/1.1\r\nhost: {}\r\n\r\n", app.server.rest)).await;
+    assert!(read_until(&mut kept, "200 OK").await.contains("200 OK"));
+    read_until(&mut kept, "never").await;
+
+    let mut over_2 = connect(&app, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    over_2.write_all(&frame(4, 0, 0, &[])).await.expect("sent");
+    let ends = async {
+        let mut says_so = false;
+        loop {
+            let mut head = [0; 9];
+            if over_2.read_exact(&mut head).await.is_err() {
+                return says_so;
+            }
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            over_2.read_exact(&mut payload).await.expect("the rest of a frame");
+            match (head[3], head[4]) {
+                // A PING that is no answer is answered.
+                (6, 0) => over_2.write_all(&frame(6, 1, 0, &payload)).await.unwrap_or_default(),
+                (7, _) => says_so = true,
+                _ => {}
+            }
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, ends).await.expect("it ends"), "with GOAWAY");
+
+    at_work.write_all(body.as_bytes()).await.expect("sent");
+    let answer = read_until(&mut at_work, "late").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("late"), "{answer}");
+}
+
 /// Tokens of identity providers with many groups are that long.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_up_to_the_limit_pass_over_http_2_too() {

@@ -252,6 +252,29 @@ async fn a_rename_brings_nothing_that_another_request_would_have() {
     assert_eq!(test.status(&bi, Method::POST, RENAME, Some(rename("u", "v"))).await, 204, "rows were there before");
 }
 
+/// The request comes from where the policy allows it. From elsewhere, the rename would give what was forbidden.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_leaves_no_condition_behind_that_binds_another_request() {
+    let (test, bi) = started(AccessMode::On).await;
+    grant_select(&test).await;
+    let more = PrivilegeSet::of(&[Privilege::Rename, Privilege::CreateTable]);
+    test.grant("bi", test.namespace("n"), more).await;
+    let only_here = |resource: &str| {
+        let condition = "unless { context has ip && context.ip.isLoopback() }";
+        format!(
+            r#"forbid (principal == Esker::Client::"bi", action == Esker::Action::"READ_DATA", resource {resource}) {condition};"#
+        )
+    };
+    set(&test, "only-here", &only_here(r#"== Esker::Table::"default.n.t""#)).await;
+    assert_eq!(test.status(&bi, Method::POST, PLAN, Some(json!({}))).await, 200, "from here, it may be read");
+    let (status, refusal) = test.send(&bi, Method::POST, RENAME, Some(rename("t", "v"))).await;
+    assert!(status == 403 && refusal.contains("lacks READ_DATA"), "others could read it: {status} {refusal}");
+    assert_eq!(test.status(&bi, Method::POST, RENAME, Some(rename("u", "t"))).await, 409, "the name is taken");
+
+    set(&test, "only-here", &only_here(r#"in Esker::Namespace::"default.n""#)).await;
+    assert_eq!(test.status(&bi, Method::POST, RENAME, Some(rename("t", "v"))).await, 204, "the condition goes with it");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_leave_out_what_a_policy_hides() {
     let (test, bi) = started(AccessMode::On).await;
@@ -280,6 +303,31 @@ async fn lists_leave_out_what_a_policy_hides() {
     assert_eq!(status, 403, "they are of every table: {events}");
     test.grant("bi", Securable::Server, Privilege::Monitor.into()).await;
     assert_eq!(test.status(&bi, Method::GET, EVENTS, None).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_listed_for_what_policies_leave_to_see_in_it() {
+    let (test, bi) = started(AccessMode::On).await;
+    for namespace in ["m", "o", "p"] {
+        test.create_namespace(namespace).await;
+        test.create_table(namespace, "x").await;
+    }
+    for own in ["n.t", "m.x"] {
+        test.grant("bi", test.table(own).await, Privilege::List.into()).await;
+    }
+    test.grant("bi", test.namespace("o"), Privilege::List.into()).await;
+    let namespaces = async || listed(&test, &bi, "/v1/default/namespaces").await;
+    assert_eq!(namespaces().await, ["m", "n", "o"]);
+    let hidden = r#"
+        forbid (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource == Esker::Table::"default.m.x");
+        forbid (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource == Esker::Namespace::"default.o");
+    "#;
+    set(&test, "hidden", hidden).await;
+    assert_eq!(namespaces().await, ["n", "o"], "the table in o is seen by the grant on o");
+    let permit = r#"permit (principal == Esker::Client::"bi", action == Esker::Action::"LIST", resource)
+        when { resource has name && resource.name == "x" };"#;
+    set(&test, "shown", permit).await;
+    assert_eq!(namespaces().await, ["n", "o", "p"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The management of access policies: who sets and reads them, what is refused, and that they decide requests at once.
 
-use esker_access::{AccessMode, Bundle, RuleChange, SecurableKind};
+use esker_access::{AccessMode, Bundle, Privilege, RuleChange, Securable, SecurableKind};
 use esker_state::Outbox;
 use esker_tests::{AccessTest, TestApp};
 use reqwest::Method;
@@ -117,6 +117,30 @@ async fn only_who_manages_access_reads_and_changes_policies() {
         assert!(status == 403 && message.contains("lacks MANAGE_ACCESS"), "{method} {path}: {answer}");
     }
     assert_eq!(app.ok(Method::GET, POLICIES, None).await[0]["text"], ONLY_TLS);
+}
+
+/// `MONITOR` shows events. The texts of policies say who may do what, and from where.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_have_the_text_of_a_policy_for_who_manages_access_alone() {
+    let test = AccessTest::start(AccessMode::On).await;
+    set(&test.app, "only-tls", ONLY_TLS).await;
+    remove(&test.app, "only-tls").await;
+    let watcher = test.client("watcher").await;
+    test.grant("watcher", Securable::Server, Privilege::Monitor.into()).await;
+    let changes = async |token: &str| {
+        let (status, page) = test.send(token, Method::GET, "/api/v1/events?limit=1000", None).await;
+        assert_eq!(status, 200, "{page}");
+        let page: Value = serde_json::from_str(&page).expect("JSON");
+        let events = page["events"].as_array().expect("events").iter();
+        let of_policy = events.filter(|event| event["subject"] == "policy only-tls");
+        of_policy.map(|event| event["data"]["change"].clone()).collect::<Vec<_>>()
+    };
+    let removed = json!({"action": "remove-policy", "name": "only-tls"});
+    let withheld = "the text is shown to who has MANAGE_ACCESS on the server";
+    let shown = |text: &str| [json!({"action": "set-policy", "name": "only-tls", "text": text}), removed.clone()];
+    assert_eq!(changes(&watcher).await, shown(withheld));
+    test.grant("watcher", Securable::Server, Privilege::ManageAccess.into()).await;
+    assert_eq!(changes(&watcher).await, shown(ONLY_TLS));
 }
 
 #[tokio::test(flavor = "multi_thread")]

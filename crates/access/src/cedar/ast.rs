@@ -1,8 +1,9 @@
 //! Policies as trees.
 
+use super::guard::Guard;
 use super::ip::IpRange;
 use super::lexer::Position;
-use super::schema::{EntityKind, Method};
+use super::schema::{EntityKind, Fact, Method};
 use super::text::Pattern;
 use super::value::Scalar;
 use crate::PrivilegeSet;
@@ -26,6 +27,15 @@ pub(super) struct Policy {
     pub(super) conditions: Vec<Condition>,
     /// True if a condition reads the action, so that each privilege must be evaluated by itself.
     pub(super) reads_action: bool,
+    /// True if a condition reads the operation of the request.
+    pub(super) reads_operation: bool,
+}
+
+impl Policy {
+    /// Returns the guard by which the policy is found; `None` if the scope names a resource, which finds it already.
+    pub(super) fn guard(&self) -> Option<Guard<'_>> {
+        if self.resource.entity.is_some() { None } else { Guard::of(self) }
+    }
 }
 
 /// The principals or resources that a policy is about.
@@ -99,6 +109,23 @@ impl Expr {
         self.kind.each_operand(&mut |operand| reads = reads || operand.reads_action());
         reads
     }
+
+    /// Checks that the expression reads the operation of the request, or the facts of the request as a whole.
+    pub(super) fn reads_operation(&self) -> bool {
+        match &self.kind {
+            ExprKind::Attribute(of, name) | ExprKind::Has(of, name) if of.is_context() => **name == *Fact::Operation.as_str(),
+            kind => {
+                let mut reads = self.is_context();
+                kind.each_operand(&mut |operand| reads = reads || operand.reads_operation());
+                reads
+            }
+        }
+    }
+
+    /// Checks that the expression is the facts of the request as a whole.
+    pub(super) const fn is_context(&self) -> bool {
+        matches!(self.kind, ExprKind::Variable(Variable::Context))
+    }
 }
 
 /// The operation of an expression, with its operands.
@@ -144,7 +171,7 @@ pub(super) enum ExprKind {
 
 impl ExprKind {
     /// Calls a function with each operand.
-    fn each_operand<'a>(&'a self, call: &mut dyn FnMut(&'a Expr)) {
+    pub(super) fn each_operand<'a>(&'a self, call: &mut dyn FnMut(&'a Expr)) {
         match self {
             Self::Literal(_) | Self::Literals(_) | Self::Variable(_) => {}
             Self::If(operands) => operands.iter().for_each(call),

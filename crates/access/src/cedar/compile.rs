@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ast::{Policy, Scope};
 use super::check::check;
+use super::guard::GuardIndex;
 use super::lexer::{Issue, Parsed};
 use super::parser::parse;
 use super::schema::EntityKind;
@@ -83,6 +84,8 @@ pub(super) struct PolicyIndex {
     pub(super) principals: ScopeIndex,
     /// The policies by the resources that they name.
     pub(super) resources: ScopeIndex,
+    /// The policies that name no resource in their scope, and have a guard.
+    pub(super) guards: GuardIndex,
 }
 
 impl PolicyIndex {
@@ -90,7 +93,13 @@ impl PolicyIndex {
     fn new(ids: Vec<Box<str>>, policies: Vec<Policy>) -> Self {
         let principals = ScopeIndex::new(policies.iter().map(|policy| &policy.principal));
         let resources = ScopeIndex::new(policies.iter().map(|policy| &policy.resource));
-        Self { ids, policies, principals, resources }
+        let mut guards = GuardIndex::default();
+        for (number, policy) in (0..).zip(&policies) {
+            if let Some(guard) = policy.guard() {
+                guards.add(number, guard);
+            }
+        }
+        Self { ids, policies, principals, resources, guards }
     }
 
     /// Returns the id of a policy.

@@ -17,7 +17,33 @@ pub(super) fn applies(policy: &Policy, request: &Request<'_>) -> bool {
 ///
 /// A condition that reads facts is met for a policy that permits, and not for one that forbids.
 pub(super) fn applies_at_best(policy: &Policy, request: &Request<'_>) -> bool {
-    are_met(policy, request).unwrap_or_else(|error| (error == EvalError::NoFacts) != policy.forbids)
+    applies_to_all(policy, request).unwrap_or(!policy.forbids)
+}
+
+/// Checks that a policy has its effect whatever the facts of the request are; `None` if these decide.
+pub(super) fn applies_to_all(policy: &Policy, request: &Request<'_>) -> Option<bool> {
+    match are_met(policy, request) {
+        Err(EvalError::NoFacts) => None,
+        met => Some(met.unwrap_or(policy.forbids)),
+    }
+}
+
+/// Checks that an expression has the same outcome in two requests without facts, whatever these facts are.
+///
+/// It may say no where that is so. What looks for an entity of the request is not followed into the facts.
+pub(super) fn is_same<'a>(expr: &'a Expr, one: &Request<'a>, other: &Request<'a>) -> bool {
+    match (eval(expr, one), eval(expr, other)) {
+        (Err(EvalError::NoFacts), Err(EvalError::NoFacts)) => {
+            let mut same = match &expr.kind {
+                ExprKind::In(_) | ExprKind::Is(_, _, Some(_)) => false,
+                ExprKind::Has(of, _) | ExprKind::Attribute(of, _) => of.is_context(),
+                _ => true,
+            };
+            expr.kind.each_operand(&mut |operand| same = same && is_same(operand, one, other));
+            same
+        }
+        (one, other) => one == other,
+    }
 }
 
 /// Checks that the conditions of a policy are met.

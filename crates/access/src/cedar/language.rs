@@ -3,7 +3,7 @@
 use super::ast::Policy;
 use super::check::check;
 use super::check_policy;
-use super::eval::{applies, applies_at_best, truth};
+use super::eval::{applies, applies_at_best, is_same, truth};
 use super::parser::parse;
 use super::request::{Names, PrincipalEntity, Request};
 use super::value::{EvalError, Evaluated};
@@ -181,6 +181,29 @@ fn an_error_is_met_by_who_forbids_and_not_by_who_permits() {
     ] {
         assert_eq!(applying(&format!("permit(principal, action, resource) {conditions};")), permits, "permit {conditions}");
         assert_eq!(applying(&format!("forbid(principal, action, resource) {conditions};")), forbids, "forbid {conditions}");
+    }
+}
+
+#[test]
+fn a_condition_is_the_same_on_two_resources_if_they_decide_nothing_in_it() {
+    let lake = ResourcePath::warehouse(1, "lake");
+    let (orders, others) = (lake.namespace("raw").table(table(1), "orders"), lake.namespace("open").table(table(1), "others"));
+    let (principal, one, other) = (ann(), Names::new(&orders), Names::new(&others));
+    for (expr, expected) in [
+        ("context.tls", true),
+        ("context has ip && context.ip.isInRange(ip(\"10.0.0.0/8\"))", true),
+        ("principal in Esker::Role::\"readers\" && !context.tls", true),
+        ("context.tls || resource.namespace == \"none\"", true),
+        ("context.tls && resource.name == \"orders\"", false),
+        ("if context.tls then resource.name == \"orders\" else false", false),
+        ("context.operation == resource.name", false),
+        ("[resource.name].contains(context.operation)", false),
+        ("resource in Esker::Namespace::\"lake.raw\"", false),
+        ("resource in Esker::Warehouse::\"lake\"", true),
+    ] {
+        let policy = policy(expr);
+        let request = |names| Request { principal: &principal, names, facts: None, action: "READ_DATA" };
+        assert_eq!(is_same(&policy.conditions[0].expr, &request(&one), &request(&other)), expected, "{expr}");
     }
 }
 

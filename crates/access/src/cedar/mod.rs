@@ -2,9 +2,9 @@
 //!
 //! It has the language of Cedar 4 without templates, and of the extensions `ip` alone. A text becomes tokens (`lexer`), then
 //! policies (`parser`, `expression`, `ast`). `check` types their conditions by the `schema`, and refuses what it does not know.
-//! So a policy that is stored means something. `compile` indexes all policies by their principals and resources. `select` finds
-//! those that a question is about, and `eval` evaluates their conditions. `grants` prints grants as policies, and `oracle`
-//! answers for one policy alone.
+//! So a policy that is stored means something. `compile` indexes all policies by their principals and resources, and by names
+//! that their first condition asks for (`guard`). `select` finds those that a question is about, and `eval` evaluates their
+//! conditions. `grants` prints grants as policies, and `oracle` answers for one policy alone.
 //!
 //! Each policy is evaluated alone, without Cedar's authorizer: a condition that fails with an error is met for a policy that
 //! forbids, and not met for one that permits.
@@ -15,6 +15,7 @@ mod compile;
 mod eval;
 mod expression;
 mod grants;
+mod guard;
 mod impossible;
 mod ip;
 mod lexer;

@@ -9,8 +9,8 @@ use super::compile;
 use super::schema::EntityKind;
 use crate::samples::table;
 use crate::{
-    AccessPolicies, Identity, Member, PolicyEffects, PolicyQuestion, PolicyRow, PolicyScope, Privilege, PrivilegeSet,
-    RequestFacts, ResourcePath, SecurableKind,
+    AccessPolicies, Identity, Member, MoveChanges, PolicyEffects, PolicyQuestion, PolicyRow, PolicyScope, Privilege,
+    PrivilegeSet, RequestFacts, ResourcePath, SecurableKind,
 };
 
 /// An entity: its type and its id.
@@ -62,7 +62,7 @@ impl Scope {
 }
 
 /// The condition of a policy, with its text.
-const CONDITIONS: [&str; 7] = [
+const CONDITIONS: [&str; 10] = [
     "",
     "when { context.tls }",
     "unless { context.tls }",
@@ -70,6 +70,9 @@ const CONDITIONS: [&str; 7] = [
     "when { action == Esker::Action::\"READ_DATA\" }",
     "unless { principal in Esker::Role::\"a\" }",
     "when { principal is Esker::User && context.tls }",
+    "when { resource has name && resource.name == \"t\" && context.tls }",
+    "when { resource has name && resource.name like \"*b\" }",
+    "when { resource has name && resource.name like \"a*\" }",
 ];
 
 /// A policy.
@@ -100,7 +103,10 @@ impl Sample {
             3 => name == "t",
             4 => privilege == Privilege::ReadData,
             5 => !who.contains(&(EntityKind::Role, "a".to_owned())),
-            _ => who.last().expect("a principal").0 == EntityKind::User && tls(true),
+            6 => who.last().expect("a principal").0 == EntityKind::User && tls(true),
+            7 => name == "t" && tls(true),
+            8 => name.ends_with('b'),
+            _ => name.starts_with('a'),
         };
         self.actions.contains(&privilege) && self.principal.holds(who) && self.resource.holds(what) && met
     }
@@ -257,6 +263,35 @@ fn effects_are_those_of_all_policies() {
         }
     }
     assert!(effective > 1000, "{effective} questions had an effect");
+}
+
+#[test]
+fn no_request_gains_more_by_a_move_than_is_told() {
+    let mut numbers = Numbers(0x307e);
+    let (paths, subjects) = (paths(), subjects());
+    let facts = [true, false].map(|is_tls| RequestFacts { is_tls, ..RequestFacts::default() });
+    let (privileges, needed): (PrivilegeSet, _) = (PRIVILEGES.into_iter().collect(), PrivilegeSet::EMPTY);
+    let mut gains = 0;
+    for _ in 0..200 {
+        let samples: Vec<_> = (0..8).map(|_| sample(&mut numbers)).collect();
+        let policies = compiled(&samples);
+        for (identity, members) in &subjects {
+            let Some(selected) = policies.select(identity, &members.iter().collect::<Vec<_>>()) else { continue };
+            let ((from, _), (to, _)) = (numbers.one(&paths), numbers.one(&paths));
+            let told = selected.changes_by_move(&from, &to);
+            for facts in &facts {
+                let effects = |on| selected.effects(&PolicyQuestion { on, privileges, needed, facts: Some(facts) });
+                let (before, after) = (effects(&from), effects(&to));
+                let permitted = after.permitted.0.without(before.permitted.0);
+                let not_forbidden = before.forbidden.0.without(after.forbidden.0);
+                let is_told = told.permitted.contains(permitted) && told.not_forbidden.contains(not_forbidden);
+                assert!(is_told, "{identity} from {from} to {to}: {told:?}\n{samples:#?}");
+                gains += usize::from(!permitted.union(not_forbidden).is_empty());
+            }
+            assert_eq!(selected.changes_by_move(&from, &from), MoveChanges::default(), "{identity} {from}\n{samples:#?}");
+        }
+    }
+    assert!(gains > 50, "{gains} requests gained something");
 }
 
 #[test]

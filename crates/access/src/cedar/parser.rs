@@ -143,7 +143,8 @@ impl<'a> Parser<'a> {
         self.expect(")")?;
         let conditions = self.conditions()?;
         let reads_action = conditions.iter().any(|condition| condition.expr.reads_action());
-        Ok(Policy { at, id, forbids, principal, actions, resource, conditions, reads_action })
+        let reads_operation = conditions.iter().any(|condition| condition.expr.reads_operation());
+        Ok(Policy { at, id, forbids, principal, actions, resource, conditions, reads_action, reads_operation })
     }
 
     /// Reads annotations. Returns the value of `@id`.

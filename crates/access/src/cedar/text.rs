@@ -2,6 +2,8 @@
 
 use std::str::Chars;
 
+use super::guard::Part;
+
 /// A character of a string or pattern, after its escapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece {
@@ -107,6 +109,13 @@ impl Pattern {
         }
         let mut texts = texts.into_iter().map(String::into_boxed_str);
         Ok(Self { start: texts.next().unwrap_or_default(), after_stars: texts.collect() })
+    }
+
+    /// Returns a part that every matching text has, as long as possible; `None` if any text may match.
+    pub(super) fn anchor(&self) -> Option<(Part, &str)> {
+        let (start, Some(end)) = (&*self.start, self.after_stars.last()) else { return Some((Part::Whole, &*self.start)) };
+        let (part, text) = if end.len() < start.len() { (Part::Start, start) } else { (Part::End, &**end) };
+        (!text.is_empty()).then_some((part, text))
     }
 
     /// Checks that a whole text matches.

@@ -29,6 +29,8 @@ pub struct LimitsConfig {
     /// Seconds that a client gets to send the body of a request, and for each pause in reading an answer. Must not be 0.
     #[schema(minimum = 1)]
     pub body_seconds: u64,
+    /// Seconds without a request after which a connection is closed; 0: never.
+    pub idle_seconds: u64,
     /// Requests of one principal that a server answers in a second, on average; more are answered 429. 0: any number. Metrics and
     /// probes do not count.
     pub requests_per_second: u32,
@@ -48,6 +50,7 @@ impl Default for LimitsConfig {
             header_bytes: 32 << 10,
             header_seconds: 30,
             body_seconds: 300,
+            idle_seconds: 3600,
             requests_per_second: 0,
             request_burst: 0,
             concurrent_requests: 0,
@@ -81,6 +84,7 @@ impl LimitsConfig {
         ClientLimits {
             header: Duration::from_secs(self.header_seconds),
             body: Duration::from_secs(self.body_seconds),
+            idle: (self.idle_seconds != 0).then(|| Duration::from_secs(self.idle_seconds)),
             // Twice the limit, so that many short headers fit too. Behind it, the guard counts as over HTTP/1.1.
             header_list_bytes: u32::try_from(self.header_bytes.saturating_mul(2)).unwrap_or(u32::MAX),
         }

@@ -1,8 +1,8 @@
 //! [`serve_port`]: serves the connections of a port, and ends those of clients that are too slow.
 //!
-//! A client gets a time for the headers of a request, and another one for its body and for each pause in reading an answer. A
-//! connection over HTTP/1.1 that waits for the next request may wait as long as it likes: clients keep such connections. On one over
-//! HTTP/2, the server asks now and then whether the client is still there, and resets the streams that nobody reads.
+//! A client gets a time for the headers of a request, and another one for its body and for each pause in reading an answer.
+//! Clients keep connections for the next request, so one may wait for it, for a long time. On a connection over HTTP/2, the
+//! server asks now and then whether the client is still there, and resets the streams that nobody reads.
 
 use std::convert::Infallible;
 use std::io;
@@ -47,6 +47,8 @@ pub(crate) struct ClientLimits {
     pub(crate) header: Duration,
     /// The time for the body of a request, and for each pause in reading an answer.
     pub(crate) body: Duration,
+    /// The time without a request after which a connection is closed; `None`: never.
+    pub(crate) idle: Option<Duration>,
     /// The maximum size of the headers of a request over HTTP/2, in bytes. Each counts 32 bytes more than it has.
     pub(crate) header_list_bytes: u32,
 }
@@ -81,7 +83,21 @@ async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// Serves a connection until it ends. Once the server stops, it ends with the requests at work.
+/// Waits until a connection has had no request for a time. It returns after at most twice that time.
+///
+/// An answer may still be sent then: a graceful end of the connection waits for it.
+async fn until_idle(activity: Arc<Activity>, time: Option<Duration>) {
+    let Some(time) = time else { return std::future::pending().await };
+    loop {
+        let before = activity.requests();
+        sleep(time).await;
+        if before == activity.requests() && before.1 == 0 {
+            return;
+        }
+    }
+}
+
+/// Serves a connection until it ends. Once the server stops, or nobody uses the connection, it ends with the requests at work.
 async fn serve_connection(
     stream: PortStream,
     connection: Connection,
@@ -90,6 +106,7 @@ async fn serve_connection(
     stopped: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::default());
+    let mut idle = pin!(until_idle(activity.clone(), limits.idle));
     let io = TokioIo::new(TimedStream::new(stream, limits, activity.clone()));
     let service = TowerToHyperService::new(ConnectionService { router, connection, activity, body_time: limits.body });
     let mut builder = Builder::new(StreamExecutor { time: limits.body });
@@ -110,6 +127,10 @@ async fn serve_connection(
                 stopping = true;
                 served.as_mut().graceful_shutdown();
             }
+            () = idle.as_mut(), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
         }
     }
 }
@@ -121,6 +142,13 @@ struct Activity {
     begun: AtomicU64,
     /// The number of requests that are not answered yet.
     at_work: AtomicU64,
+}
+
+impl Activity {
+    /// Returns the number of requests that have begun, and of those that are not answered yet.
+    fn requests(&self) -> (u64, u64) {
+        (self.begun.load(Ordering::Acquire), self.at_work.load(Ordering::Acquire))
+    }
 }
 
 /// A request at work, for as long as the value lives.

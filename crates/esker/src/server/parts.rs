@@ -10,7 +10,7 @@ use esker_catalog::{Catalog, CatalogOptions, deletion};
 use esker_maintenance::Maintenance;
 use esker_query::Engine;
 use esker_read::{BlockCache, Reader};
-use esker_rest::{App, AppOptions, Certificates, Tasks};
+use esker_rest::{App, AppOptions, Certificates, RuleAuthorities, Tasks};
 use esker_state::State;
 use esker_storage::Storage;
 use tokio::sync::Notify;
@@ -89,6 +89,8 @@ impl Parts {
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?.with_access(access.clone());
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(providers);
+        let authorities = Arc::new(RuleAuthorities { auth: auth.clone(), access: access.clone() });
+        let maintenance = maintenance.into_iter().map(|m| m.with_authorities(authorities.clone())).collect();
         let keys = open_keys(config, &state).await?;
         let (limits, policy_layers) = (PrincipalLimits::new(config.limits.principal_options()), config.layers()?);
         Ok(Self { auth, access, keys, limits, catalogs, maintenance, engine, policy_layers, wake, _jobs: jobs, state })

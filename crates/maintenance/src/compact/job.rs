@@ -103,7 +103,7 @@ impl JobType for Compaction {
     }
 
     async fn plan(context: &JobContext, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
-        plan_compact(&context.catalog, table, options).await
+        plan_compact(&context.catalog, &context.reader, table, options).await
     }
 
     fn record(plan: &CompactPlan) -> &CompactPlan {
@@ -111,7 +111,7 @@ impl JobType for Compaction {
     }
 
     async fn preview(context: &JobContext, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
-        plan_compact(&context.catalog, table, options).await
+        plan_compact(&context.catalog, &context.reader, table, options).await
     }
 
     fn engine(plan: &CompactPlan, table: &LoadedTable) -> Result<Option<&'static str>> {

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use esker_catalog::{Catalog, LoadedTable};
 use esker_format::{DataFileFormat, MAIN_BRANCH, TableMetadata};
-use esker_read::{arrow_schema, check_readable};
+use esker_read::{ReadError, Reader, arrow_schema, check_readable};
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, Expr, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label, residual,
+    DeleteIndex, DeleteKey, DeleteKind, Expr, LiveDelete, LiveFile, LiveFiles, PartitionKey, delete_key, partition_label,
+    residual,
 };
 use esker_types::{format_bytes, format_count, now_ms, saturating_total};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct CompactPlan {
     /// True if rows of any partition were changed a moment ago.
     #[serde(default)]
     pub under_change: bool,
+    /// True if any file lies in a place of another table. Its rows are not copied.
+    #[serde(default)]
+    pub has_files_of_others: bool,
     /// The reason that nothing is rewritten, for people; absent if a group is, or if deletes may be dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nothing_to_do: Option<String>,
@@ -76,6 +80,7 @@ impl CompactPlan {
             groups: Vec::new(),
             left_alone: Vec::new(),
             under_change: false,
+            has_files_of_others: false,
             nothing_to_do: None,
         }
     }
@@ -96,7 +101,7 @@ impl CompactPlan {
     }
 }
 
-/// Plans a compaction of the head of a branch.
+/// Plans a compaction of the head of a branch. Files that are closed to the reader are left alone.
 ///
 /// # Errors
 ///
@@ -105,7 +110,12 @@ impl CompactPlan {
 /// - Returns [`MaintenanceError::Table`] if a manifest of a recent snapshot can't be read, or if a data file has two deletion
 ///   vectors.
 /// - Returns [`MaintenanceError::Read`] if a column has a type that Esker can't decode.
-pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options: &CompactOptions) -> Result<CompactPlan> {
+pub(crate) async fn plan_compact(
+    catalog: &Catalog,
+    reader: &Reader,
+    table: &LoadedTable,
+    options: &CompactOptions,
+) -> Result<CompactPlan> {
     options.check()?;
     let metadata = &table.metadata;
     order::order(metadata, options)?;
@@ -128,13 +138,16 @@ pub(crate) async fn plan_compact(catalog: &Catalog, table: &LoadedTable, options
     plan.sequence_number = snapshot.sequence_number();
     plan.data_files = live.data.len() as u64;
     plan.delete_files = live.deletes.len() as u64;
+    let mut files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
+    plan.has_files_of_others = files.any(|file| reader.check_open(&file.file.file_path).is_err());
     let chooser = Chooser {
         metadata,
+        reader,
         options,
         limits,
         filter,
         index: DeleteIndex::new(&live.deletes, metadata)?,
-        unreadable: live.deletes.iter().any(|d| check_readable(d).is_err()),
+        unreadable: live.deletes.iter().any(|delete| check_applicable(reader, delete).is_err()),
         live: &live,
         changed: &changed,
     };
@@ -250,14 +263,21 @@ fn trim(groups: &mut Vec<Group>, options: &CompactOptions) {
     groups.iter_mut().enumerate().for_each(|(i, g)| g.id = i);
 }
 
+/// Checks that a delete can be applied: it has a format that Esker reads, and is not closed to the reader.
+fn check_applicable(reader: &Reader, delete: &LiveDelete) -> std::result::Result<(), ReadError> {
+    check_readable(delete)?;
+    reader.check_open(&delete.entry.file.file_path)
+}
+
 /// Chooses the files to rewrite among all live data files of a snapshot.
 struct Chooser<'a> {
     metadata: &'a TableMetadata,
+    reader: &'a Reader,
     options: &'a CompactOptions,
     limits: GroupLimits,
     filter: Option<Expr>,
     index: DeleteIndex<'a>,
-    /// True if any live delete has a format that Esker can't apply.
+    /// True if any live delete can't be applied, by [`check_applicable`].
     unreadable: bool,
     live: &'a LiveFiles,
     changed: &'a LastChanges,
@@ -354,11 +374,15 @@ impl Chooser<'_> {
         if file.key_metadata.is_some() {
             return Some("encrypted files are not supported".to_owned());
         }
+        if self.reader.check_open(&file.file_path).is_err() {
+            return Some("they lie in a place of another table, so their rows are not copied".to_owned());
+        }
         if file.file_format != DataFileFormat::Parquet {
             return Some("only Parquet files are rewritten".to_owned());
         }
         if self.unreadable {
-            let errors = self.index.all(data).into_iter().filter_map(|i| check_readable(&self.live.deletes[i]).err());
+            let errors =
+                self.index.all(data).into_iter().filter_map(|i| check_applicable(self.reader, &self.live.deletes[i]).err());
             if let Some(error) = errors.into_iter().next() {
                 return Some(format!("a delete of its rows can't be applied: {error}"));
             }

@@ -104,7 +104,8 @@ fn procedure_options(options: &CompactOptions) -> Map<String, Value> {
 /// Returns [`MaintenanceError::Busy`] while rows of a partition are being changed: Spark would not leave the partition alone.
 pub(crate) fn is_for_spark(plan: &CompactPlan, table: &TableName) -> Result<bool> {
     let Some(most) = plan.options.spark_over_bytes.filter(|most| *most > 0 && plan.bytes() > *most) else { return Ok(false) };
-    if spark_call(table, &plan.options).is_none() {
+    // Spark would choose the files itself, and copy the rows of other tables.
+    if plan.has_files_of_others || spark_call(table, &plan.options).is_none() {
         return Ok(false);
     }
     match plan.under_change {
@@ -191,11 +192,14 @@ mod tests {
                 groups: vec![group],
                 left_alone: Vec::new(),
                 under_change,
+                has_files_of_others: false,
                 nothing_to_do: None,
             }
         };
         let is = |over, under_change| is_for_spark(&plan(over, under_change), &table);
         assert!(is(Some(99), false).expect("decided"));
+        let mixed = CompactPlan { has_files_of_others: true, ..plan(Some(99), false) };
+        assert!(!is_for_spark(&mixed, &table).expect("decided"), "Spark would copy their rows");
         assert!([None, Some(0), Some(100)].into_iter().all(|over| !is(over, true).expect("decided")));
         let busy = is(Some(99), true).expect_err("Spark would be in a writer's way");
         assert!(matches!(busy, MaintenanceError::Busy(_)) && busy.to_string().contains("rows are being changed"), "{busy}");

@@ -31,7 +31,8 @@ const CONCURRENCY: usize = 4;
 ///
 /// - Returns [`Table`](MaintenanceError::Table) if a manifest list or manifest can't be read, if a data file has two
 ///   deletion vectors, or if a file that may hold rows is encrypted.
-/// - Returns [`Read`](MaintenanceError::Read) if a data file or delete file can't be read. A file that no snapshot leads to
+/// - Returns [`Read`](MaintenanceError::Read) if a data file or delete file can't be read, or if a file that may hold rows, or a
+///   manifest, lies in a place of another table. A file that no snapshot leads to
 ///   stops the search only with a transient error; else the report has it without a count.
 /// - Returns [`Option`](MaintenanceError::Option) or [`Arrow`](MaintenanceError::Arrow) if a condition of the filter
 ///   can't be evaluated on rows.
@@ -107,6 +108,7 @@ async fn suspects(
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
     let mut known: HashSet<String> = HashSet::new();
     for manifest in referenced_manifests(source, metadata).await? {
+        reader.check_open(manifest.path())?;
         for named in manifest.files(source, metadata, &ManifestProjection::all()).await?.iter().filter(EntryRef::is_alive) {
             let data = named.file();
             let path = Location::normalize(&data.file_path);

@@ -157,7 +157,7 @@ pub(crate) async fn execute_erase(
             courtesy_seconds: Some(0),
             ..CompactOptions::default()
         };
-        let plan = plan_compact(catalog, &current, &compact).await?;
+        let plan = plan_compact(catalog, reader, &current, &compact).await?;
         let done = execute_compact(context, &current, &plan).await?;
         outcome.files_rewritten += done.files_in;
         if let Some(refused) = done.refused.first() {

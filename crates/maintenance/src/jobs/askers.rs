@@ -1,6 +1,7 @@
 //! The rights of who asked for a job, asked again when the job begins.
 //!
-//! Between the request and the start, hours may pass. A job of Esker's own is asked about nothing.
+//! Between the request and the start, hours may pass. A job of Esker's own is asked about nothing. [`guarded`] keeps every job
+//! from the files of other tables, whoever asked for it.
 
 use std::fmt;
 
@@ -9,12 +10,36 @@ use esker_state::{Job, JobAsker};
 use esker_types::{Coded, CodedError};
 use futures::future::BoxFuture;
 
+use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
 
 /// Finds in whose name a job runs, by the rules of access control as they are now.
 pub trait JobAuthorities: fmt::Debug + Send + Sync {
     /// Returns the authority of who asked for a job, or the reason why it has none any more.
     fn find<'a>(&'a self, asker: &'a JobAsker) -> BoxFuture<'a, std::result::Result<Authority, CodedError>>;
+
+    /// Checks that refusals count now: access control is on.
+    fn enforces(&self) -> BoxFuture<'_, std::result::Result<bool, CodedError>>;
+}
+
+/// Returns a context for work on a table, whose reader opens no file in a place of another table while access control is on.
+///
+/// A manifest can name any file, and can be replaced in the store after its commit. A job would put the rows of that file into
+/// files of the table, and its outcome would tell of them.
+///
+/// # Errors
+///
+/// Returns [`MaintenanceError::Catalog`] if the rules or the places of other tables can't be read.
+pub(super) async fn guarded(context: &JobContext, table: &LoadedTable) -> Result<JobContext> {
+    let enforces = match &context.authorities {
+        Some(authorities) => authorities.enforces().await.map_err(CatalogError::Carried)?,
+        None => false,
+    };
+    if !enforces {
+        return Ok(context.clone());
+    }
+    let closed = context.catalog.closed_to(table).await?;
+    Ok(JobContext { reader: context.reader.with_closed(closed), ..context.clone() })
 }
 
 /// Checks that who asked for a job may still start it on the table.

@@ -123,13 +123,15 @@ fn read_compaction() {
         }],
         "left_alone": [{"partition": "p=null", "files": 1, "bytes": 10, "reason": "encrypted files are not supported"}],
         "under_change": true,
+        "has_files_of_others": true,
     });
     let read_plan: CompactPlan = read(&plan);
     assert_eq!((read_plan.bytes(), read_plan.files(), read_plan.options.branch()), (20, 2, "audit"));
     // An undo reads the branch from the raw record.
     assert_eq!(plan["options"]["branch"], "audit");
-    let earlier: CompactPlan = serde_json::from_value(without(&plan, &["under_change"])).expect("an earlier plan");
-    assert!(!earlier.under_change);
+    let since = ["under_change", "has_files_of_others"];
+    let earlier: CompactPlan = serde_json::from_value(without(&plan, &since)).expect("an earlier plan");
+    assert!(!earlier.under_change && !earlier.has_files_of_others);
 
     let outcome = json!({
         "groups": 1, "commits": 1, "files_in": 2, "files_out": 1, "bytes_in": 20, "bytes_out": 15, "records": 8,

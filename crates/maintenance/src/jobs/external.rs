@@ -8,7 +8,7 @@ use esker_types::{Millis, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::askers::{JobAuthorities, check_asker};
+use super::askers::check_asker;
 use super::worker::counts_after;
 use super::{JobRequest, Maintenance};
 use crate::compact::{SparkCall, spark_call};
@@ -43,10 +43,10 @@ impl Maintenance {
     ///   request, or if who asked for it may not start it any more.
     /// - Returns [`MaintenanceError::State`] if the table was dropped or the database fails, and [`MaintenanceError::Catalog`] if
     ///   the table's metadata cannot be read.
-    pub async fn external_job(&self, job: &Job, authorities: &dyn JobAuthorities) -> Result<ExternalJob> {
+    pub async fn external_job(&self, job: &Job) -> Result<ExternalJob> {
         let table = current(&self.catalog, job).await?;
         // The rights may have been taken away while the job waited for a worker.
-        check_asker(Some(authorities), &self.catalog, job, &table).await?;
+        check_asker(self.authorities.as_deref(), &self.catalog, job, &table).await?;
         let JobRequest::Compact(options) = JobRequest::of(job)? else {
             return Err(MaintenanceError::Refused(format!("job {} is not a compaction", job.id)));
         };

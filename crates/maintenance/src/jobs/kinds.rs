@@ -17,6 +17,7 @@ use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::askers::guarded;
 use super::schema::JobSchemas;
 use crate::check::Verification;
 use crate::compact::Compaction;
@@ -127,6 +128,7 @@ macro_rules! job_kinds {
             /// Plans a job on a table as it is, if the table takes jobs of the kind.
             pub(crate) async fn plan(context: &JobContext, table: &LoadedTable, request: &JobRequest) -> Result<Self> {
                 check_access(access_of(request.kind()), &context.catalog, table)?;
+                let context = &guarded(context, table).await?;
                 Ok(match request {
                     $(JobRequest::$kind(options) => Self::$kind(Box::new(<$ty>::plan(context, table, options).await?)),)*
                 })
@@ -148,6 +150,7 @@ macro_rules! job_kinds {
 
             /// Runs the plan and returns the outcome as JSON.
             pub(crate) async fn run(&self, context: &JobContext, table: &LoadedTable) -> Result<Value> {
+                let context = &guarded(context, table).await?;
                 match self {
                     $(Self::$kind(plan) => to_json(&<$ty>::run(context, table, plan).await?),)*
                 }
@@ -156,6 +159,7 @@ macro_rules! job_kinds {
 
         /// Shows what a job would do, as JSON.
         pub(crate) async fn preview(context: &JobContext, table: &LoadedTable, request: &JobRequest) -> Result<Value> {
+            let context = &guarded(context, table).await?;
             match request {
                 $(JobRequest::$kind(options) => to_json(&<$ty>::preview(context, table, options).await?),)*
             }

@@ -98,6 +98,8 @@ pub struct Maintenance {
     stats: Arc<JobStats>,
     /// Wakes the worker, because a job may be ready.
     wake: Arc<Notify>,
+    /// Finds the rights of who asked for a job.
+    authorities: Option<Arc<dyn JobAuthorities>>,
 }
 
 impl Maintenance {
@@ -115,7 +117,14 @@ impl Maintenance {
     ) -> Self {
         let cpu = Arc::new(Semaphore::new(concurrency.max(1)));
         let (running, planned, stats) = (Arc::default(), Arc::default(), Arc::default());
-        Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, stats, wake }
+        Self { catalog, reader, runtime, concurrency, cpu, limits, running, planned, stats, wake, authorities: None }
+    }
+
+    /// Has the rights of who asked for a job asked again when it begins, and keeps jobs from the files of other tables while
+    /// access control is on.
+    #[must_use]
+    pub fn with_authorities(self, authorities: Arc<dyn JobAuthorities>) -> Self {
+        Self { authorities: Some(authorities), ..self }
     }
 
     /// Returns the catalog that jobs work on.
@@ -252,6 +261,7 @@ impl Maintenance {
             limits: self.limits.clone(),
             counters: Arc::default(),
             actor: Actor::server_for(principal),
+            authorities: self.authorities.clone(),
         }
     }
 }

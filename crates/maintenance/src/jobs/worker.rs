@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument;
 
-use super::askers::{JobAuthorities, check_asker};
+use super::askers::check_asker;
 use super::{JobRequest, Maintenance, PlannedJob};
 use crate::context::{JobContext, current};
 use crate::{MaintenanceError, Result, check_not_frozen, kind_view};
@@ -69,8 +69,6 @@ pub struct Worker {
     /// One permit for each running job. Attempts outlive the loop that began them: a loop that starts again finds their permits
     /// taken.
     turns: Arc<Semaphore>,
-    /// Finds the rights of who asked for a job.
-    authorities: Option<Arc<dyn JobAuthorities>>,
 }
 
 impl Worker {
@@ -78,13 +76,7 @@ impl Worker {
     pub fn new(state: State, warehouses: &[Maintenance], options: WorkerOptions, wake: Arc<Notify>) -> Self {
         let by_number = |m: &Maintenance| (m.catalog().warehouse().id, m.clone());
         let turns = Arc::new(Semaphore::new(options.jobs));
-        Self { warehouses: warehouses.iter().map(by_number).collect(), state, options, wake, turns, authorities: None }
-    }
-
-    /// Has the rights of who asked for a job asked again when it begins.
-    #[must_use]
-    pub fn with_authorities(self, authorities: Arc<dyn JobAuthorities>) -> Self {
-        Self { authorities: Some(authorities), ..self }
+        Self { warehouses: warehouses.iter().map(by_number).collect(), state, options, wake, turns }
     }
 
     /// Takes and runs jobs until `stopped` is true. Returns when all running jobs have ended.
@@ -95,8 +87,7 @@ impl Worker {
                 let Some((maintenance, job)) = self.take().await else { break };
                 let runtime = maintenance.runtime.clone();
                 let span = tracing::info_span!("job", job_id = %job.id, kind = job.kind, table = job.table);
-                let (options, authorities) = (self.options.clone(), self.authorities.clone());
-                runtime.spawn(attempt(maintenance, job, options, authorities, turn).instrument(span));
+                runtime.spawn(attempt(maintenance, job, self.options.clone(), turn).instrument(span));
             }
             tokio::select! {
                 () = self.wake.notified() => {}
@@ -175,13 +166,7 @@ impl Drop for RunningJobGuard {
 }
 
 /// Runs one attempt at a job that was taken from the queue, and records its end.
-async fn attempt(
-    maintenance: Maintenance,
-    job: Job,
-    options: WorkerOptions,
-    authorities: Option<Arc<dyn JobAuthorities>>,
-    turn: OwnedSemaphorePermit,
-) {
+async fn attempt(maintenance: Maintenance, job: Job, options: WorkerOptions, turn: OwnedSemaphorePermit) {
     let context = maintenance.context(job.id, job.attempts, job.table_id, &job.principal);
     maintenance.running.lock().unwrap_or_else(PoisonError::into_inner).insert(job.id, context.progress.clone());
     let _leave = RunningJobGuard { maintenance: maintenance.clone(), job: job.id, turn: Some(turn) };
@@ -189,7 +174,7 @@ async fn attempt(
     let started = Instant::now();
     let mut measured = None;
     let done = {
-        let work = catch_panic(plan_and_run(&maintenance, &context, &job, authorities.as_deref(), &mut measured));
+        let work = catch_panic(plan_and_run(&maintenance, &context, &job, &mut measured));
         tokio::select! {
             done = work => done.unwrap_or_else(|panic| Err(MaintenanceError::Panicked { what: job.kind.clone(), panic })),
             never = report_progress(&context) => match never {},
@@ -220,7 +205,6 @@ async fn plan_and_run(
     maintenance: &Maintenance,
     context: &JobContext,
     job: &Job,
-    authorities: Option<&dyn JobAuthorities>,
     measured: &mut Option<Value>,
 ) -> Result<AttemptResult> {
     let catalog = maintenance.catalog();
@@ -228,7 +212,7 @@ async fn plan_and_run(
     let request = JobRequest::of(job)?;
     let table = current(maintenance.catalog(), job).await?;
     // The rights may have been taken away since the job was enqueued.
-    check_asker(authorities, catalog, job, &table).await?;
+    check_asker(maintenance.authorities.as_deref(), catalog, job, &table).await?;
     let read_only = kind_view(request.kind()).read_only;
     if !read_only {
         // The table may have been frozen since the job was enqueued.

@@ -44,7 +44,7 @@ impl JobType for ManifestRewrite {
     }
 
     async fn plan(context: &JobContext, table: &LoadedTable, options: &ManifestOptions) -> Result<ManifestPlan> {
-        plan_manifests(&context.catalog, table, options, context.limits.bytes).await
+        plan_manifests(context, table, options).await
     }
 
     fn record(plan: &ManifestPlan) -> &ManifestPlan {

@@ -78,16 +78,18 @@ pub struct ManifestOutcome {
     pub seconds: f64,
 }
 
-/// Plans a rewrite of some of `manifests`, as many as fit into `memory_bytes`.
+/// Plans a rewrite of some of `manifests`, as many as fit into the job's memory. Those that are closed to its reader stay.
 fn plan_of(
+    context: &JobContext,
     table: &LoadedTable,
     options: &ManifestOptions,
     manifests: &[ManifestFile],
-    memory_bytes: u64,
 ) -> Result<ManifestPlan> {
     let target = manifest_bytes(&table.metadata);
     let mut kinds: BTreeMap<(bool, i32), Vec<&ManifestFile>> = BTreeMap::new();
-    for manifest in manifests {
+    let is_open = |manifest: &&ManifestFile| context.reader.check_open(&manifest.manifest_path).is_ok();
+    let open: Vec<&ManifestFile> = manifests.iter().filter(is_open).collect();
+    for &manifest in &open {
         let deletes = manifest.content == ManifestContent::Deletes;
         kinds.entry((deletes, manifest.partition_spec_id)).or_default().push(manifest);
     }
@@ -99,7 +101,7 @@ fn plan_of(
     let mut bytes = 0_u64;
     rewrite.retain(|m| {
         bytes = m.bytes.saturating_mul(MEMORY_PER_BYTE).saturating_add(bytes);
-        bytes <= memory_bytes
+        bytes <= context.limits.bytes
     });
     for manifest in manifests.iter().filter(|m| rewrite.iter().any(|planned| planned.path == m.manifest_path)) {
         check_plain(&manifest.manifest_path, manifest.key_metadata.as_ref())?;
@@ -116,6 +118,7 @@ fn plan_of(
         (0, ..) => format!("branch {branch} has no manifest"),
         (_, _, 1..) => "the manifests that need a rewrite do not fit into the job's memory".to_owned(),
         (_, true, _) => "only one manifest needs a rewrite, and it would come out as it is".to_owned(),
+        _ if open.len() < manifests.len() => "manifests in places of other tables stay, and no other needs a rewrite".to_owned(),
         (_, false, _) => "no manifest is too small, too large, or overlaps another".to_owned(),
     };
     Ok(ManifestPlan {
@@ -191,21 +194,16 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
 ///
 /// - Returns [`MaintenanceError::Option`] if the branch does not exist.
 /// - Returns [`MaintenanceError::Table`] if the manifest list can't be read or a planned manifest is encrypted.
-pub(crate) async fn plan_manifests(
-    catalog: &esker_catalog::Catalog,
-    table: &LoadedTable,
-    options: &ManifestOptions,
-    memory_bytes: u64,
-) -> Result<ManifestPlan> {
+pub(crate) async fn plan_manifests(context: &JobContext, table: &LoadedTable, options: &ManifestOptions) -> Result<ManifestPlan> {
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
     let manifests = match table.metadata.snapshot_for_ref(branch) {
-        Some(head) => load_manifests(catalog.manifests(), head).await?,
+        Some(head) => load_manifests(context.catalog.manifests(), head).await?,
         None if branch == MAIN_BRANCH => Vec::new(),
         None => {
             return Err(MaintenanceError::Option { key: "branch", reason: format!("{} has no branch {branch}", table.row.name) });
         }
     };
-    plan_of(table, options, &manifests, memory_bytes)
+    plan_of(context, table, options, &manifests)
 }
 
 /// Executes a plan, in one commit. Manifests of the plan that were replaced meanwhile are skipped.

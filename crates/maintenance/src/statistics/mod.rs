@@ -24,7 +24,7 @@ use esker_format::{
     Snapshot, StatisticsFile, TableMetadata, TableUpdate, Type, Value,
 };
 use esker_read::{BatchAdapter, optional_schema};
-use esker_table::{LiveFile, PartitionKey, metadata_dir};
+use esker_table::{LiveFile, LiveFiles, PartitionKey, metadata_dir};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -180,7 +180,8 @@ type Sketches = (Vec<ThetaSketch>, u64);
 /// - Returns [`MaintenanceError::Refused`] for a data file that is not Parquet, and [`MaintenanceError::Table`] for one that is
 ///   encrypted or has two deletion vectors.
 /// - Returns [`MaintenanceError::Catalog`] if a manifest can't be read, the snapshot was removed meanwhile, or the commit fails.
-/// - Returns [`MaintenanceError::Read`] if a data file or delete file can't be read.
+/// - Returns [`MaintenanceError::Read`] if a data file or delete file can't be read, or if a file lies in a place of another
+///   table.
 /// - Returns [`MaintenanceError::Write`] if a new file can't be recorded, [`MaintenanceError::Storage`] if it can't be written, and
 ///   [`MaintenanceError::Table`], [`MaintenanceError::Parquet`] or [`MaintenanceError::Arrow`] if its content can't be encoded.
 /// - Returns [`MaintenanceError::Cancelled`] after a cancellation, and [`MaintenanceError::Panicked`] if the work on a file panics.
@@ -193,6 +194,7 @@ pub(crate) async fn execute_statistics(
     let snapshot = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id));
     let Some(snapshot) = snapshot else { return Ok(StatisticsOutcome::default()) };
     let live = context.catalog.live_files(table, snapshot).await?;
+    check_open(context, &live)?;
     context.progress.set_total(live.data.len() as u64);
     // Deletes are resolved partition by partition, which bounds memory.
     let mut partitions: BTreeMap<PartitionKey<'_>, Vec<LiveFile>> = BTreeMap::new();
@@ -235,6 +237,16 @@ pub(crate) async fn execute_statistics(
     context.catalog.commit_rebase(table.row.id, commit).await?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(StatisticsOutcome { path, partitions_path, distinct, records: merged.records, seconds })
+}
+
+/// Checks that no file of a snapshot is closed to the job's reader. Statistics of partitions come from manifests alone.
+fn check_open(context: &JobContext, live: &LiveFiles) -> Result<()> {
+    let manifests = live.manifests.iter().map(|manifest| &manifest.manifest_path);
+    let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
+    for path in manifests.chain(files.map(|file| &file.file.file_path)) {
+        context.reader.check_open(path)?;
+    }
+    Ok(())
 }
 
 /// Builds the sketches of one file. It reads one row group after the other, so that each worker holds one row group in memory.

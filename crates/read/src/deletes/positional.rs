@@ -53,8 +53,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// - Returns the error of [`check_readable`], and [`ReadError::Unsupported`] if a position delete file has no field ids and
-    ///   the table has no usable name mapping.
+    /// - Returns the errors of [`check_readable`] and [`Reader::check_open`], and [`ReadError::Unsupported`] if a position delete
+    ///   file has no field ids and the table has no usable name mapping.
     /// - Returns [`ReadError::Damaged`] or [`ReadError::Arrow`] if a file's content is not that of a delete file.
     /// - Returns [`ReadError::Storage`], [`ReadError::Parquet`], [`ReadError::Decoding`] or [`ReadError::Panicked`] if a file
     ///   can't be fetched or decoded.
@@ -72,6 +72,8 @@ impl Reader {
             async move {
                 check_readable(&delete)?;
                 let file = &delete.entry.file;
+                // The caches have what other readers opened.
+                self.check_open(&file.file_path)?;
                 let (path, size) = (file.file_path.as_str(), file.size());
                 let positions = if delete.kind == DeleteKind::DeletionVector {
                     let about = file.referenced_data_file.clone().unwrap_or_default();

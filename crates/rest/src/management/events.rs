@@ -17,6 +17,9 @@ use crate::{ApiError, App};
 /// The kinds of events that count rows and name files, beside those of jobs.
 const COUNTING: [&str; 3] = ["table.updated", "table.file-damaged", "table.file-mended"];
 
+/// The text in the place of access policies, which say who may do what, and from where.
+const POLICY_IS_WITHHELD: &str = "the text is shown to who has MANAGE_ACCESS on the server";
+
 /// The maximum number of events in one answer.
 const MAX_EVENTS: u32 = 1000;
 
@@ -99,6 +102,9 @@ pub(crate) async fn list(
     if !caller.has_on_server(Privilege::ReadAudit) {
         events.retain(|event| event.kind != AUDIT_RECORDED && !is_of_audit_table(event));
     }
+    if !caller.has_on_server(Privilege::ManageAccess) {
+        events.iter_mut().for_each(hide_policy);
+    }
     Ok(Json(EventPage { events, next }))
 }
 
@@ -142,6 +148,13 @@ fn hide_names(event: &mut Event) {
     }
     if let Some(error) = event.data.get_mut("error").filter(|error| !error.is_null()) {
         *error = ERROR_IS_WITHHELD.into();
+    }
+}
+
+/// Takes the text out of the event of an access policy that was set. Its name stays.
+fn hide_policy(event: &mut Event) {
+    if let Some(change) = event.data.get_mut("change").filter(|change| change["action"] == "set-policy") {
+        change["text"] = POLICY_IS_WITHHELD.into();
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::jobs;
 use crate::extract::{InJob, JsonBody};
 use crate::openapi::ChangeErrors;
-use crate::{ApiError, App, RuleAuthorities};
+use crate::{ApiError, App};
 
 /// The durations of a lease that a worker may ask for, in seconds.
 const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
@@ -82,8 +82,7 @@ pub(crate) async fn claim(State(app): State<App>, JsonBody(claim): JsonBody<Clai
     let taken = app.queue().claim_external(&ids, &claim.engine, &claim.worker, lease_end(claim.lease_seconds)?).await?;
     let Some(job) = taken else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     let maintenance = warehouse_of(&app, &job)?;
-    let authorities = RuleAuthorities { auth: app.auth().clone(), access: app.access().clone() };
-    match maintenance.external_job(&job, &authorities).await {
+    match maintenance.external_job(&job).await {
         Ok(claimed) => Ok(Json(claimed).into_response()),
         // Nothing is wrong with the job. It waits for a worker again when the lease ends.
         Err(error) if error.code().is_transient() => Err(error.into()),

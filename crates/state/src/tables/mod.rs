@@ -401,6 +401,28 @@ impl Tables<'_> {
         rows.iter().map(table_row).collect()
     }
 
+    /// Returns a page of a warehouse's tables or views: at most `limit`, ordered by their ids, after the id `after`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if stored values
+    /// can't be read.
+    pub async fn page(
+        self,
+        kind: TabularKind,
+        warehouse: Warehouse,
+        after: Option<TableId>,
+        limit: u32,
+    ) -> Result<Vec<TabularRow>> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT {TABLE_COLUMNS} {TABLE_FROM}
+             WHERE n.warehouse_id = $1 AND t.kind = $2 AND t.id > $3 ORDER BY t.id LIMIT $4"
+        ));
+        let after = after.map(|id| id.to_string()).unwrap_or_default();
+        let query = sqlx::query(sql).bind(warehouse.id).bind(kind.as_str()).bind(after).bind(i64::from(limit));
+        query.fetch_all(&self.state.readers).await?.iter().map(table_row).collect()
+    }
+
     /// Returns a page of a namespace's tables or views, each with its name: at most `limit`, ordered by the keys of the names,
     /// after the name `after`.
     ///
