@@ -89,7 +89,7 @@ impl Turn {
 
     /// Returns the time until which the commits of others wait; `None` if they pass.
     fn closed_until(&self, now: Instant, options: &TurnOptions) -> Option<Instant> {
-        let expected = self.granted + EXPECTED;
+        let expected = self.granted + EXPECTED.min(options.return_within).min(options.turn);
         match self.phase {
             Phase::Awaited => (now >= self.granted + OPEN && now < expected).then_some(expected),
             Phase::Rebuilding => Some(self.granted + options.turn),
