@@ -106,8 +106,10 @@ impl CommitTurns {
         self.arrivals.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Lets a commit go on once no other client computes its commit again. `writer` is `None` for a change that is computed at the
-    /// commit point: it can't be late, and waits for the time of one turn at most.
+    /// Lets a commit go on once no other client computes its commit again.
+    ///
+    /// `writer` is `None` for a change that is computed at the commit point. It can't be late, and waits for the time of one turn at
+    /// most.
     pub(crate) async fn admit(&self, table: TableId, writer: Option<Writer>) -> Pass<'_> {
         let wait = if writer.is_some() { self.options.wait } else { self.options.turn };
         let gives_up = Instant::now() + wait;
