@@ -40,7 +40,8 @@ pub struct TurnOptions {
     pub return_within: Duration,
     /// Maximum time that a refused commit waits for its turn, and that another commit waits for the turns of others.
     pub wait: Duration,
-    /// Maximum number of refused commits that wait at one table. More are answered at once, without a turn.
+    /// Maximum number of refused commits that wait at one table. More are answered at once, without a turn. Twice as many commits
+    /// wait for turns in all; more go on at once.
     pub waiters: usize,
 }
 
@@ -66,6 +67,14 @@ pub struct TurnCounts {
 struct Entry {
     turns: TableTurns,
     changed: Arc<Notify>,
+}
+
+impl Entry {
+    /// Checks whether so many commits wait that others go on, each with the content of its request. The commit queues bound those.
+    fn is_crowded(&self, options: &TurnOptions) -> bool {
+        // Whoever waits owns the signal as well.
+        Arc::strong_count(&self.changed) > options.waiters.saturating_mul(2)
+    }
 }
 
 /// The turns at all tables.
@@ -117,7 +126,10 @@ impl CommitTurns {
         loop {
             let now = Instant::now();
             let next = self.tables().at(table, now, &self.options, |entry| {
-                let admission = entry.turns.admit(pass.writer.as_ref(), now, &self.options);
+                let admission = match entry.turns.admit(pass.writer.as_ref(), now, &self.options) {
+                    Admission::Waits(_) if entry.is_crowded(&self.options) => Admission::Passes,
+                    admission => admission,
+                };
                 (admission, entry.changed.clone().notified_owned())
             });
             match next {
@@ -399,6 +411,23 @@ mod tests {
         assert_eq!(turns.counts().waiting, 1);
         drop(turns.admit(table, writer(1)).await);
         third.await;
+    }
+
+    #[tokio::test]
+    async fn commits_wait_for_a_client_in_a_bounded_number() {
+        let (turns, table) = (turns(), TableId::fresh());
+        turns.admit(table, writer(1)).await.late().await;
+        turns.note_load(table, &Principal::Token("etl".to_owned()));
+        let mut waiting: Vec<_> = (2..6).map(|i| Box::pin(turns.admit(table, writer(i)))).collect();
+        for other in &mut waiting {
+            assert!(poll!(other.as_mut()).is_pending());
+        }
+        drop(turns.admit(table, writer(6)).await);
+        assert!(poll!(waiting[0].as_mut()).is_pending());
+        drop(turns.admit(table, writer(1)).await);
+        for other in waiting {
+            drop(other.await);
+        }
     }
 
     #[tokio::test]

@@ -91,7 +91,7 @@ impl Turn {
     fn closed_until(&self, now: Instant, options: &TurnOptions) -> Option<Instant> {
         let expected = self.granted + EXPECTED.min(options.return_within).min(options.turn);
         match self.phase {
-            Phase::Awaited => (now >= self.granted + OPEN && now < expected).then_some(expected),
+            Phase::Awaited => (self.granted + OPEN..expected).contains(&now).then_some(expected),
             Phase::Rebuilding => Some(self.granted + options.turn),
             Phase::Committing => Some(now + options.wait),
         }
@@ -156,7 +156,7 @@ impl TableTurns {
 
     /// Ends the turn of a writer whose commit has ended.
     pub(super) fn end(&mut self, writer: &Writer) {
-        self.turn.take_if(|turn| turn.writer == *writer && turn.phase == Phase::Committing);
+        drop(self.turn.take_if(|turn| turn.writer == *writer && turn.phase == Phase::Committing));
     }
 
     /// Gives a writer whose commit was late in its turn a second one, in which nothing else moves the table from the beginning.
