@@ -1,7 +1,7 @@
 //! The queues of the commits that wait for the turns of their tables.
 //!
-//! A commit waits as a [`QueuedChange`], which hides the type of its effect from the batch and answers its caller. [`QueueOptions`]
-//! bound the queues. Start reading at [`CommitQueue`].
+//! A commit waits as a [`QueuedChange`], which hides the type of its effect from the batch and answers its caller.
+//! [`QueueOptions`] bound the queues. Start reading at [`CommitQueue`].
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -19,8 +19,8 @@ use crate::{CatalogError, Committed, LoadedTable, Proposal, Rebase, Result};
 pub struct QueueOptions {
     /// Maximum number of commits that wait for one table before a client's commit is refused.
     ///
-    /// Each waiting commit holds a task and the content of its request. So many wait only where commits come faster than the storage
-    /// or the database takes batches, and the last of them would get no turn in time anyway.
+    /// Each waiting commit holds a task and the content of its request. So many wait only where commits come faster than the
+    /// storage or the database takes batches, and the last of them would get no turn in time anyway.
     pub per_table: usize,
     /// Maximum number of clients' commits and transactions that wait or are under way at all tables.
     pub total: usize,

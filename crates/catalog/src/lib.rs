@@ -5,8 +5,8 @@
 //! metadata goes through [`Catalog::commit`] or [`Catalog::commit_transaction`]. Every deletion of a table's file goes through
 //! [`deletion::sweep`].
 //!
-//! Start reading at [`Catalog::open`] and [`Catalog::load`] below, then at `sequencer.rs` for commits, `turns/mod.rs` for commits that
-//! come late, and `deletion.rs` for deletions.
+//! Start reading at [`Catalog::open`] and [`Catalog::load`] below, then at `sequencer.rs` for commits, `turns/mod.rs` for commits
+//! that come late, and `deletion.rs` for deletions.
 
 mod actor;
 mod authorize;

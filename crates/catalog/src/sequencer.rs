@@ -98,8 +98,8 @@ impl<'a> AppliedBatch<'a> {
 impl Catalog {
     /// Commits a client's change to a table by name. Concurrent commits may share one metadata file.
     ///
-    /// The commit goes on if the caller stops waiting for it. If it is late and adds a snapshot, its error is returned when its client
-    /// is next to commit, or after [`TurnOptions::wait`](crate::TurnOptions::wait).
+    /// The commit goes on if the caller stops waiting for it. If it is late and adds a snapshot, its error is returned when its
+    /// client is next to commit, or after [`TurnOptions::wait`](crate::TurnOptions::wait).
     ///
     /// Spec: "Optimistic Concurrency", and "Commit Conflict Resolution and Retry".
     ///
@@ -158,8 +158,8 @@ impl Catalog {
 
     /// Commits a change that is computed on the table as it is at the commit point. Returns the effect of what was committed.
     ///
-    /// It waits for its turn ten times as long as a client's change: it may hold hours of work that no client sends again. While a
-    /// client whose commit was late computes it again, the change waits for at most [`TurnOptions::turn`](crate::TurnOptions::turn).
+    /// It waits for its turn ten times as long as a client's change: it may hold hours of work that no client sends again. While
+    /// a client whose commit was late computes it again, it waits for at most [`TurnOptions::turn`](crate::TurnOptions::turn).
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
 //! Turns: a client whose commit was late is next, so that nobody starves.
 //!
-//! A commit is late if the table moved after its client loaded it. Such a commit is refused with 409, and its client loads the table,
-//! computes the commit again and sends it. Where many clients commit to one table, most are late again. So the answer to a late
-//! commit is held back until its client's turn comes, in the order of arrival. While the client loads and computes, other commits
-//! that add snapshots wait, for a short and bounded time. The client checks everything itself as ever, so no result changes. No
-//! load waits.
+//! A commit is late if the table moved after its client loaded it. Such a commit is refused with 409, and its client loads the
+//! table, computes the commit again and sends it. Where many clients commit to one table, most are late again. So the answer to a
+//! late commit is held back until its client's turn comes, in the order of arrival. While the client loads and computes, other
+//! commits that add snapshots wait, for a short and bounded time. The client checks everything itself as ever, so no result
+//! changes. No load waits.
 //!
 //! Turns are of one server and in memory. The pointer swap alone decides which commit wins. Reasons and figures are in
 //! `docs/decisions/0077-late-commits-take-turns.md`. Start reading at [`CommitTurns::admit`] and [`Pass::late`]; the rules of one
@@ -70,7 +70,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Checks whether so many commits wait that others go on, each with the content of its request. The commit queues bound those.
+    /// Checks whether so many commits wait, each with the content of its request, that others go on. The commit queues bound those.
     fn is_crowded(&self, options: &TurnOptions) -> bool {
         // Whoever waits owns the signal as well.
         Arc::strong_count(&self.changed) > options.waiters.saturating_mul(2)
@@ -102,6 +102,7 @@ impl CommitTurns {
         Self { options, tables: Mutex::default(), arrivals: AtomicU64::new(0) }
     }
 
+    /// Locks the turns at all tables.
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,14 +112,15 @@ impl CommitTurns {
         self.options.turn.is_zero()
     }
 
+    /// Returns the number of a commit that arrives now.
     fn next_arrival(&self) -> u64 {
         self.arrivals.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Lets a commit go on once no other client computes its commit again.
     ///
-    /// `writer` is `None` for a change that is computed at the commit point. It can't be late, and waits for the time of one turn at
-    /// most.
+    /// `writer` is `None` for a change that is computed at the commit point. It can't be late, and waits for the time of one turn
+    /// at most.
     pub(crate) async fn admit(&self, table: TableId, writer: Option<Writer>) -> Pass<'_> {
         let wait = if writer.is_some() { self.options.wait } else { self.options.turn };
         let gives_up = Instant::now() + wait;
@@ -208,7 +210,9 @@ impl CommitTurns {
 }
 
 impl Tables {
-    /// Runs a function on the turns at a table, if there are any and the server does not stop. A turn whose time is over is ended first.
+    /// Runs a function on the turns at a table, if there are any and the server does not stop.
+    ///
+    /// A turn whose time is over is ended first.
     fn at<T>(&mut self, table: TableId, now: Instant, options: &TurnOptions, run: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         if self.is_closed {
             return None;

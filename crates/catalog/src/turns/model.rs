@@ -1,7 +1,7 @@
-//! A model of many clients that append to one table in a loop, with PyIceberg's retries, over the real turns and a clock of its own.
+//! A model of many clients that append to one table in a loop, with PyIceberg's retries, over the real turns and its own clock.
 //!
-//! A client appends to the table as it last saw it. If it is refused, it waits for 100 ms, then 200, 400 and 800, each with up to a
-//! tenth of jitter; then it loads the table and computes its commit again. After the fourth such retry the append has failed.
+//! A client appends to the table as it last saw it. If it is refused, it waits for 100 ms, then 200, 400 and 800, each with up to
+//! a tenth of jitter; then it loads the table and computes its commit again. After the fourth such retry the append has failed.
 
 use std::time::Duration;
 

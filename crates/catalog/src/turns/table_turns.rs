@@ -28,7 +28,7 @@ use crate::Proposal;
 /// commit that begins in the first half of that time has ended when the client loads.
 const OPEN: Duration = Duration::from_millis(50);
 
-/// Time from the answer 409 within which a client with the default back-off loads the table: 100 ms, a tenth of jitter, and the way.
+/// Time from the answer 409 within which a client with the default back-off loads the table: 100 ms, its jitter, and the way.
 ///
 /// A client that has not come by then may be gone, or wait for longer. Commits that are not late pass again until it loads.
 const EXPECTED: Duration = Duration::from_millis(250);
@@ -161,7 +161,8 @@ impl TableTurns {
 
     /// Gives a writer whose commit was late in its turn a second one, in which nothing else moves the table from the beginning.
     ///
-    /// Another server, or a commit that began before the client loaded, was first. Returns `false` if it was the second turn already.
+    /// Another server, or a commit that began before the client loaded, was first. Returns `false` if it was the second turn
+    /// already.
     pub(super) fn repeat(&mut self, writer: &Writer, now: Instant) -> bool {
         match &mut self.turn {
             Some(turn) if turn.writer == *writer && !turn.is_second => {

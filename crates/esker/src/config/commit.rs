@@ -25,8 +25,8 @@ pub struct CommitConfig {
     /// the turns of others. Must not be 0, and at most 3600.
     #[schema(minimum = 1, maximum = 3600)]
     pub turn_wait_seconds: u64,
-    /// Late commits that wait for their turns at one table; more are answered 409 at once. Twice as many commits wait for turns in
-    /// all. Must not be 0.
+    /// Late commits that wait for their turns at one table; more are answered 409 at once. Twice as many commits wait for turns
+    /// in all. Must not be 0.
     #[schema(minimum = 1)]
     pub turn_waiters: usize,
     /// Commits of clients that wait at one table to be applied; more are answered 429, with nothing changed. Must not be 0.
