@@ -70,7 +70,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// Checks whether so many commits wait, each with the content of its request, that others go on. The commit queues bound those.
+    /// Checks whether so many commits wait that others go on at once. The commit queues bound those.
     fn is_crowded(&self, options: &TurnOptions) -> bool {
         // Whoever waits owns the signal as well.
         Arc::strong_count(&self.changed) > options.waiters.saturating_mul(2)
