@@ -46,7 +46,7 @@ async fn append(app: &TestApp, writer: &TestTable<'_>, ids: Range<i64>) -> bool 
         }
         assert_eq!(status, StatusCode::CONFLICT, "{answer}");
         if attempt < RETRIES {
-            tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
+            tokio::time::sleep(Duration::from_millis(100_u64 << attempt)).await;
             commit = computed_again(writer, ids.clone(), &first).await;
         }
     }
