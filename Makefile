@@ -11,7 +11,7 @@ UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build build-demo build-release lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-expiry bench-autopilot bench-service bench-format bench-security bench-build dist sbom clean-cache test-previous
+.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build build-demo build-release lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-appenders bench-expiry bench-autopilot bench-service bench-format bench-security bench-build dist sbom clean-cache test-previous
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -134,6 +134,11 @@ bench-pairs: build-release  ## Compare this build with another by turns.
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
 bench-catalog: build-release  ## Measure loads and commits of tables with many snapshots.
 	"$(RELEASE)/catalog" 9000 50000
+
+# PyIceberg clients that append to one table with default retries, with and without turns of late commits; CLIENTS="1 2 8 32", SECONDS=20.
+bench-appenders: build-release  ## Measure many clients that append to one table.
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/appenders.py "$(RELEASE)/esker" $(CLIENTS)
 
 # Commits beside the expiry of FILES=100000 files of another table, with the state on PostgreSQL, and how long the write lock is held.
 bench-expiry: build-release  ## Measure commits beside a large expiry on PostgreSQL.

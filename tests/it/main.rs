@@ -74,6 +74,8 @@ mod statistics;
 mod storage;
 // Commits to several tables.
 mod transactions;
+// Turns of clients whose commits were late, and the bounds of the commit queues.
+mod turns;
 // Variants in SQL and in files.
 mod variants;
 // Vended credentials.

@@ -35,6 +35,9 @@ pub fn config(dir: &Path) -> Config {
     config.state.dead_seconds = DEAD_SECONDS;
     // A test of retries sets another number.
     config.maintenance.attempts = 1;
+    // Many tests are clients that do not commit again after a conflict.
+    config.commit.turn_ms = 200;
+    config.commit.turn_return_ms = 100;
     config.server.rest_port = 0;
     config.server.flight_port = 0;
     config.auth.token = Some(TOKEN.to_owned());

@@ -1,24 +1,34 @@
 //! The queues of the commits that wait for the turns of their tables.
 //!
-//! A commit waits as a [`QueuedChange`], which hides the type of its effect from the batch and answers its caller. Start reading at
-//! [`CommitQueue`].
+//! A commit waits as a [`QueuedChange`], which hides the type of its effect from the batch and answers its caller.
+//! [`QueueOptions`] bound the queues. Start reading at [`CommitQueue`].
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use esker_types::TableId;
 use futures::future::BoxFuture;
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{CatalogError, Committed, LoadedTable, Proposal, Rebase, Result};
 
-/// Maximum number of commits that wait for one table before a client's commit is refused.
-///
-/// Each waiting commit holds a task and the content of its request. So many wait only where commits come faster than the storage
-/// or the database takes batches, and the last of them would get no turn in time anyway.
-const MAX_WAITING: usize = 1000;
+/// The bounds of the commit queues of a warehouse.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueOptions {
+    /// Maximum number of commits that wait for one table before a client's commit is refused.
+    ///
+    /// Each waiting commit holds a task and the content of its request. So many wait only where commits come faster than the
+    /// storage or the database takes batches, and the last of them would get no turn in time anyway.
+    pub per_table: usize,
+    /// Maximum number of clients' commits and transactions that wait or are under way at all tables.
+    pub total: usize,
+    /// Maximum number of commits that share one metadata file and one transaction of the database.
+    ///
+    /// Changes to the database come one after the other, so a batch without bound at one table would hold up all others.
+    pub batch: usize,
+}
 
 /// A commit in a queue, whatever its effect.
 pub(crate) trait QueuedChange: Send {
@@ -28,8 +38,8 @@ pub(crate) trait QueuedChange: Send {
     /// Answers the caller. The caller may be gone; the commit stands.
     fn answer(self: Box<Self>, result: Result<Committed>);
 
-    /// Returns the number of commits that may wait before this one is refused.
-    fn max_waiting(&self) -> usize;
+    /// Checks whether the change is refused if too many wait. A client sends a refused one again.
+    fn may_be_refused(&self) -> bool;
 }
 
 /// A commit whose requirements and updates came from a client.
@@ -47,8 +57,8 @@ impl QueuedChange for FixedChange {
         drop(self.done.send(result));
     }
 
-    fn max_waiting(&self) -> usize {
-        MAX_WAITING
+    fn may_be_refused(&self) -> bool {
+        true
     }
 }
 
@@ -74,8 +84,8 @@ impl<R: Rebase> QueuedChange for RebasedChange<R> {
     }
 
     /// Such a change may hold hours of work, so it is never refused. One job runs a table, and admission limits the queries.
-    fn max_waiting(&self) -> usize {
-        usize::MAX
+    fn may_be_refused(&self) -> bool {
+        false
     }
 }
 
@@ -83,18 +93,21 @@ impl<R: Rebase> QueuedChange for RebasedChange<R> {
 pub(crate) struct PendingCommit {
     ticket: u64,
     pub(crate) change: Box<dyn QueuedChange>,
+    /// Its place among the commits of the warehouse, until it is answered; `None` if it is never refused.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
-/// The commits that wait for one table. The task that holds `turn` takes all of them as one batch.
-#[derive(Default)]
+/// The commits that wait for one table. The task that holds `turn` takes the oldest ones as one batch.
 pub(crate) struct CommitQueue {
-    waiting: Mutex<Vec<PendingCommit>>,
+    waiting: Mutex<VecDeque<PendingCommit>>,
     tickets: AtomicU64,
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    options: QueueOptions,
+    places: Arc<Semaphore>,
 }
 
 impl CommitQueue {
-    fn waiting(&self) -> MutexGuard<'_, Vec<PendingCommit>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<PendingCommit>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -102,28 +115,45 @@ impl CommitQueue {
     ///
     /// # Errors
     ///
-    /// Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait.
+    /// Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait for the table, or too many are in the warehouse.
     pub(crate) fn enter(&self, table: TableId, change: Box<dyn QueuedChange>) -> Result<u64> {
         let mut waiting = self.waiting();
-        if waiting.len() >= change.max_waiting() {
-            return Err(CatalogError::QueueFull { table: format!("table {table}"), waiting: waiting.len() });
-        }
+        let place = match change.may_be_refused() {
+            true if waiting.len() >= self.options.per_table => {
+                return Err(CatalogError::QueueFull { what: format!("table {table}"), waiting: waiting.len() });
+            }
+            true => Some(place(&self.places, &self.options)?),
+            false => None,
+        };
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        waiting.push(PendingCommit { ticket, change });
+        waiting.push_back(PendingCommit { ticket, change, _place: place });
         Ok(ticket)
     }
 
-    /// Takes everything that waits, as one batch.
+    /// Takes the oldest commits, as one batch.
     pub(crate) fn take_batch(&self) -> Vec<PendingCommit> {
-        std::mem::take(&mut *self.waiting())
+        let mut waiting = self.waiting();
+        let n = waiting.len().min(self.options.batch);
+        waiting.drain(..n).collect()
     }
 
     /// Removes a commit from the queue if no batch has taken it; `None` if one has.
     pub(crate) fn take_back(&self, ticket: u64) -> Option<PendingCommit> {
         let mut waiting = self.waiting();
         let at = waiting.iter().position(|pending| pending.ticket == ticket)?;
-        Some(waiting.remove(at))
+        waiting.remove(at)
     }
+
+    /// Checks whether a commit still waits.
+    pub(crate) fn holds(&self, ticket: u64) -> bool {
+        self.waiting().iter().any(|pending| pending.ticket == ticket)
+    }
+}
+
+/// Takes a place among the commits of a warehouse.
+fn place(places: &Arc<Semaphore>, options: &QueueOptions) -> Result<OwnedSemaphorePermit> {
+    let full = |_| CatalogError::QueueFull { what: "the warehouse".to_owned(), waiting: options.total };
+    places.clone().try_acquire_owned().map_err(full)
 }
 
 /// A guard that holds back commits to a table while it lives.
@@ -136,9 +166,11 @@ pub(crate) struct CommitHold {
 }
 
 /// The commit queues of the tables that are being written.
-#[derive(Default)]
 pub(crate) struct CommitQueues {
     queues: Mutex<HashMap<TableId, Arc<CommitQueue>>>,
+    options: QueueOptions,
+    /// One permit for each client's commit that may still be taken in.
+    places: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for CommitQueues {
@@ -148,6 +180,12 @@ impl std::fmt::Debug for CommitQueues {
 }
 
 impl CommitQueues {
+    /// Makes the queues of a warehouse, all of them empty.
+    pub(crate) fn new(options: QueueOptions) -> Self {
+        let options = QueueOptions { total: options.total.min(Semaphore::MAX_PERMITS), ..options };
+        Self { queues: Mutex::default(), options, places: Arc::new(Semaphore::new(options.total)) }
+    }
+
     /// Returns the queue of a table.
     pub(crate) fn queue(&self, table: TableId) -> Arc<CommitQueue> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +193,25 @@ impl CommitQueues {
         if queues.len() >= 1024 {
             queues.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
-        queues.entry(table).or_default().clone()
+        let new = || {
+            let (waiting, tickets, turn) = (Mutex::default(), AtomicU64::default(), Arc::default());
+            Arc::new(CommitQueue { waiting, tickets, turn, options: self.options, places: self.places.clone() })
+        };
+        queues.entry(table).or_insert_with(new).clone()
+    }
+
+    /// Takes a place for a transaction over several tables.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`QueueFull`](CatalogError::QueueFull) if too many commits are in the warehouse.
+    pub(crate) fn place(&self) -> Result<OwnedSemaphorePermit> {
+        place(&self.places, &self.options)
+    }
+
+    /// Returns the number of clients' commits and transactions that wait or are under way.
+    pub(crate) fn taken(&self) -> usize {
+        self.options.total.saturating_sub(self.places.available_permits())
     }
 }
 
@@ -232,9 +288,16 @@ mod tests {
         }
     }
 
+    /// Bounds that the tests reach.
+    const BOUNDS: QueueOptions = QueueOptions { per_table: 20, total: 30, batch: 8 };
+
+    fn fixed() -> Box<FixedChange> {
+        Box::new(FixedChange { proposal: Proposal::default(), done: oneshot::channel().0 })
+    }
+
     #[tokio::test]
     async fn a_table_that_is_held_keeps_its_turn_however_many_others_are_written() {
-        let (queues, id) = (CommitQueues::default(), TableId::fresh());
+        let (queues, id) = (CommitQueues::new(BOUNDS), TableId::fresh());
         let queue = queues.queue(id);
         let held = CommitHold { _turn: queue.turn.clone().lock_owned().await, _queue: queue };
         for _ in 0..3000 {
@@ -247,10 +310,10 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_clients_until_it_has_room_and_takes_maintenance() {
-        let (queue, table) = (CommitQueue::default(), TableId::fresh());
-        let fixed = || FixedChange { proposal: Proposal::default(), done: oneshot::channel().0 };
-        let tickets: Vec<u64> = (0..MAX_WAITING).map(|_| queue.enter(table, Box::new(fixed())).expect("room")).collect();
-        let refused = queue.enter(table, Box::new(fixed())).expect_err("full");
+        let (queues, table) = (CommitQueues::new(BOUNDS), TableId::fresh());
+        let queue = queues.queue(table);
+        let tickets: Vec<u64> = (0..BOUNDS.per_table).map(|_| queue.enter(table, fixed()).expect("room")).collect();
+        let refused = queue.enter(table, fixed()).expect_err("full");
         // 429, which every client takes for a change that was not begun.
         assert_eq!((refused.code(), refused.code().http()), (ErrorCode::TooBusy, 429));
         assert!(refused.to_string().contains(&format!("table {table}")), "{refused}");
@@ -258,7 +321,36 @@ mod tests {
         queue.enter(table, Box::new(work)).expect("never refused");
         assert!(queue.take_back(tickets[0]).is_some() && queue.take_back(tickets[0]).is_none());
         assert!(queue.take_back(tickets[1]).is_some());
-        queue.enter(table, Box::new(fixed())).expect("room again");
-        assert_eq!(queue.take_batch().len(), MAX_WAITING);
+        queue.enter(table, fixed()).expect("room again");
+        assert_eq!(queues.taken(), BOUNDS.per_table - 1, "a place is given back with its commit");
+    }
+
+    #[test]
+    fn a_hot_table_leaves_no_more_room_to_others_than_the_warehouse_has() {
+        let (queues, hot, other) = (CommitQueues::new(BOUNDS), TableId::fresh(), TableId::fresh());
+        while queues.queue(hot).enter(hot, fixed()).is_ok() {}
+        for _ in 0..10 {
+            queues.queue(other).enter(other, fixed()).expect("the hot table has no more than its own part");
+        }
+        let refused = queues.queue(other).enter(other, fixed()).expect_err("full");
+        assert_eq!(refused.code().http(), 429);
+        assert!(refused.to_string().contains("the warehouse") && queues.place().is_err(), "{refused}");
+        drop(queues.queue(hot).take_batch());
+        drop(queues.place().expect("answered commits give back their places"));
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_has_the_oldest_commits() {
+        let (queues, table) = (CommitQueues::new(BOUNDS), TableId::fresh());
+        let queue = queues.queue(table);
+        let tickets: Vec<u64> = (0..BOUNDS.per_table).map(|_| queue.enter(table, fixed()).expect("room")).collect();
+        let mut taken = Vec::new();
+        for expected in [8, 8, 4, 0] {
+            let batch = queue.take_batch();
+            assert_eq!(batch.len(), expected);
+            taken.extend(batch.iter().map(|pending| pending.ticket));
+            assert!(tickets.iter().all(|ticket| queue.holds(*ticket) != taken.contains(ticket)));
+        }
+        assert_eq!(taken, tickets);
     }
 }

@@ -117,11 +117,11 @@ pub enum CatalogError {
     /// Holds the table and the wait in seconds.
     #[error("{0} is busy with other commits, and the turn did not come within {1} s; nothing was done, try again")]
     Busy(String, u64),
-    /// Too many commits wait for the table, and nothing was done.
-    #[error("{table} has too many commits in its queue ({waiting}); nothing was done, try again")]
+    /// Too many commits wait for the table or the warehouse, and nothing was done.
+    #[error("{what} has too many commits in its queue ({waiting}); nothing was done, try again")]
     QueueFull {
-        /// The table.
-        table: String,
+        /// The table or the warehouse.
+        what: String,
         /// Number of commits that wait.
         waiting: usize,
     },
@@ -179,6 +179,11 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
+    /// Checks whether a commit was refused because its table moved after its client loaded it. The client may compute it again.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::Format(FormatError::Requirement(_) | FormatError::StaleSnapshot(_)))
+    }
+
     /// Maps a failed publish: the outcome is unknown if the database did not confirm it; otherwise nothing was changed.
     pub(crate) fn of_publishing(error: StateError, what: &impl ToString) -> Self {
         match error {

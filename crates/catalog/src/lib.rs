@@ -5,8 +5,8 @@
 //! metadata goes through [`Catalog::commit`] or [`Catalog::commit_transaction`]. Every deletion of a table's file goes through
 //! [`deletion::sweep`].
 //!
-//! Start reading at [`Catalog::open`] and [`Catalog::load`] below, then at `sequencer.rs` for commits and `deletion.rs` for
-//! deletions.
+//! Start reading at [`Catalog::open`] and [`Catalog::load`] below, then at `sequencer.rs` for commits, `turns/mod.rs` for commits
+//! that come late, and `deletion.rs` for deletions.
 
 mod actor;
 mod authorize;
@@ -45,6 +45,7 @@ mod securable_name;
 mod sequencer;
 mod told;
 mod transaction;
+mod turns;
 mod vendable;
 mod views;
 
@@ -58,11 +59,12 @@ use esker_format::{SchemaRef, TableMetadata};
 use esker_state::{State, TableUsage, TabularKind, TabularRow, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::{BadProperty, MetadataJson, TableFacts};
-use esker_types::{DurationMillis, TableId, TableName, catch_panic};
+use esker_types::{DurationMillis, Principal, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
 pub use actor::{Actor, RequestOutcome};
 pub use authorize::{Authority, is_audit_name};
+pub use commit_queue::QueueOptions;
 pub use create::{CreateTable, Created, Register};
 pub use damage::Unreadable;
 pub use drop::DroppedFiles;
@@ -83,6 +85,7 @@ pub use restrictions::{check_mask, checked_filter, filter_of_json, refused_type,
 pub use securable_name::{NamedSecurable, SecurableName};
 pub use told::{ERROR_IS_WITHHELD, Told, remove_names};
 pub use transaction::TableChange;
+pub use turns::{TurnCounts, TurnOptions};
 pub use vendable::Vendable;
 pub use views::{CreateView, LoadedView, ReplaceView};
 
@@ -92,6 +95,7 @@ use epoch::EpochCheck;
 use extents::Extents;
 use ledger::LastWritten;
 use recovery::BehindChecks;
+use turns::CommitTurns;
 
 /// The result of a catalog operation.
 pub type Result<T> = std::result::Result<T, CatalogError>;
@@ -127,6 +131,10 @@ pub struct CatalogOptions {
     ///
     /// A [`Rebase`] waits ten times as long.
     pub commit_wait: Duration,
+    /// Bounds of the commit queues.
+    pub queues: QueueOptions,
+    /// Turns of clients whose commits were late.
+    pub turns: TurnOptions,
     /// Size in bytes of each cache: parsed metadata files, file lists of snapshots, and manifests.
     pub cache_bytes: u64,
     /// Memory in bytes that one [`PathSet`] may take; the rest is written to `spill_dir`.
@@ -189,6 +197,7 @@ struct Inner {
     options: CatalogOptions,
     caches: Caches,
     commit_queues: CommitQueues,
+    turns: CommitTurns,
     epoch: EpochCheck,
     behind: BehindChecks,
     /// Number of tables whose quarantine the last sweep could not check.
@@ -231,7 +240,8 @@ impl Catalog {
         }
         options.location = Location::parse(&location)?;
         let caches = Caches::new(options.cache_bytes, storage.clone());
-        let (commit_queues, ledger) = (CommitQueues::default(), LastWritten::default());
+        let (commit_queues, turns) = (CommitQueues::new(options.queues), CommitTurns::new(options.turns));
+        let ledger = LastWritten::default();
         let (epoch, behind, unswept_tables) = (EpochCheck::default(), BehindChecks::default(), AtomicU64::default());
         let (changed, used, facts, extents) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let inner = Inner {
@@ -242,6 +252,7 @@ impl Catalog {
             options,
             caches,
             commit_queues,
+            turns,
             epoch,
             behind,
             unswept_tables,
@@ -313,6 +324,28 @@ impl Catalog {
     /// Stops here for ever, or panics, if the configuration names this point. Used by tests only.
     pub async fn failpoint(&self, point: &str) {
         self.inner.options.failpoint.at(point).await;
+    }
+
+    /// Notes that a principal is about to load a table, as a client does whose commit was late. Nobody waits here.
+    ///
+    /// The layer that answers clients calls this before it reads the table's pointer, or right after.
+    pub fn note_load(&self, table: TableId, principal: &Principal) {
+        self.inner.turns.note_load(table, principal);
+    }
+
+    /// Answers every client that waits for its turn to commit, now and from now on. A server that stops calls this.
+    pub fn end_turns(&self) {
+        self.inner.turns.close();
+    }
+
+    /// Counts the turns of clients whose commits were late, since the start of this server.
+    pub fn turn_counts(&self) -> TurnCounts {
+        self.inner.turns.counts()
+    }
+
+    /// Returns the number of clients' commits and transactions that wait or are under way on this server.
+    pub fn queued_commits(&self) -> usize {
+        self.inner.commit_queues.taken()
     }
 
     /// Starts an empty set of paths with the configured memory and spill directory.

@@ -1,11 +1,11 @@
-//! The commit path: one queue per table; all commits that wait become one batch, one metadata file and one compare-and-swap.
+//! The commit path: one queue per table; commits that wait become one batch, one metadata file and one compare-and-swap.
 //!
 //! The states of a commit:
 //!
 //! ```text
 //!         queued ------- too many wait already ------------------------------> answered: QueueFull
 //!           |    `------ no turn in time ------------------------------------> answered: Busy
-//!           | turn: everything in the queue becomes one batch
+//!           | turn: the oldest commits in the queue become one batch
 //!           v
 //! +---> applied -------- a check of this commit fails -----------------------> answered: its own error
 //! |         |  `-------- no commit of the batch changes anything ------------> answered: Ok, receipts stored, no file
@@ -20,6 +20,8 @@
 //!
 //! The row's pointer alone decides which metadata file counts. Each file is recorded as a pending output before it is written, so
 //! that a crash leaves no unknown file. A caller that waits too long gets `StateUnknown` while its commit goes on.
+//!
+//! A client whose commit is refused because it is late hears of it when it is next (`turns/mod.rs`).
 //!
 //! Start reading at [`Catalog::commit_to`] and [`Catalog::commit_rebase`], then `run_batch`, `replay` and `publish`. The queue
 //! itself is in `commit_queue.rs`. Spec: "Optimistic Concurrency".
@@ -43,6 +45,7 @@ use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::actor::receipt;
@@ -54,6 +57,7 @@ use crate::moves::{copy_path_of_next, metadata_files, with_copies};
 use crate::proposal::CommitRecords;
 use crate::readable::check_numbers;
 use crate::restore::restore;
+use crate::turns::Writer;
 use crate::{Actor, Catalog, CatalogError, Committed, LoadedTable, Proposal, Rebase, RequestOutcome, Result, places};
 
 /// Maximum number of times that a batch is applied, if other servers keep winning the race.
@@ -94,7 +98,8 @@ impl<'a> AppliedBatch<'a> {
 impl Catalog {
     /// Commits a client's change to a table by name. Concurrent commits may share one metadata file.
     ///
-    /// The commit goes on if the caller stops waiting for it.
+    /// The commit goes on if the caller stops waiting for it. If it is late and adds a snapshot, its error is returned when its
+    /// client is next to commit, or after [`TurnOptions::wait`](crate::TurnOptions::wait).
     ///
     /// Spec: "Optimistic Concurrency", and "Commit Conflict Resolution and Retry".
     ///
@@ -113,7 +118,14 @@ impl Catalog {
             e => e,
         };
         self.check_new_files(&row, &proposal).await.map_err(hidden)?;
-        self.commit_to(row.id, proposal).await.map_err(hidden)
+        // Only commits that add snapshots make others late, and are computed again for each attempt.
+        let Some(writer) = Writer::of(&proposal) else { return self.commit_to(row.id, proposal).await.map_err(hidden) };
+        let pass = self.inner.turns.admit(row.id, Some(writer)).await;
+        let result = self.commit_to(row.id, proposal).await;
+        if result.as_ref().is_err_and(CatalogError::is_late) {
+            pass.late().await;
+        }
+        result.map_err(hidden)
     }
 
     /// Commits a client's change to a table by its id, which stays the same if the table is renamed.
@@ -146,13 +158,16 @@ impl Catalog {
 
     /// Commits a change that is computed on the table as it is at the commit point. Returns the effect of what was committed.
     ///
-    /// It waits for its turn ten times as long as a client's change: it may hold hours of work that no client sends again.
+    /// It waits for its turn ten times as long as a client's change: it may hold hours of work that no client sends again. While
+    /// a client whose commit was late computes it again, it waits for at most [`TurnOptions::turn`](crate::TurnOptions::turn).
     ///
     /// # Errors
     ///
     /// Returns the errors of [`Catalog::commit_to`] without [`QueueFull`](CatalogError::QueueFull), and the error of
     /// [`Rebase::propose`].
     pub async fn commit_rebase<R: Rebase + 'static>(&self, id: TableId, rebase: R) -> Result<(Committed, R::Effect)> {
+        // A client that computes its commit again would be late once more.
+        let _pass = self.inner.turns.admit(id, None).await;
         let (done, answer) = oneshot::channel();
         let (effect, wait) = (R::Effect::default(), self.options().commit_wait * 10);
         self.commit_queued(id, Box::new(RebasedChange { rebase, effect, done }), wait, answer).await
@@ -170,18 +185,22 @@ impl Catalog {
         let ticket = queue.enter(id, change)?;
         let this = self.clone();
         // The commit runs in a task of its own: a client that disconnects must not cut it in two.
+        let since = Instant::now();
         let turn = async move {
-            match tokio::time::timeout(wait, queue.turn.clone().lock_owned()).await {
-                Ok(_turn) => {
-                    let batch = queue.take_batch();
-                    if !batch.is_empty() {
-                        this.run_batch(id, batch).await;
+            // A batch has the oldest commits. This one may be in a later batch, which the task then takes as well.
+            while queue.holds(ticket) {
+                match tokio::time::timeout(wait.saturating_sub(since.elapsed()), queue.turn.clone().lock_owned()).await {
+                    Ok(_turn) => {
+                        let batch = queue.take_batch();
+                        if !batch.is_empty() {
+                            this.run_batch(id, batch).await;
+                        }
                     }
-                }
-                // The task that has the turn may have taken this commit into its batch; then its answer is on the way.
-                Err(_) => {
-                    if let Some(pending) = queue.take_back(ticket) {
-                        pending.change.answer(Err(busy(&id, wait)));
+                    // The task that has the turn may have taken this commit into its batch; then its answer is on the way.
+                    Err(_) => {
+                        if let Some(pending) = queue.take_back(ticket) {
+                            pending.change.answer(Err(busy(&id, wait)));
+                        }
                     }
                 }
             }

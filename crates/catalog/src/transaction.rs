@@ -100,7 +100,8 @@ impl Catalog {
     ///   table, or a change has that error in [`Catalog::commit_to`].
     /// - Returns [`Format`](CatalogError::Format), [`Location`](CatalogError::Location) or [`Refused`](CatalogError::Refused) if
     ///   a change has that error in [`Catalog::commit_to`] or [`Catalog::create_by_commit`].
-    /// - Returns [`Busy`](CatalogError::Busy) if a table gave no turn in time. Returns [`Conflict`](CatalogError::Conflict) if a
+    /// - Returns [`QueueFull`](CatalogError::QueueFull) if too many commits are in the warehouse, and [`Busy`](CatalogError::Busy) if a
+    ///   table gave no turn in time. Returns [`Conflict`](CatalogError::Conflict) if a
     ///   snapshot's manifest list is in quarantine or deleted, or other servers won the race ten times.
     /// - Returns [`Behind`](CatalogError::Behind) if storage has states of a table that the database does not have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed, or the transaction panicked.
@@ -116,9 +117,12 @@ impl Catalog {
                 self.check_new_files(&self.row_by_id(*id, &change.name).await?, &change.proposal).await?;
             }
         }
-        let this = self.clone();
+        let (this, place) = (self.clone(), self.inner.commit_queues.place()?);
         // The transaction runs in a task of its own: a client that disconnects must not leave it half done.
-        let work = tokio::spawn(async move { this.transact(&changes, &actor).await });
+        let work = tokio::spawn(async move {
+            let _place = place;
+            this.transact(&changes, &actor).await
+        });
         let (tables, wait) = ("the transaction's tables", self.options().commit_wait);
         // One wait for the turns, one for the work.
         match tokio::time::timeout(wait * 2, work).await {

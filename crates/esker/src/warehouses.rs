@@ -75,6 +75,8 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         undrop_ms: ms(config.tables.undrop_seconds),
         grace_ms: ms(warehouse.grace_seconds.unwrap_or(config.maintenance.grace_seconds)),
         commit_wait: Duration::from_secs(config.server.commit_wait_seconds),
+        queues: config.commit.queue_options(),
+        turns: config.commit.turn_options(),
         cache_bytes: config.cache.bytes,
         path_set_bytes: config.maintenance.memory_bytes / 8,
         spill_dir: config.maintenance.spill_dir(dir),

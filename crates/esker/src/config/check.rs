@@ -18,6 +18,7 @@ impl Config {
         self.audit.check(&self.all_warehouses())?;
         self.keys.check()?;
         self.limits.check()?;
+        self.commit.check()?;
         self.layers()?;
         self.warehouses.iter().try_for_each(|(name, warehouse)| warehouse.check(name))?;
         self.events.check()?;

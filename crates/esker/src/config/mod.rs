@@ -9,6 +9,7 @@
 mod audit;
 mod cache;
 mod check;
+mod commit;
 #[cfg(test)]
 mod contract;
 mod debug;
@@ -44,6 +45,7 @@ use utoipa::ToSchema;
 
 pub use audit::AuditConfig;
 pub use cache::CacheConfig;
+pub use commit::CommitConfig;
 pub use debug::DebugConfig;
 pub use events::{DataHubConfig, EventsConfig, KafkaConfig, OpenLineageConfig, WebhookConfig};
 pub use keys::KeysConfig;
@@ -93,6 +95,8 @@ pub struct Config {
     pub warehouses: BTreeMap<String, WarehouseConfig>,
     /// Settings of the catalog's tables.
     pub tables: TablesConfig,
+    /// Turns of clients whose commits come late, and bounds of the commit queues.
+    pub commit: CommitConfig,
     /// Events and their receivers.
     pub events: EventsConfig,
     /// The connection to DataHub.
@@ -200,6 +204,13 @@ mod tests {
             ("[limits]\nbody_seconds = 0", "limits.body_seconds"),
             ("[limits]\nrequest_burst = 5", "limits.request_burst"),
             ("[keys]\nmaster_key = \"short\"", "keys.master_key"),
+            ("[commit]\nturn_ms = 60001", "commit.turn_ms"),
+            ("[commit]\nturn_return_ms = 0", "commit.turn_return_ms"),
+            ("[commit]\nturn_wait_seconds = 0", "commit.turn_wait_seconds"),
+            ("[commit]\nturn_waiters = 0", "commit.turn_waiters"),
+            ("[commit]\nqueue = 0", "commit.queue"),
+            ("[commit]\nqueue_total = 0", "commit.queue_total"),
+            ("[commit]\nbatch = 0", "commit.batch"),
             ("[query]\nconcurrency = 0", "query.concurrency"),
             ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),

@@ -140,6 +140,8 @@ impl Server {
     /// ledger of each warehouse is written at the end.
     pub async fn stop(mut self) {
         self.app.drain();
+        // Clients whose commits were late would wait for their turns longer than the server does.
+        self.parts.catalogs.iter().for_each(Catalog::end_turns);
         self.stop.send_replace(true);
         let tasks = std::mem::take(&mut self.tasks);
         let aborts: Vec<_> = tasks.iter().map(JoinHandle::abort_handle).collect();

@@ -168,6 +168,9 @@ pub(crate) async fn load(
     };
     let catalog = warehouse.catalog();
     let (row, rights) = caller.table_through(&app, catalog, &name, shape.chain()).await?;
+    if let Some(principal) = shape.caller() {
+        catalog.note_load(row.id, principal);
+    }
     let shape = LoadOptions { snapshots, rights, ..shape };
     let table = catalog.load_row(row).await?;
     catalog.check_metadata_file(&table).await?;

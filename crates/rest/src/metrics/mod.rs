@@ -37,6 +37,9 @@ pub(crate) struct ServiceMetrics {
     requests: HistogramVec,
     commits: IntCounterVec,
     conflicts: IntCounterVec,
+    turns: IntCounterVec,
+    turn_wait: CounterVec,
+    commits_waiting: IntGaugeVec,
     batches: Histogram,
     servers: IntGauge,
     tables: IntGauge,
@@ -108,6 +111,38 @@ impl ServiceMetrics {
                         "Number of commits refused as conflicts, by the operation of their snapshot."
                     ),
                     &["operation"]
+                )
+            ),
+            turns: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_commit_turns_total",
+                        "Number of turns of clients whose commits were late, by what became of them: 'used', 'late' once more, or \
+                         'expired'; 'without' counts late commits that got none."
+                    ),
+                    &["warehouse", "outcome"]
+                )
+            ),
+            turn_wait: registered!(
+                r,
+                CounterVec::new(
+                    Opts::new(
+                        "esker_commit_turn_wait_seconds_total",
+                        "Duration in seconds for which late commits waited for their turns."
+                    ),
+                    &["warehouse"]
+                )
+            ),
+            commits_waiting: registered!(
+                r,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "esker_commits_waiting",
+                        "Number of commits of clients that wait: in the 'queue', those under way included, or, being late, for \
+                         their 'turn'."
+                    ),
+                    &["warehouse", "place"]
                 )
             ),
             batches: registered!(r, Histogram::with_opts(batches)),
@@ -429,6 +464,24 @@ async fn set_job_metrics(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Sets the metrics about commits that wait, and about the turns of late ones.
+fn set_commit_metrics(app: &App) {
+    let metrics = &app.inner.metrics;
+    metrics.turns.reset();
+    metrics.turn_wait.reset();
+    for catalog in app.warehouses().map(Maintenance::catalog) {
+        let (name, counts) = (catalog.options().warehouse.as_str(), catalog.turn_counts());
+        let outcomes = [("used", counts.used), ("late", counts.late), ("expired", counts.expired), ("without", counts.without)];
+        for (outcome, n) in outcomes {
+            metrics.turns.with_label_values(&[name, outcome]).inc_by(n);
+        }
+        metrics.turn_wait.with_label_values(&[name]).inc_by(counts.wait_seconds);
+        for (place, n) in [("queue", catalog.queued_commits()), ("turn", counts.waiting)] {
+            metrics.commits_waiting.with_label_values(&[name, place]).set(gauge(n));
+        }
+    }
+}
+
 /// Sets the metrics of background tasks.
 fn set_task_metrics(app: &App) {
     let metrics = &app.inner.metrics;
@@ -516,6 +569,7 @@ pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> 
         }
     }
     set_job_metrics(&app).await?;
+    set_commit_metrics(&app);
     set_task_metrics(&app);
     set_certificate_metrics(&app);
     set_access_metrics(&app);
