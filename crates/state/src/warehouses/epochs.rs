@@ -26,7 +26,7 @@ pub struct Epoch {
 }
 
 /// The key of the identifier that is copied with the database.
-const DATABASE: &str = "database";
+pub(crate) const DATABASE: &str = "database";
 /// The prefix of the key that marks a backup; the number of a warehouse follows.
 ///
 /// It is set in backups only, never in the database that a backup is made of.

@@ -7,7 +7,7 @@ mod epochs;
 use esker_types::{NamespaceName, TableName};
 use sqlx::Row;
 
-pub(crate) use self::epochs::BACKUP;
+pub(crate) use self::epochs::{BACKUP, DATABASE};
 pub use self::epochs::Epoch;
 use crate::{Result, State, flag};
 
