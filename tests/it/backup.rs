@@ -191,3 +191,26 @@ async fn random_kills_of_backups_and_restores_leave_whole_files_and_whole_databa
     assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..9).collect::<Vec<_>>());
     app.stop().await;
 }
+
+/// A fail-over may lose transactions without a sign: the epoch grows once a minute. So a person says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_declared_to_be_behind_deletes_nothing_until_it_is_reconciled() {
+    let app = TestApp::start().await;
+    app.table().await;
+    TestTable::simple(&app).append_ids(0..5).await;
+    app.catalog().check_epoch().expect("they go together");
+    let dir = app.dir.path().to_owned();
+    let kept = app.stop().await;
+    ok(command(&dir, &["recover", "--behind"])).await;
+    let app = TestApp::restart(kept).await;
+    let why = app.catalog().check_epoch().expect_err("nothing is deleted").to_string();
+    assert!(why.contains("declared to be behind") && why.contains("esker recover"), "{why}");
+    assert_eq!(TestTable::simple(&app).ids().await.expect("reads go on"), (0..5).collect::<Vec<_>>());
+    TestTable::simple(&app).append_ids(5..6).await;
+    let kept = app.stop().await;
+    ok(command(&dir, &["recover", "--behind", "--reconcile"])).await;
+    let app = TestApp::restart(kept).await;
+    app.catalog().check_epoch().expect("they go together again");
+    assert_eq!(TestTable::simple(&app).ids().await.expect("ids"), (0..6).collect::<Vec<_>>());
+    app.stop().await;
+}

@@ -297,13 +297,14 @@ async fn unfit(connection: &mut AnyConnection, check: &'static str) -> Result<Op
     Ok(None)
 }
 
-/// Marks a database as a backup, if it is not marked. `when` is the time of the backup.
+/// Marks a database as a backup, if it is not marked. `when` is the time of the backup, or of the declaration that it is behind.
 ///
 /// # Errors
 ///
 /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database can't be written.
-async fn mark(connection: &mut AnyConnection, when: Millis) -> Result<()> {
-    let sql = "INSERT INTO meta (key, value) SELECT $1 || id, $2 FROM warehouse WHERE true ON CONFLICT (key) DO NOTHING";
+pub(crate) async fn mark(connection: &mut AnyConnection, when: Millis) -> Result<()> {
+    let sql = "INSERT INTO meta (key, value) SELECT $1 || CAST(id AS TEXT), $2 FROM warehouse WHERE true
+               ON CONFLICT (key) DO NOTHING";
     sqlx::query(sql).bind(BACKUP).bind(when.to_string()).execute(connection).await?;
     Ok(())
 }
