@@ -53,10 +53,11 @@ impl RequestCounts {
     }
 }
 
-/// Returns scheme, host and port of a request, without its path and query.
+/// Returns scheme, host and port of a request, and nothing else of its URL: the rest may have a secret.
 fn endpoint_of(request: &HttpRequest) -> String {
-    let authority = request.uri().authority().map_or("", |authority| authority.as_str());
-    format!("{}://{authority}", request.uri().scheme_str().unwrap_or_default())
+    let uri = request.uri();
+    let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
 }
 
 /// The time before which no request to a bucket may be sent.
