@@ -163,7 +163,7 @@ impl HttpService for PacedClient {
         }
         // The store's client tries a request of the first kind again, and none of the second.
         let error_kind = match status {
-            status if is_tried_again(status) => HttpErrorKind::Request,
+            _ if is_tried_again(status) => HttpErrorKind::Request,
             _ if kind.hides_refusal(status, code.as_deref()) => HttpErrorKind::Unknown,
             _ => return Ok(response),
         };

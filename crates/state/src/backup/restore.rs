@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use esker_types::{Millis, format_count, now_ms};
-use serde::Serialize;
 use sqlx::{AnyConnection, Connection};
 
 use super::files::{copy_private, failed, remove_with_sidecars, sidecars, sync, with_suffix};
@@ -38,8 +37,7 @@ pub struct Restored {
 }
 
 /// The database that a restore would replace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresentDatabase {
     /// There is none, or no server ever worked on it.
     Empty,
