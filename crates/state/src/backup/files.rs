@@ -1,7 +1,7 @@
 //! Files of SQLite databases: copied, synced and removed together with those that SQLite keeps next to them.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::database::PRIVATE_MODE;
@@ -39,19 +39,27 @@ pub(super) fn sync(path: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed(dir))
 }
 
-/// Copies a file to a path where no file is, for its owner alone.
+/// Copies a file to a path where no file is. The copy is for its owner alone from the first byte on.
 ///
 /// # Errors
 ///
 /// Returns [`File`](StateError::File) with `to`, and both paths in its text. What was copied is then removed.
 pub(super) fn copy_private(from: &Path, to: &Path) -> Result<()> {
-    let copied = std::fs::copy(from, to).and_then(|_| std::fs::set_permissions(to, Permissions::from_mode(PRIVATE_MODE)));
-    copied.map_err(|e| {
-        std::fs::remove_file(to).ok();
-        // A copy fails at either end.
-        let what = format!("{} can't be copied to it: {e}", from.display());
-        failed(to)(std::io::Error::new(e.kind(), what))
-    })
+    let copied = File::open(from).and_then(|mut source| {
+        let mut target = File::options().write(true).create_new(true).mode(PRIVATE_MODE).open(to)?;
+        std::io::copy(&mut source, &mut target)
+    });
+    match copied {
+        Ok(_) => Ok(()),
+        Err(e) => {
+            if e.kind() != std::io::ErrorKind::AlreadyExists {
+                std::fs::remove_file(to).ok();
+            }
+            // A copy fails at either end.
+            let what = format!("{} can't be copied to it: {e}", from.display());
+            Err(failed(to)(std::io::Error::new(e.kind(), what)))
+        }
+    }
 }
 
 /// Returns the files that SQLite keeps next to a database, as far as they exist, with their suffixes.
