@@ -178,7 +178,9 @@ impl Coded for StateError {
             Self::NoSuchView(_) => ErrorCode::NoSuchView,
             Self::NoSuchFunction(_) | Self::NotDropped(_) => ErrorCode::NotFound,
             Self::Protected { .. } => ErrorCode::Forbidden,
-            Self::BeingDeleted(_) | Self::Occupied(_) | Self::ServersRunning(_) | Self::BackupOfLater { .. } => ErrorCode::Refused,
+            Self::BeingDeleted(_) | Self::Occupied(_) | Self::ServersRunning(_) | Self::BackupOfLater { .. } => {
+                ErrorCode::Refused
+            }
             Self::KeyTaken { .. } => ErrorCode::Unprocessable,
             Self::DuplicateKey(_) | Self::Fenced => ErrorCode::Unavailable,
             Self::AlreadyExists { .. } | Self::RenameTaken { .. } => ErrorCode::AlreadyExists,

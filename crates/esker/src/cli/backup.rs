@@ -121,6 +121,10 @@ impl RestoreArgs {
         let _lock = lock_data_dir(&dir)?;
         let present = database.present().await?.describe();
         if let (Some(holds), true, false) = (present, self.replace, self.yes) {
+            if json || !std::io::stdin().is_terminal() {
+                let what = format!("the state database is not empty: {holds}; give --yes to replace it without being asked");
+                return Err(Error::Usage(what));
+            }
             confirm(&holds, &self.file, &database).await?;
         }
         let bar = Bar::default();
@@ -164,13 +168,9 @@ fn describe(header: Option<&BackupHeader>) {
 ///
 /// # Errors
 ///
-/// Returns [`Usage`](Error::Usage) if the answer is another one or nobody can be asked, and [`State`](Error::State) if the backup
-/// can't be used.
+/// Returns [`Usage`](Error::Usage) if the answer is another one, [`Io`](Error::Io) if there is none, and [`State`](Error::State) if
+/// the backup can't be used.
 async fn confirm(holds: &str, file: &Path, database: &Database) -> Result<()> {
-    if !std::io::stdin().is_terminal() {
-        let what = format!("the state database is not empty: {holds}; give --yes to replace it without being asked");
-        return Err(Error::Usage(what));
-    }
     let bar = Bar::default();
     let header = check_backup(file, &|what, done, total| bar.show(what, done, total)).await?;
     bar.clear();

@@ -16,8 +16,8 @@ use crate::database::{Database, PoolUse};
 use crate::migrations::{POSTGRES, SQLITE};
 use crate::{Result, StateError};
 
-/// The setting of a transaction that copies. The limit of servers' sessions is for changes of a few rows.
-const NO_IDLE_LIMIT: &str = "SET LOCAL idle_in_transaction_session_timeout = 0";
+/// The settings of a transaction that copies. The limits of servers' sessions are for changes of a few rows.
+const NO_TIME_LIMITS: &str = "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0";
 
 /// Writes the rows of a database, as they are at one moment, into the empty SQLite file `partial`.
 ///
@@ -49,7 +49,7 @@ async fn copy_out(
     progress: &BackupProgress<'_>,
 ) -> Result<()> {
     let mut from = source.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    sqlx::raw_sql(NO_IDLE_LIMIT).execute(&mut *from).await?;
+    sqlx::raw_sql(NO_TIME_LIMITS).execute(&mut *from).await?;
     let schema = applied(&mut from).await?;
     // The file is synced when it is whole.
     sqlx::raw_sql("PRAGMA synchronous = OFF").execute(&mut *target).await?;
@@ -158,7 +158,7 @@ async fn copy_in(
     progress: &BackupProgress<'_>,
 ) -> Result<()> {
     let mut to = database.begin_exclusive(pool).await?;
-    sqlx::raw_sql(NO_IDLE_LIMIT).execute(&mut *to).await?;
+    sqlx::raw_sql(NO_TIME_LIMITS).execute(&mut *to).await?;
     // A server that starts waits for the lock of the migrations until this is done.
     database.migrate_in(&mut to, None).await?;
     let alive = AssertSqlSafe(format!("SELECT count(*) FROM instance WHERE seen_ms >= {} - $1", database.clock_sql()));
