@@ -47,6 +47,15 @@ async fn killed(mut command: Command, delay: Duration) {
     child.wait().expect("it has ended");
 }
 
+/// Removes the copies of the databases that were replaced.
+fn remove_previous(dir: &Path) {
+    for entry in std::fs::read_dir(dir).expect("listed").map(|entry| entry.expect("an entry")) {
+        if entry.file_name().to_string_lossy().contains(".before-") {
+            std::fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+}
+
 /// Returns the tables of a header with their digests, without those that a backup or restore itself changes.
 fn tables(printed: &Value) -> Vec<Value> {
     let tables = printed["header"]["tables"].as_array().expect("a header with tables");
@@ -171,15 +180,18 @@ async fn random_kills_of_backups_and_restores_leave_whole_files_and_whole_databa
             ok(command(&dir, &["backup", &copy])).await;
         }
         assert_eq!(tables(&checked(&copy).await), tables_of_old, "kill {kill} of a backup");
+        std::fs::remove_file(&copy).expect("removed");
 
         killed(command(&dir, &["restore", &new, "--replace", "--yes"]), part(of_a_restore)).await;
-        let found = file(&format!("found-{kill}"));
-        ok(command(&dir, &["backup", &found])).await;
-        let found = tables(&checked(&found).await);
+        let after = file(&format!("after-{kill}"));
+        ok(command(&dir, &["backup", &after])).await;
+        let found = tables(&checked(&after).await);
+        std::fs::remove_file(&after).expect("removed");
         assert!(found == tables_of_old || found == tables_of_new, "kill {kill} of a restore: {found:?}");
         if found == tables_of_new {
             ok(command(&dir, &["restore", &old, "--replace", "--yes"])).await;
         }
+        remove_previous(&dir);
     }
 
     ok(command(&dir, &["restore", &new, "--replace", "--yes"])).await;
