@@ -169,7 +169,11 @@ async fn copy_in(
     count_present(&mut to, true).await?.check_replaceable(options.replace)?;
     let tables = tables(&mut *source).await?;
     let names: Vec<String> = tables.iter().map(|table| format!("\"{}\"", table.name)).collect();
-    sqlx::query(AssertSqlSafe(format!("TRUNCATE {}", names.join(", ")))).execute(&mut *to).await?;
+    sqlx::query(AssertSqlSafe(format!("LOCK TABLE {} IN EXCLUSIVE MODE", names.join(", ")))).execute(&mut *to).await?;
+    // Not by TRUNCATE: a backup that is being made would see empty tables, for its snapshot does not keep truncated rows.
+    for name in names.iter().rev() {
+        sqlx::query(AssertSqlSafe(format!("DELETE FROM {name}"))).execute(&mut *to).await?;
+    }
     let mut counted = RowProgress::start("restoring", &mut *source, &tables, progress).await?;
     for table in &tables {
         copy_table(&mut *source, &mut to, table, &mut counted).await?;
