@@ -29,6 +29,7 @@ pub(crate) struct RequestCounts(Arc<Mutex<Requests>>);
 /// What [`RequestCounts`] shares.
 #[derive(Debug, Default)]
 struct Requests {
+    /// The number of requests by method and status.
     counts: BTreeMap<(String, String), u64>,
     /// The endpoint and the failure of the last request, if that one failed so that the store's client tries again.
     last_failure: Option<String>,

@@ -194,8 +194,11 @@ async fn confirm(holds: &str, file: &Path, database: &Database) -> Result<()> {
 
 /// A progress bar that appears if its work takes longer than a second.
 struct Bar {
+    /// The time at which the work began.
     began: Instant,
+    /// The bar of the terminal.
     bar: ProgressBar,
+    /// True once the bar is shown.
     visible: AtomicBool,
 }
 

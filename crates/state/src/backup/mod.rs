@@ -1,8 +1,7 @@
 //! Backs up, checks and restores the database.
 //!
 //! A backup is one SQLite file with the schema of the database and a [`BackupHeader`], whichever database it was made of. Both
-//! databases have the same tables and columns of numbers and texts, so a backup of one can be restored into the other (decision
-//! 0079).
+//! databases have the same tables and columns of numbers and texts, so a backup of one can be restored into the other.
 //!
 //! A backup is made while servers work on the database, and is marked as a backup, so that a server that starts on it notices. The
 //! file is written as `.partial`, checked, synced to disk, and only then renamed. A restore begins with a copy that is checked,

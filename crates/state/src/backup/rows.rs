@@ -23,6 +23,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Column {
+    /// The name of the column.
     name: String,
     /// The column holds whole numbers. Otherwise it holds texts.
     is_number: bool,
@@ -40,8 +41,11 @@ pub(super) struct Table {
 /// A value in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
+    /// No value.
     Null,
+    /// A whole number.
     Number(i64),
+    /// A text.
     Text(String),
 }
 
@@ -52,6 +56,7 @@ enum Value {
 pub(super) struct RowDigest {
     /// The number of rows.
     pub(super) rows: u64,
+    /// The sum of the hashes, eight bytes by eight bytes, without carries between them.
     sum: [u64; 4],
 }
 
@@ -180,9 +185,13 @@ impl Table {
 
 /// Progress through the rows of several tables.
 pub(super) struct RowProgress<'a> {
+    /// What is being done.
     what: &'a str,
+    /// The number of rows that are done.
     done: u64,
+    /// The number of rows of all tables.
     total: u64,
+    /// Hears of the progress.
     report: &'a BackupProgress<'a>,
 }
 
