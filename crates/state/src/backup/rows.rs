@@ -146,7 +146,7 @@ impl Table {
 
     /// Reads the values of a row of [`Table::select`].
     fn values(&self, row: &AnyRow) -> Result<Vec<Value>> {
-        let value = |(at, column): (usize, &Column)| {
+        let value = |(at, column): (usize, &Column)| -> Result<Value> {
             Ok(match column.is_number {
                 true => row.try_get::<Option<i64>, _>(at)?.map_or(Value::Null, Value::Number),
                 false => row.try_get::<Option<String>, _>(at)?.map_or(Value::Null, Value::Text),
