@@ -6,6 +6,8 @@ mod api;
 mod api_examples;
 // Policies, and the jobs that the autopilot enqueues.
 mod autopilot;
+// Backups of the state database, and their restore.
+mod backup;
 // Requests, files, disks and ports that are wrong.
 mod bad_input;
 // Branches, tags, rollback, and publishing of staged snapshots.

@@ -481,7 +481,7 @@ async fn cli(args: &[&str]) -> std::process::Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_that_it_is_behind() {
     if on_postgres() {
-        return; // backups of PostgreSQL are not Esker's
+        return; // backup.rs has the test for both databases
     }
     let app = TestApp::start().await;
     app.table().await;
@@ -516,7 +516,11 @@ async fn a_backup_made_under_a_running_writer_is_whole_and_a_server_on_it_knows_
     assert!(!in_use.status.success() && String::from_utf8_lossy(&in_use.stderr).contains("in use"), "{in_use:?}");
     let lost = metadata_location(&app).await;
     let kept = app.stop().await;
-    let done = cli(&["restore", &to, "--data-dir", &dir]).await;
+    let occupied = cli(&["restore", &to, "--data-dir", &dir]).await;
+    assert!(!occupied.status.success() && String::from_utf8_lossy(&occupied.stderr).contains("--replace"), "{occupied:?}");
+    let nobody = cli(&["restore", &to, "--data-dir", &dir, "--replace"]).await;
+    assert!(!nobody.status.success() && String::from_utf8_lossy(&nobody.stderr).contains("--yes"), "{nobody:?}");
+    let done = cli(&["restore", &to, "--data-dir", &dir, "--replace", "--yes"]).await;
     assert!(done.status.success() && String::from_utf8_lossy(&done.stdout).contains("esker.db.before-"), "{done:?}");
 
     let app = TestApp::restart(kept).await;

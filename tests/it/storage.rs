@@ -14,7 +14,14 @@ use tokio::net::TcpListener;
 ///
 /// Returns its URL and the number of requests so far.
 async fn store(answer: impl Fn(usize) -> Option<(&'static str, String)> + Send + 'static) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    store_on(TcpListener::bind("127.0.0.1:0").await.expect("a port"), answer)
+}
+
+/// Starts a store as [`store`] does, on a port that is open already.
+fn store_on(
+    listener: TcpListener,
+    answer: impl Fn(usize) -> Option<(&'static str, String)> + Send + 'static,
+) -> (String, Arc<AtomicUsize>) {
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
@@ -55,7 +62,7 @@ async fn store_that_says(status: &'static str, code: &'static str) -> String {
     store(move |_| Some((status, error_of(code)))).await.0
 }
 
-/// `/readyz` names which of the three it is, and the server is not ready until it is corrected.
+/// `/readyz` names which of the three it is. A server that starts while its store is away is ready when the store is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by_readyz() {
     let closed = {
@@ -82,6 +89,13 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
             assert!(!text.contains(other), "{what}: {text}");
         }
         assert_eq!(app.send(Method::GET, "/healthz", None).await.0, 200, "the process itself is well");
+        if what != "no answer" {
+            continue;
+        }
+        assert!(text.contains(&endpoint) && text.contains("refused"), "the endpoint that does not answer, and why: {text}");
+        let listener = TcpListener::bind(&endpoint["http://".len()..]).await.expect("the port is still free");
+        store_on(listener, |_| Some(("200 OK", "<ListBucketResult></ListBucketResult>".to_owned())));
+        assert_eq!(app.send(Method::GET, "/readyz", None).await.0, 200, "the store is back");
     }
 }
 

@@ -38,7 +38,9 @@ fn next_epoch(epoch: &Epoch, mark: Option<&EpochMark>) -> i64 {
 /// Returns the reason why database and storage disagree; `None` if they agree.
 fn disagreement(epoch: &Epoch, mark: Option<&EpochMark>) -> Option<String> {
     if let Some(ms) = epoch.backup_ms {
-        return Some(format!("the database was restored from the backup of {ms} ms since the Unix epoch"));
+        return Some(format!(
+            "the database was restored from the backup of {ms} ms since the Unix epoch, or declared to be behind at that time"
+        ));
     }
     let Some(mark) = mark else {
         return (epoch.entered > 0)

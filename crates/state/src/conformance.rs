@@ -73,7 +73,7 @@ pub(crate) fn row(warehouse: Warehouse, namespace: &NamespaceName, name: &str) -
     }
 }
 
-async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow) -> crate::Result<bool> {
+pub(crate) async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow) -> crate::Result<bool> {
     let new = new_entry(row, None, row.location.clone());
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await
 }

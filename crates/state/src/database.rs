@@ -3,6 +3,7 @@
 //! All other SQL of this crate is one text for both. Changes run one at a time: on SQLite under its write lock, on PostgreSQL under
 //! an advisory lock that lives as long as its transaction. Start reading with [`Database::pool`] and [`Database::begin_exclusive`].
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -154,26 +155,42 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// Returns [`Migrate`](StateError::Migrate) if a migration fails for any reason, or one that was applied differs from that of
-    /// this release. Returns [`LaterSchema`](StateError::LaterSchema) if this release can't run on the database, and
-    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the transaction can't be begun or committed.
+    /// Returns the errors of [`Database::migrate_in`], and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the
+    /// transaction can't be begun or committed.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
         let mut tx = self.begin(pool).await?;
+        self.migrate_in(&mut tx, None).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Migrates the schema in a transaction that is open already. With `only`, no other migrations than these are applied.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Migrate`](StateError::Migrate) if a migration fails for any reason, or one that was applied differs from that of
+    /// this release. Returns [`LaterSchema`](StateError::LaterSchema) if this release can't run on the database, and
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    pub(crate) async fn migrate_in(&self, connection: &mut AnyConnection, only: Option<&BTreeSet<i64>>) -> Result<()> {
         if self.is_postgres() {
-            sqlx::query(MIGRATION_LOCK).execute(&mut *tx).await?;
+            sqlx::query(MIGRATION_LOCK).execute(&mut *connection).await?;
         }
-        let known = if self.is_postgres() { &POSTGRES } else { &SQLITE };
-        let steps = known.iter().cloned().collect();
+        let known = self.migrations();
+        let steps = known.iter().filter(|step| only.is_none_or(|only| only.contains(&step.version))).cloned().collect();
         // Migrations that this release does not know are no error of the driver; they are judged below.
         let migrator = Migrator { locking: false, ignore_missing: true, ..Migrator::with_migrations(steps) };
         // Up to migration 0: makes the table of migrations, if there is none.
-        migrator.run_direct(Some(0), &mut *tx, false).await?;
-        if let Some(why) = refusal_of_database(&mut tx, known).await? {
+        migrator.run_direct(Some(0), &mut *connection, false).await?;
+        if let Some(why) = refusal_of_database(&mut *connection, known).await? {
             return Err(StateError::LaterSchema(why));
         }
-        migrator.run_direct(None, &mut *tx, false).await?;
-        tx.commit().await?;
+        migrator.run_direct(None, connection, false).await?;
         Ok(())
+    }
+
+    /// Returns the migrations of this release for this kind of database.
+    pub(crate) fn migrations(&self) -> &'static Migrator {
+        if self.is_postgres() { &POSTGRES } else { &SQLITE }
     }
 
     /// Begins a transaction that is going to write.

@@ -103,9 +103,23 @@ pub enum StateError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The database is in PostgreSQL. Esker backs up and restores only SQLite databases.
-    #[error("the state database is in PostgreSQL; use pg_dump and pg_restore")]
-    NotSqlite,
+    /// There is no database to back up at `state.url`, or it is none of Esker's.
+    #[error("there is no state database of Esker at state.url; check the URL")]
+    NoDatabase,
+    /// A later release has migrated the database that is to be backed up. This release does not know what it would leave out.
+    #[error("the state database has migration {version} ({name}) of a later release; back it up with that release")]
+    BackupOfLater {
+        /// The number of the migration.
+        version: i64,
+        /// The name of the migration.
+        name: String,
+    },
+    /// A backup is to be restored, and the database is not empty.
+    #[error("the state database is not empty: {0}; give --replace to put the backup in its place")]
+    Occupied(String),
+    /// Servers work on the database that a backup is to replace.
+    #[error("{0} on the state database wrote a heartbeat within state.dead_seconds; stop all servers first")]
+    ServersRunning(String),
     /// The path of the database is not UTF-8.
     #[error("the path of the state database is not UTF-8: {}", .0.display())]
     Path(std::path::PathBuf),
@@ -164,7 +178,9 @@ impl Coded for StateError {
             Self::NoSuchView(_) => ErrorCode::NoSuchView,
             Self::NoSuchFunction(_) | Self::NotDropped(_) => ErrorCode::NotFound,
             Self::Protected { .. } => ErrorCode::Forbidden,
-            Self::BeingDeleted(_) => ErrorCode::Refused,
+            Self::BeingDeleted(_) | Self::Occupied(_) | Self::ServersRunning(_) | Self::BackupOfLater { .. } => {
+                ErrorCode::Refused
+            }
             Self::KeyTaken { .. } => ErrorCode::Unprocessable,
             Self::DuplicateKey(_) | Self::Fenced => ErrorCode::Unavailable,
             Self::AlreadyExists { .. } | Self::RenameTaken { .. } => ErrorCode::AlreadyExists,
@@ -176,7 +192,7 @@ impl Coded for StateError {
             Self::LaterSchema(_) | Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => {
                 ErrorCode::Internal
             }
-            Self::File { .. } | Self::UnusableBackup { .. } | Self::NotSqlite => ErrorCode::Internal,
+            Self::File { .. } | Self::UnusableBackup { .. } | Self::NoDatabase => ErrorCode::Internal,
         }
     }
 }

@@ -49,6 +49,7 @@ use uuid::Uuid;
 
 pub use access::{Access, StoredColumnMask, StoredGrant, StoredMember, StoredPolicy, StoredRole, StoredRowFilter};
 pub use audit::{AUDIT_RECORDED, AuditBatch, AuditDecision, AuditEvents, AuditLog, AuditPhase, AuditRecord};
+pub use backup::{BackupHeader, BackupProgress, BackupTable, PresentDatabase, RestoreOptions, Restored, check_backup};
 pub use database::Database;
 use database::PoolUse;
 pub use error::StateError;
@@ -107,6 +108,11 @@ impl State {
     pub async fn open(database: Database) -> Result<Self> {
         let writer = database.pool(PoolUse::Changes).await?;
         database.migrate(&writer).await?;
+        // A server may be started on a backup, whose header does not count from then on. Only SQLite files are backups.
+        if !database.is_postgres() {
+            let mut connection = writer.acquire().await?;
+            backup::remove_header(&mut connection).await?;
+        }
         let relaxed_writer = database.pool(PoolUse::RelaxedWrites).await?;
         let readers = database.pool(PoolUse::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));

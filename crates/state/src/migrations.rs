@@ -86,8 +86,10 @@ fn migration_needed_by(name: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::{Database, State, StateError};
+    use crate::{Database, RestoreOptions, State, StateError};
 
     /// Returns the migrations of an earlier release, up to `version`.
     fn up_to(version: i64) -> Migrator {
@@ -220,9 +222,10 @@ mod tests {
         let state = State::open(database.clone()).await.expect("opened");
         state.warehouses().ensure("w", "file:///w", false).await.expect("made");
         let backup = dir.path().join("backup.db");
-        database.back_up(&backup).await.expect("backed up");
+        database.back_up(&backup, &|_, _, _| {}).await.expect("backed up");
         state.close().await;
-        assert!(database.restore(&backup).await.expect("restored").is_some());
+        let options = RestoreOptions { replace: true, directory: dir.path().to_owned(), dead_after: Duration::ZERO };
+        assert!(database.restore(&backup, &options, &|_, _, _| {}).await.expect("restored").previous.is_some());
         State::open(database).await.expect("opened").close().await;
 
         let contracted = "INSERT INTO _sqlx_migrations

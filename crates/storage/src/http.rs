@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use esker_types::ErrorCode;
+use esker_types::{ErrorCode, error_chain};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
@@ -22,21 +22,43 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause, also if the store asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// The number of requests by method and HTTP status. The status is `error` for requests without an answer.
+/// The number of requests by method and HTTP status, and the last failure. The status is `error` for requests without an answer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RequestCounts(Arc<Mutex<BTreeMap<(String, String), u64>>>);
+pub(crate) struct RequestCounts(Arc<Mutex<Requests>>);
+
+/// What [`RequestCounts`] shares.
+#[derive(Debug, Default)]
+struct Requests {
+    /// The number of requests by method and status.
+    counts: BTreeMap<(String, String), u64>,
+    /// The endpoint and the failure of the last request, if that one failed so that the store's client tries again.
+    last_failure: Option<String>,
+}
 
 impl RequestCounts {
-    /// Counts one request.
-    fn count(&self, method: &str, status: &str) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((method.to_owned(), status.to_owned())).or_default() += 1;
+    /// Counts one request. `failure` is its failure, if the store's client tries it again.
+    fn count(&self, method: &str, status: &str, failure: Option<String>) {
+        let mut requests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.counts.entry((method.to_owned(), status.to_owned())).or_default() += 1;
+        requests.last_failure = failure;
     }
 
     /// Returns a copy of the counts since the start.
     pub(crate) fn get(&self) -> BTreeMap<(String, String), u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
     }
+
+    /// Returns the endpoint and the failure of the last request, if it failed so that the store's client tries again.
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last_failure.clone()
+    }
+}
+
+/// Returns scheme, host and port of a request, and nothing else of its URL: the rest may have a secret.
+fn endpoint_of(request: &HttpRequest) -> String {
+    let uri = request.uri();
+    let port = uri.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default())
 }
 
 /// The time before which no request to a bucket may be sent.
@@ -116,17 +138,21 @@ impl HttpService for PacedClient {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        let (method, kind) = (request.method().to_string(), RequestKind::of(&request));
+        let (method, kind, endpoint) = (request.method().to_string(), RequestKind::of(&request), endpoint_of(&request));
         let response = match self.inner.execute(request).await {
             Ok(response) => response,
             Err(error) => {
-                self.requests.count(&method, "error");
+                let cause = error_chain(&error).last().map(ToString::to_string);
+                self.requests.count(&method, "error", cause.map(|cause| format!("{endpoint}: {cause}")));
                 return Err(error);
             }
         };
-        self.requests.count(&method, response.status().as_str());
+        let status = response.status();
+        let again = is_tried_again(status.as_u16()).then(|| format!("{endpoint} answered {status}"));
+        self.requests.count(&method, status.as_str(), again);
         let (response, code) = match kind {
             RequestKind::BulkDelete | RequestKind::Delete => with_error_code(response).await?,
+            RequestKind::Other if status.as_u16() == 404 => with_error_code(response).await?,
             RequestKind::List | RequestKind::Other => (response, None),
         };
         let status = kind.status(response.status().as_u16(), code.as_deref());
@@ -138,7 +164,7 @@ impl HttpService for PacedClient {
         }
         // The store's client tries a request of the first kind again, and none of the second.
         let error_kind = match status {
-            408 | 429 | 500.. => HttpErrorKind::Request,
+            _ if is_tried_again(status) => HttpErrorKind::Request,
             _ if kind.hides_refusal(status, code.as_deref()) => HttpErrorKind::Unknown,
             _ => return Ok(response),
         };
@@ -146,6 +172,11 @@ impl HttpService for PacedClient {
         let body_start = String::from_utf8_lossy(&body).chars().take(MAX_BODY_CHARS).collect();
         Err(HttpError::new(error_kind, StoreAnswer { status, says: body_start }))
     }
+}
+
+/// Checks for a status that asks to try the request again.
+const fn is_tried_again(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..)
 }
 
 /// The kind of a request, as far as the store's client makes errors without a type of its refusals.
@@ -194,13 +225,12 @@ impl RequestKind {
     fn hides_refusal(self, status: u16, code: Option<&str>) -> bool {
         match self {
             Self::List | Self::BulkDelete => matches!(status, 401 | 403 | 404),
-            Self::Delete => status == 404 && code == Some("NoSuchBucket"),
-            Self::Other => false,
+            Self::Delete | Self::Other => status == 404 && matches!(code, Some("NoSuchBucket" | "ContainerNotFound")),
         }
     }
 }
 
-/// Reads the error code in the body of an answer to a deletion. Returns it with the answer, whose body can be read again.
+/// Reads the error code in the body of an answer to a deletion, or of one that something is missing. Returns it with the answer, whose body can be read again.
 async fn with_error_code(response: HttpResponse) -> Result<(HttpResponse, Option<String>), HttpError> {
     let (head, body) = response.into_parts();
     let body = body.bytes().await?;
@@ -347,6 +377,28 @@ mod tests {
         let gone = google(Says(404, "<Error><Code>NoSuchKey</Code></Error>"));
         let error = gone.delete(&Path::from("x")).await.expect_err("gone");
         assert!(matches!(StorageError::new("gs://lake/x", error), StorageError::NotFound { .. }));
+    }
+
+    /// The codes are those of the API references of S3 (GetObject, PutObject) and Azure (Get Blob).
+    #[tokio::test]
+    async fn a_missing_bucket_is_told_from_a_missing_file_in_reads_and_writes() {
+        for (says, is_bucket) in [
+            ("<Error><Code>NoSuchBucket</Code></Error>", true),
+            ("<Error><Code>ContainerNotFound</Code></Error>", true),
+            ("<Error><Code>NoSuchKey</Code></Error>", false),
+            ("<Error><Code>BlobNotFound</Code></Error>", false),
+            ("", false),
+        ] {
+            for store in [s3, google, azure] {
+                let (store, path) = (store(Says(404, says)), Path::from("x"));
+                let read = store.get(&path).await.expect_err("nothing is there");
+                let written = store.put(&path, "x".into()).await.expect_err("refused");
+                for error in [read, written].map(|error| StorageError::new("s3://lake/x", error)) {
+                    assert_eq!(matches!(error, StorageError::NoBucket { .. }), is_bucket, "{store} {says}: {error:?}");
+                    assert_eq!(error.code(), ErrorCode::DataMissing, "{store} {says}: {error:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, [`NotFound`](StorageError::NotFound)
+    /// Returns [`InvalidLocation`](StorageError::InvalidLocation) if the URI is not allowed, [`NoBucket`](StorageError::NoBucket)
     /// if the bucket does not exist, and [`Full`](StorageError::Full) if the store has no room. Returns
     /// [`Denied`](StorageError::Denied) if the store forbids the write, [`Unavailable`](StorageError::Unavailable) if it does not
     /// answer or is overloaded, and [`Io`](StorageError::Io) for any other failure.
@@ -245,7 +245,9 @@ impl Storage {
             Ok(Some(Err(object_store::Error::NotFound { .. }))) if at.scheme() == Scheme::File => Ok(()),
             Ok(Some(Err(e))) => Err(StorageError::new(&uri, e)),
             Err(_) => {
-                let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", PROBE_TIMEOUT.as_secs()));
+                // The store's client still tries. Its tries say which endpoint is wrong, and in which way.
+                let last = self.inner.requests.last_failure().map_or_else(String::new, |last| format!("; the last try: {last}"));
+                let late = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s{last}", PROBE_TIMEOUT.as_secs()));
                 Err(StorageError::new(&uri, object_store::Error::Generic { store: "probe", source: Box::new(late) }))
             }
         }

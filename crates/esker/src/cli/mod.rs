@@ -57,9 +57,14 @@ enum Command {
     /// Stop the server first. Without options, the command restores what is certain: catalog entries that the database has lost,
     /// and pointers to newer metadata files. It lists what is uncertain.
     Recover(recover::RecoverArgs),
-    /// Copy the state database into a file; the server may run.
+    /// Copy the state database into a file, or check such a file; servers may run.
+    ///
+    /// The file is complete or not there. It is the same for SQLite and PostgreSQL, and can be restored into either. It has no
+    /// files of tables and nothing of the configuration, such as a master key.
     Backup(backup::BackupArgs),
-    /// Replace the state database with a backup; stop the server first.
+    /// Replace the state database with a backup; stop all servers first.
+    ///
+    /// Fills an empty database. With --replace, it replaces one that is not empty, after a question. Run `esker recover` next.
     Restore(backup::RestoreArgs),
     /// Make, rotate, list and revoke tokens. Without a command: make a token for a principal.
     ///

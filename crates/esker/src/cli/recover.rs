@@ -34,6 +34,10 @@ pub(super) struct RecoverArgs {
     /// Print what would be done, and change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Declare that the database may have lost transactions, such as after a fail-over to a standby that was late. Nothing is
+    /// deleted from then on until --reconcile, as after a restore.
+    #[arg(long, conflicts_with = "dry_run")]
+    behind: bool,
     /// Accept this database as that of the warehouse, so that files may be deleted again. Fails while a table is undecided. No
     /// other database may serve the warehouse any more.
     #[arg(long, conflicts_with = "dry_run")]
@@ -67,6 +71,10 @@ impl RecoverArgs {
         {
             let known: Vec<&str> = plans.iter().map(|(_, options)| options.warehouse.as_str()).collect();
             return Err(Error::Usage(format!("warehouse {name} does not exist; the configuration has {}", known.join(", "))));
+        }
+        if self.behind {
+            // Before the catalogs are opened: each compares database and storage then.
+            state.warehouses().declare_behind().await?;
         }
         let chosen = plans.into_iter().filter(|(_, o)| self.warehouse.as_ref().is_none_or(|name| *name == o.warehouse));
         for (storage, options) in chosen {

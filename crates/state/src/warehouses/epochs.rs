@@ -4,11 +4,11 @@
 //! behind. Two identifiers tell a copy: one is copied with the database, the other is that of the very file or cluster.
 //! `esker_catalog` compares them.
 
-use esker_types::Millis;
+use esker_types::{Millis, now_ms};
 use uuid::Uuid;
 
 use super::Warehouses;
-use crate::{Result, StateError, Warehouse};
+use crate::{Result, StateError, Warehouse, backup};
 
 /// The record of a warehouse's epoch in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +21,16 @@ pub struct Epoch {
     pub entered: i64,
     /// The epoch that the warehouse was about to enter. It equals `entered` unless a process was killed in between.
     pub entering: i64,
-    /// The time of the backup, in milliseconds since the Unix epoch, if this database is a restored backup.
+    /// The time of the backup, in milliseconds since the Unix epoch, if this database is a restored backup. It is the time of the
+    /// declaration, if a person declared that the database is behind.
     pub backup_ms: Option<Millis>,
 }
 
 /// The key of the identifier that is copied with the database.
-const DATABASE: &str = "database";
+pub(crate) const DATABASE: &str = "database";
 /// The prefix of the key that marks a backup; the number of a warehouse follows.
 ///
-/// It is set in backups only, never in the database that a backup is made of.
+/// It is set in backups, never in the database that a backup is made of, and where a person declared that a database is behind.
 pub(crate) const BACKUP: &str = "backup.";
 
 impl Warehouses<'_> {
@@ -59,6 +60,18 @@ impl Warehouses<'_> {
             entering: next,
             backup_ms,
         })
+    }
+
+    /// Records that the database may have lost transactions, as if it were a restored backup, for all warehouses.
+    ///
+    /// A running server takes note when it next advances the epoch of a warehouse.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    pub async fn declare_behind(self) -> Result<()> {
+        let mut connection = self.state.writer.acquire().await?;
+        backup::mark(&mut connection, now_ms()).await
     }
 
     /// Removes the mark of a backup for a warehouse: from now on this database takes care of the warehouse.

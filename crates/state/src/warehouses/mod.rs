@@ -7,8 +7,8 @@ mod epochs;
 use esker_types::{NamespaceName, TableName};
 use sqlx::Row;
 
-pub(crate) use self::epochs::BACKUP;
 pub use self::epochs::Epoch;
+pub(crate) use self::epochs::{BACKUP, DATABASE};
 use crate::{Result, State, flag};
 
 /// The row of a warehouse, as the functions of this crate take it.
