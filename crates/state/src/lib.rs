@@ -34,6 +34,7 @@ mod outbox;
 mod outputs;
 mod principals;
 mod quarantine;
+mod scan_plans;
 mod servers;
 mod sessions;
 mod tables;
@@ -65,6 +66,7 @@ pub use outbox::{
 pub use outputs::{Outputs, PendingOutput};
 pub use principals::Principals;
 pub use quarantine::{NewQuarantine, Quarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};
+pub use scan_plans::{RememberedPlan, ScanPlans};
 pub use servers::HEARTBEATS_PER_TIMEOUT;
 use servers::Heartbeats;
 pub use servers::Servers;
@@ -181,6 +183,11 @@ impl State {
     /// Returns the handle for the keys that authenticate what clients carry for the servers.
     pub const fn keys(&self) -> SigningKeys<'_> {
         SigningKeys { state: self }
+    }
+
+    /// Returns the handle for what the servers have to remember of scan plans.
+    pub const fn scan_plans(&self) -> ScanPlans<'_> {
+        ScanPlans { state: self }
     }
 
     /// Returns the handle for the sessions of the web page.
