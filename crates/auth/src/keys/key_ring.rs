@@ -307,7 +307,7 @@ impl RingInner {
         match &read {
             Ok(_) if self.fails.swap(false, Ordering::Relaxed) => tracing::info!("the keys can be used again"),
             Err(error @ AuthError::Keys(_)) if !self.fails.swap(true, Ordering::Relaxed) => {
-                tracing::error!(%error, "the keys can't be used: statements of Flight SQL and tasks of scan plans fail");
+                tracing::error!(%error, "the keys can't be used: statements of Flight SQL and scan plans fail");
             }
             _ => {}
         }

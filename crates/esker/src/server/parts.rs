@@ -98,8 +98,7 @@ impl Parts {
     ///
     /// # Errors
     ///
-    /// Returns [`Config`](Error::Config) if an address in the configuration can't be parsed, and [`Auth`](Error::Auth) if the
-    /// system gives no random numbers.
+    /// Returns [`Config`](Error::Config) if an address in the configuration can't be parsed.
     pub(super) async fn app(&self, config: &Config, sinks: Vec<String>, tasks: Tasks, certificates: Certificates) -> Result<App> {
         let server = &config.server;
         let options = AppOptions {
@@ -118,7 +117,7 @@ impl Parts {
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
         let (engine, auth, access) = (self.engine.clone(), self.auth.clone(), self.access.clone());
-        Ok(App::new(state, maintenance, layers, engine, auth, access, options).await?)
+        Ok(App::new(state, maintenance, layers, engine, auth, access, options).await)
     }
 
     /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the
