@@ -61,7 +61,7 @@ impl Database {
         match self {
             Self::Sqlite(path) if path.is_file() => Ok(path),
             Self::Sqlite(path) => Err(failed(path)(no_database())),
-            Self::Postgres(_) => Err(StateError::NotSqlite),
+            Self::Postgres(_) | Self::PooledPostgres(_) => Err(StateError::NotSqlite),
         }
     }
 

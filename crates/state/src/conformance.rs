@@ -623,6 +623,30 @@ async fn servers_that_start_at_once_migrate_once() {
     }
 }
 
+/// A setting that outlives its transaction would count for whoever the pooler lends the session to next.
+#[tokio::test]
+async fn behind_a_pooler_settings_last_as_long_as_their_transaction() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for database in databases(&dir).into_iter().filter(Database::is_postgres) {
+        let state = State::open(database.behind_pooler()).await.expect("opened");
+        let sql = "SELECT current_setting('lock_timeout') || ' ' || current_setting('synchronous_commit')";
+        let own: String = sqlx::query_scalar(sql).fetch_one(&state.readers).await.expect("read");
+        let durable = own.strip_prefix("0 ").expect("no limit of its own");
+        let (mut change, mut relaxed) = (state.begin().await.expect("begun"), state.begin_relaxed().await.expect("begun"));
+        let of_change: String = sqlx::query_scalar(sql).fetch_one(&mut *change).await.expect("read");
+        let of_relaxed: String = sqlx::query_scalar(sql).fetch_one(&mut *relaxed).await.expect("read");
+        assert_eq!((of_change, of_relaxed.as_str()), (format!("30s {durable}"), "30s off"));
+        change.commit().await.expect("committed");
+        relaxed.commit().await.expect("committed");
+        for pool in [&state.writer, &state.relaxed_writer, &state.readers] {
+            let after: String = sqlx::query_scalar(sql).fetch_one(pool).await.expect("read");
+            assert_eq!(after, own);
+        }
+        assert!(state.jobs().listen().await.expect("asked").is_none(), "a subscription needs a session");
+        state.close().await;
+    }
+}
+
 /// Returns the columns of each table of the schema.
 async fn columns(state: &State) -> BTreeMap<String, Vec<String>> {
     let sql = match state.database.is_postgres() {

@@ -231,7 +231,7 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     async fn begin_relaxed(&self) -> Result<Transaction<'static, Any>> {
-        self.database.begin(&self.relaxed_writer).await
+        self.database.begin(&self.relaxed_writer, PoolUse::RelaxedWrites).await
     }
 
     /// Unregisters this process and closes every connection. SQLite then moves its write-ahead log into the database file.

@@ -55,7 +55,7 @@ impl DatabaseArgs {
 fn require_sqlite(config: &Config, tool: &str) -> Result<()> {
     match config.state.database(Path::new(""))? {
         Database::Sqlite(_) => Ok(()),
-        Database::Postgres(_) => {
+        Database::Postgres(_) | Database::PooledPostgres(_) => {
             let what = "the state is in PostgreSQL (state.url): use";
             let then = "the server notices a restored database by its epoch; see `esker recover --dry-run`";
             Err(Error::Usage(format!("{what} {tool}; {then}")))

@@ -200,6 +200,7 @@ mod tests {
             ("[limits]\nbody_seconds = 0", "limits.body_seconds"),
             ("[limits]\nrequest_burst = 5", "limits.request_burst"),
             ("[keys]\nmaster_key = \"short\"", "keys.master_key"),
+            ("[state]\npooled = true", "state.pooled"),
             ("[query]\nconcurrency = 0", "query.concurrency"),
             ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),

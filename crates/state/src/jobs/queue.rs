@@ -370,7 +370,8 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Subscribes to the notifications of other servers about jobs. Returns `None` on SQLite, which has one server only.
+    /// Subscribes to the notifications of other servers about jobs. Returns `None` on SQLite, which has one server only, and behind a
+    /// pooler, which gives a subscription no session.
     ///
     /// # Errors
     ///
