@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use arrow_flight::sql::{CommandPreparedStatementQuery, CommandStatementQuery, ProstMessageExt};
 use arrow_flight::{FlightDescriptor, Ticket};
-use esker_tests::{TOKEN, TestApp, TestTable, on_postgres, text_cells};
+use esker_access::{AccessMode, Privilege};
+use esker_tests::{AccessTest, TOKEN, TestApp, TestTable, on_postgres, text_cells};
 use esker_types::now_ms;
 use futures::TryStreamExt;
 use prost::Message;
@@ -215,4 +216,27 @@ async fn two_servers_go_on_with_each_others_plans_and_tickets() {
     assert_eq!(rows(&second, old).await, [["1"]], "the ticket is older than the row");
     let prepared = CommandPreparedStatementQuery { prepared_statement_handle: handle };
     assert_eq!(rows(&first, ticket(&second, &prepared).await).await, [["1"], ["2"]]);
+}
+
+/// A client that creates a table at one server commits to it at the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_creates_a_table_at_one_server_owns_it_at_the_other_one_at_once() {
+    let test = AccessTest::start(AccessMode::On).await;
+    if !on_postgres() {
+        return; // with SQLite only one server can use a data directory
+    }
+    test.create_namespace("n").await;
+    let token = test.client("etl").await;
+    test.grant("etl", test.namespace("n"), Privilege::CreateTable.into()).await;
+    let second = beside_with(test.app.dir.path(), |_| {}).await;
+    for n in 0..5 {
+        let create = AccessTest::new_table(&format!("t{n}"));
+        assert_eq!(test.status(&token, Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await, 200);
+        let path = format!("/v1/default/namespaces/n/tables/t{n}");
+        let (status, _, text) = second.send_as(&token, Method::GET, &path, &[], None).await;
+        assert_eq!(status.as_u16(), 200, "{text}");
+        let owned = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {"a": "b"}}]});
+        let (status, _, text) = second.send_as(&token, Method::POST, &path, &[], Some(owned)).await;
+        assert_eq!(status.as_u16(), 200, "{text}");
+    }
 }

@@ -195,6 +195,11 @@ impl State {
         Sessions { state: self }
     }
 
+    /// Checks that other servers may work on the database at the same time.
+    pub const fn is_shared(&self) -> bool {
+        self.database.is_postgres()
+    }
+
     /// Checks that the database answers.
     ///
     /// # Errors

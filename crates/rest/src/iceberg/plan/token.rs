@@ -190,7 +190,7 @@ async fn unseal<T: DeserializeOwned>(app: &App, form: &str, principal: &Principa
     let Some((body, tag)) = rest.and_then(|rest| rest.split_once('.')) else { return Ok(None) };
     let Ok(body) = URL_SAFE_NO_PAD.decode(body) else { return Ok(None) };
     let identity = principal.identity();
-    let signed = [form.as_bytes(), identity.as_bytes(), &body];
+    let signed: [&[u8]; 3] = [form.as_bytes(), identity.as_bytes(), &body];
     let is_right = app.inner.options.keys.verify(KeyPurpose::Plans, &signed, tag).await?;
     Ok(if is_right { serde_json::from_slice(&body).ok() } else { None })
 }
