@@ -3,9 +3,9 @@
 //! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
 //! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`MAX_CACHED_PLANS`],
 //! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again, on the snapshots that the ticket names: by
-//! another replica, after a restart, or for a slow client. A ticket is its principal's, and nobody else can use it or make one. The engine runs no plan that was made under
-//! other rules than those of the call, or for a call that an access policy can tell from it. Start reading with
-//! [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
+//! another replica, after a restart, or for a slow client. A ticket is its principal's, and nobody else can use it or make one.
+//! The engine runs no plan that was made under other rules than those of the call, or for a call that an access policy can tell
+//! from it. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
 //!
 //! Spec: Arrow Flight SQL, "RPC Methods".
 

@@ -22,6 +22,9 @@ const IDLE: Duration = Duration::from_secs(600);
 /// The approximate maximum size of all plans, in bytes.
 const CACHE_BYTES: u64 = 128 << 20;
 
+/// The most that one plan counts for, in bytes. A plan that counted for more than all would be computed again for each of its pages.
+const MAX_PLAN_BYTES: u32 = 64 << 20;
+
 /// The approximate size of a task in memory, in bytes.
 const TASK_BYTES: usize = 1_000;
 
@@ -91,7 +94,7 @@ impl Plans {
             if let PlanState::Completed(planned) = &result
                 && let Some(plan) = started.get(&id).await
             {
-                let weight = u32::try_from(planned.tasks().saturating_mul(TASK_BYTES)).unwrap_or(u32::MAX);
+                let weight = u32::try_from(planned.tasks().saturating_mul(TASK_BYTES)).unwrap_or(u32::MAX).min(MAX_PLAN_BYTES);
                 started.insert(id, StartedPlan { weight, ..plan }).await;
             }
             done.send_replace(result);
