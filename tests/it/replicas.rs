@@ -216,6 +216,13 @@ async fn two_servers_go_on_with_each_others_plans_and_tickets() {
     assert_eq!(rows(&second, old).await, [["1"]], "the ticket is older than the row");
     let prepared = CommandPreparedStatementQuery { prepared_statement_handle: handle };
     assert_eq!(rows(&first, ticket(&second, &prepared).await).await, [["1"], ["2"]]);
+    // A query is stopped by its number, which no query of another server has.
+    let numbers = async |server: &TestApp| -> HashSet<u64> {
+        let queries = server.ok(Method::GET, "/api/v1/queries?limit=100", None).await;
+        queries.as_array().expect("a list").iter().map(|query| query["id"].as_u64().expect("a number")).collect()
+    };
+    let (here, there) = (numbers(&first).await, numbers(&second).await);
+    assert!(!here.is_empty() && !there.is_empty() && here.is_disjoint(&there), "{here:?} {there:?}");
 }
 
 /// A client that creates a table at one server commits to it at the next one.

@@ -87,6 +87,9 @@ impl Parts {
         let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
         let access = access.with_audit(audit).with_providers(providers.clone());
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?.with_access(access.clone());
+        if state.is_shared() {
+            engine.log().number_apart();
+        }
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(providers);
         let keys = open_keys(config, &state).await?;
