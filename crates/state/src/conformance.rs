@@ -26,6 +26,7 @@ use crate::conformance_identities::{
 use crate::conformance_jobs::{
     a_job_is_cancelled_where_it_waits_and_notified_where_it_runs,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first, a_job_is_undone_once_by_a_record_that_it_names,
+    a_job_whose_taking_was_not_confirmed_is_run_if_it_was_taken,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
 };
@@ -564,6 +565,7 @@ on_every_database!(
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
     a_job_is_cancelled_where_it_waits_and_notified_where_it_runs,
+    a_job_whose_taking_was_not_confirmed_is_run_if_it_was_taken,
     a_job_is_undone_once_by_a_record_that_it_names,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,

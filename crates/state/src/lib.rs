@@ -41,8 +41,8 @@ mod tables;
 mod tokens;
 mod warehouses;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyPool, Row, Transaction};
@@ -94,6 +94,8 @@ pub struct State {
     registered: Arc<AtomicBool>,
     /// The times of the heartbeats of this process.
     heartbeats: Arc<Heartbeats>,
+    /// The job that this process took last, if the database did not confirm it.
+    unconfirmed_job: Arc<Mutex<Option<Job>>>,
 }
 
 impl State {
@@ -112,7 +114,9 @@ impl State {
         let relaxed_writer = database.pool(PoolUse::RelaxedWrites).await?;
         let readers = database.pool(PoolUse::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));
-        Ok(Self { database, readers, writer, relaxed_writer, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
+        let (heartbeats, unconfirmed_job) = (Arc::default(), Arc::default());
+        let instance = Uuid::now_v7();
+        Ok(Self { database, readers, writer, relaxed_writer, instance, registered, heartbeats, unconfirmed_job })
     }
 
     /// Returns the handle for the rules of access control.
@@ -193,6 +197,11 @@ impl State {
     /// Returns the handle for the sessions of the web page.
     pub const fn sessions(&self) -> Sessions<'_> {
         Sessions { state: self }
+    }
+
+    /// Returns the job whose taking the database did not confirm.
+    fn unconfirmed_job(&self) -> MutexGuard<'_, Option<Job>> {
+        self.unconfirmed_job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks that other servers may work on the database at the same time.
