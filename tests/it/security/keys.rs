@@ -220,17 +220,17 @@ async fn no_changed_task_of_a_plan_has_files_and_none_of_another_principal_or_ta
     let id = planned["plan-id"].as_str().expect("an id");
     let parts = |text: &str| -> [String; 3] {
         let parts: Vec<String> = text.splitn(3, '.').map(str::to_owned).collect();
-        parts.try_into().expect("a form, a body and a tag")
+        parts.try_into().expect("a form, a key and an encrypted text")
     };
-    let ([form, body, tag], [_, _, others_tag], [id_form, id_body, _]) = (parts(&own), parts(&others), parts(id));
+    let ([form, key, sealed], [_, _, of_other], [id_form, _, of_id]) = (parts(&own), parts(&others), parts(id));
     for (token, table, task) in [
         (other.as_str(), TABLE, own.clone()),
         (TOKEN, TABLE, others.clone()),
         (TOKEN, elsewhere, own.clone()),
-        (TOKEN, TABLE, format!("{id_form}.{body}.{tag}")),
-        (TOKEN, TABLE, format!("{form}.{id_body}.{tag}")),
-        (TOKEN, TABLE, format!("{form}.{body}")),
-        (TOKEN, TABLE, format!("{form}.{body}.{others_tag}")),
+        (TOKEN, TABLE, format!("{id_form}.{key}.{sealed}")),
+        (TOKEN, TABLE, format!("{form}.{key}.{of_id}")),
+        (TOKEN, TABLE, format!("{form}.{key}")),
+        (TOKEN, TABLE, format!("{form}.{key}.{of_other}")),
         (TOKEN, TABLE, id.to_owned()),
     ] {
         let (status, refused) = fetch(token, table, &task).await;

@@ -181,7 +181,7 @@ async fn plans_of_several_answers() {
     shown["file-scan-tasks"][0]["data-file"]["file-path"] = "[path]".into();
     for task in shown["plan-tasks"].as_array_mut().expect("tasks") {
         let (form, _) = task.as_str().expect("a text").split_once('.').expect("a form");
-        *task = format!("{form}.[task].[key].[tag]").into();
+        *task = format!("{form}.[key].[encrypted]").into();
     }
     log.note("its first answer", &shown);
     let task = json!({"plan-task": plan["plan-tasks"][0]});

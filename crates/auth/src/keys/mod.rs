@@ -2,7 +2,8 @@
 //!
 //! Servers hand out texts that clients give back: tickets and handles of Flight SQL, and ids and tasks of scan plans. Each text has a
 //! tag by a key of its [`KeyPurpose`], over the text and over whom it is for. So nobody makes or changes such a text, or uses that of
-//! another principal. All servers of a database share the keys, so each accepts what another one issued, and derives the same secrets.
+//! another principal. Ids and tasks of plans are encrypted. All servers of a database share the keys, so each accepts what another
+//! one issued, and derives the same secrets.
 //!
 //! A rotation makes a new key, which signs from then on. The earlier one still verifies until its end. Start reading at
 //! [`KeyRing::sign`], then at [`KeyRing::rotate`]; `master.rs` encrypts the keys.

@@ -73,6 +73,46 @@ async fn a_tag_counts_for_its_purpose_and_its_parts_alone() {
 }
 
 #[tokio::test]
+async fn an_encrypted_text_opens_for_its_purpose_and_its_parts_alone_on_every_server() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = state(&dir).await;
+    let one = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    let other = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    let parts: [&[u8]; 2] = [b"p1", b"client:a"];
+    let text = one.encrypt(KeyPurpose::Plans, &parts, b"a@example.com").await.expect("encrypted");
+    let again = one.encrypt(KeyPurpose::Plans, &parts, b"a@example.com").await.expect("encrypted");
+    assert!(text != again && text.len() < 120, "{text}");
+    assert!(
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)),
+        "it is a part of an address: {text}"
+    );
+    let open =
+        async |ring: &KeyRing, purpose, parts: &[&[u8]], text: &str| ring.decrypt(purpose, parts, text).await.expect("checked");
+    let others: [&[&[u8]]; 4] = [&[b"p1", b"client:b"], &[b"t1", b"client:a"], &[b"p1client:a"], &[]];
+    for ring in [&one, &other] {
+        assert_eq!(open(ring, KeyPurpose::Plans, &parts, &text).await.as_deref(), Some(&b"a@example.com"[..]));
+        assert_eq!(open(ring, KeyPurpose::Handles, &parts, &text).await, None);
+        for wrong in others {
+            assert_eq!(open(ring, KeyPurpose::Plans, wrong, &text).await, None, "{wrong:?}");
+        }
+    }
+    for at in 0..text.len() {
+        let mut changed = text.clone().into_bytes();
+        changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+        let changed = String::from_utf8(changed).expect("text");
+        assert_eq!(open(&one, KeyPurpose::Plans, &parts, &changed).await, None, "{changed}");
+        assert_eq!(open(&one, KeyPurpose::Plans, &parts, &text[..at]).await, None, "{at}");
+    }
+    other.rotate(KeyPurpose::Plans, HOUR).await.expect("rotated");
+    let next = other.encrypt(KeyPurpose::Plans, &parts, b"b").await.expect("encrypted");
+    assert_eq!(open(&one, KeyPurpose::Plans, &parts, &next).await.as_deref(), Some(&b"b"[..]), "a key that it did not know");
+    assert!(open(&one, KeyPurpose::Plans, &parts, &text).await.is_some(), "the earlier key opens until its end");
+    other.rotate(KeyPurpose::Plans, Duration::ZERO).await.expect("rotated");
+    assert_eq!(open(&other, KeyPurpose::Plans, &parts, &next).await, None, "its key has ended");
+    state.close().await;
+}
+
+#[tokio::test]
 async fn the_master_key_rotates_while_servers_have_both() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = state(&dir).await;

@@ -4,7 +4,7 @@
 //! the client polls. Tasks beyond the first page are fetched page by page.
 //!
 //! No server has to have a plan. The id of a plan and the names of its tasks say what was planned, on which snapshots, for whom and
-//! until when, with a tag by a key that all servers share ([`token`]). A server that did not compute a plan computes it again, to the
+//! until when, encrypted with a key that all servers share ([`token`]). A server that did not compute a plan computes it again, to the
 //! same pages ([`scan`]), and keeps it for ten minutes after its last use and within a bound ([`progress`]). Only cancellations and long
 //! scans are in the database. A plan is its principal's: others get the answer for a plan that does not exist. Rights are those of
 //! each request.

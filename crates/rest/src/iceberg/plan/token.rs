@@ -1,14 +1,12 @@
 //! What a client carries of a plan: the id of the plan, and the names of its tasks.
 //!
-//! Both are JSON in base64 behind the name of their form, and before a tag by a key that all servers share. The tag is over the form,
-//! the principal and the JSON. So any server of the database can go on with a plan, and none goes on with one that no server made for
-//! the principal. A scan that is too long for an address is in the database, and the id of the plan names it. The database also has
-//! the plans that were cancelled.
+//! Both are JSON, encrypted with a key that all servers share, behind the name of their form. Form and principal are associated data.
+//! So any server of the database can go on with a plan, and none goes on with one that no server made for the principal. The id of a
+//! plan is a part of an address, which proxies log: nobody reads the values of a filter there. A scan that is too long for an address
+//! is in the database, and the id of the plan names it. The database also has the plans that were cancelled.
 //!
 //! Start reading at [`PlanToken::make`] and [`OpenedPlan::of`].
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use esker_auth::KeyPurpose;
 use esker_types::{DAY_MS, ErrorCode, Millis, Principal, TableId, now_ms};
 use serde::de::DeserializeOwned;
@@ -99,7 +97,7 @@ impl PlanToken {
     ///
     /// # Errors
     ///
-    /// Returns the code of the error of [`KeyRing::sign`](esker_auth::KeyRing::sign).
+    /// Returns the code of the error of [`KeyRing::encrypt`](esker_auth::KeyRing::encrypt).
     pub(super) async fn seal(&self, app: &App, principal: &Principal) -> Result<String, ApiError> {
         seal(app, PLAN, principal, self).await
     }
@@ -108,7 +106,7 @@ impl PlanToken {
     ///
     /// # Errors
     ///
-    /// Returns the code of the error of [`KeyRing::sign`](esker_auth::KeyRing::sign).
+    /// Returns the code of the error of [`KeyRing::encrypt`](esker_auth::KeyRing::encrypt).
     pub(super) async fn tasks(
         &self,
         app: &App,
@@ -153,7 +151,7 @@ impl OpenedPlan {
     ///
     /// # Errors
     ///
-    /// Returns the code of the database's error, and of that of [`KeyRing::verify`](esker_auth::KeyRing::verify).
+    /// Returns the code of the database's error, and of that of [`KeyRing::decrypt`](esker_auth::KeyRing::decrypt).
     pub(super) async fn of(app: &App, principal: &Principal, text: &str) -> Result<Option<Self>, ApiError> {
         match unseal::<PlanToken>(app, PLAN, principal, text).await? {
             Some(token) => token.open(app).await,
@@ -180,19 +178,16 @@ impl OpenedPlan {
 /// Writes a value as a text that its principal alone can use.
 async fn seal(app: &App, form: &str, principal: &Principal, value: &impl Serialize) -> Result<String, ApiError> {
     let (identity, body) = (principal.identity(), serde_json::to_vec(value).map_err(|e| bug(&e))?);
-    let tag = app.inner.options.keys.sign(KeyPurpose::Plans, &[form.as_bytes(), identity.as_bytes(), &body]).await?;
-    Ok(format!("{form}.{}.{tag}", URL_SAFE_NO_PAD.encode(body)))
+    let sealed = app.inner.options.keys.encrypt(KeyPurpose::Plans, &[form.as_bytes(), identity.as_bytes()], &body).await?;
+    Ok(format!("{form}.{sealed}"))
 }
 
 /// Reads a text that a principal brings back. Returns `None` if no server made it for the principal, or its key has ended.
 async fn unseal<T: DeserializeOwned>(app: &App, form: &str, principal: &Principal, text: &str) -> Result<Option<T>, ApiError> {
-    let rest = text.strip_prefix(form).and_then(|rest| rest.strip_prefix('.'));
-    let Some((body, tag)) = rest.and_then(|rest| rest.split_once('.')) else { return Ok(None) };
-    let Ok(body) = URL_SAFE_NO_PAD.decode(body) else { return Ok(None) };
+    let Some(sealed) = text.strip_prefix(form).and_then(|rest| rest.strip_prefix('.')) else { return Ok(None) };
     let identity = principal.identity();
-    let signed: [&[u8]; 3] = [form.as_bytes(), identity.as_bytes(), &body];
-    let is_right = app.inner.options.keys.verify(KeyPurpose::Plans, &signed, tag).await?;
-    Ok(if is_right { serde_json::from_slice(&body).ok() } else { None })
+    let opened = app.inner.options.keys.decrypt(KeyPurpose::Plans, &[form.as_bytes(), identity.as_bytes()], sealed).await?;
+    Ok(opened.and_then(|body| serde_json::from_slice(&body).ok()))
 }
 
 /// Makes the error for a token that can't be written, which is a bug.
