@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use esker::Config;
 use esker_catalog::deletion::sweep;
 use esker_tests::{DEAD_SECONDS, PositionDeleteScope, Row, TestApp, TestTable, check_listed, on_postgres, postgres_url};
 use esker_types::{JobKind, now_ms};
@@ -375,10 +376,16 @@ async fn random_kills_during_compactions_lose_nothing() {
 
 /// Starts a server in this process, on the database and the warehouse of another one.
 pub(crate) async fn beside(dir: &Path) -> TestApp {
+    beside_with(dir, |_| {}).await
+}
+
+/// Starts a server with a changed configuration in this process, on the database and the warehouse of another one.
+pub(crate) async fn beside_with(dir: &Path, change: impl FnOnce(&mut Config)) -> TestApp {
     let (url, location) = (postgres_url(dir), format!("file://{}/warehouse", dir.display()));
     TestApp::start_with(move |config| {
         config.state.url = url;
         config.warehouses.entry("default".to_owned()).or_default().location = Some(location);
+        change(config);
     })
     .await
 }

@@ -62,6 +62,8 @@ mod recovery;
 mod recovery_after_moves;
 // Recovery of tables that were dropped before the backup.
 mod recovery_of_dropped_tables;
+// What a client begins at one server and goes on with at another one, or after a restart.
+mod replicas;
 // Details of the Iceberg REST catalog that clients depend on.
 mod rest_contract;
 // Server-side scan planning.

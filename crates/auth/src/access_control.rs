@@ -1,8 +1,9 @@
 //! [`AccessControl`]: the rules of the database as one server holds them, the callers under them, and their changes.
 //!
 //! Rules that are older than [`MAX_AGE`] are compared with the version in the database before they are used again. So a change
-//! holds on every server within that time, and no task runs in the background. Start reading at [`AccessControl::rules`] and
-//! [`AccessControl::change`].
+//! holds on every server within that time, and no task runs in the background. Where several servers may share the database, rules
+//! that are enforced are compared for each request: whoever has just created a table at one server owns it at the next one too.
+//! Start reading at [`AccessControl::rules`] and [`AccessControl::change`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -117,7 +118,8 @@ impl AccessControl {
 
     /// Returns the rules. They are never older than [`RULES_SECONDS`].
     ///
-    /// Older ones are compared with the version in the database first, by one query of one request; others wait for its answer.
+    /// Older ones are compared with the version in the database first, by one query of one request; others wait for its answer. On a
+    /// database that servers may share, so are all rules that are enforced.
     ///
     /// # Errors
     ///
@@ -498,10 +500,12 @@ fn outbox(version: i64, by: &str, changes: &[RuleChange]) -> Outbox {
 }
 
 impl Inner {
-    /// Returns the rules if they may still decide.
-    fn fresh(&self) -> Option<Loaded> {
+    /// Returns the rules if they may still decide a request that came at the time `since`.
+    fn fresh(&self, since: Instant) -> Option<Loaded> {
         let refreshes = self.refreshes.load(Ordering::Acquire);
-        self.known().filter(|loaded| loaded.refreshes == refreshes && loaded.asked.elapsed() < MAX_AGE)
+        let may_be_older = |loaded: &Loaded| !(self.state.is_shared() && loaded.rules.mode() == AccessMode::On);
+        let is_new = |loaded: &Loaded| loaded.asked >= since || (may_be_older(loaded) && loaded.asked.elapsed() < MAX_AGE);
+        self.known().filter(|loaded| loaded.refreshes == refreshes && is_new(loaded))
     }
 
     /// Returns the rules that were loaded last.
@@ -511,12 +515,12 @@ impl Inner {
 
     /// Returns rules that may decide, after a question to the database if there are none.
     async fn current(&self) -> Result<Loaded, AuthError> {
-        if let Some(loaded) = self.fresh() {
+        let waits_since = Instant::now();
+        if let Some(loaded) = self.fresh(waits_since) {
             return Ok(loaded);
         }
-        let waits_since = Instant::now();
         let mut failure = self.asking.lock().await;
-        if let Some(loaded) = self.fresh() {
+        if let Some(loaded) = self.fresh(waits_since) {
             return Ok(loaded);
         }
         // While the database is away, requests must not wait for it one after the other.

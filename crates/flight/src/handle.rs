@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use esker_auth::{KeyPurpose, KeyRing};
-use esker_query::BoundValues;
+use esker_query::{BoundValues, PinnedSnapshot};
 use esker_types::Principal;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
@@ -87,24 +87,28 @@ pub(crate) struct StatementHandle {
     /// The version of the rules under which the handle was made. Under others, the statement is planned again.
     #[serde(default)]
     pub(crate) rules: i64,
+    /// The snapshots that a query was planned on. Whichever server plans it again reads the same ones.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) snapshots: Vec<PinnedSnapshot>,
 }
 
 impl StatementHandle {
     /// Makes a handle without parameters and plan, under the rules of a version.
     pub(crate) fn new(sql: String, rules: i64) -> Self {
-        Self { sql, parameters: None, plan: None, schema_sent: false, rules }
+        Self { sql, parameters: None, plan: None, schema_sent: false, rules, snapshots: Vec::new() }
     }
 
     /// Binds the rows of some batches, in place of those that were bound before.
     ///
-    /// The batches must all have the same schema. The key of the plan is removed: the plan was made without these values and their
-    /// types.
+    /// The batches must all have the same schema. The key of the plan and its snapshots are removed: the plan was made without these
+    /// values and their types.
     ///
     /// # Errors
     ///
     /// Returns the status `INVALID_ARGUMENT` if the batches can't be written as a stream: their types or their schemas do not fit.
     pub(crate) fn bind(&mut self, batches: &[RecordBatch]) -> Result<(), Status> {
         (self.plan, self.parameters) = (None, None);
+        self.snapshots.clear();
         let Some(first) = batches.first() else { return Ok(()) };
         let mut stream = Vec::new();
         let mut writer = StreamWriter::try_new(&mut stream, &first.schema()).map_err(invalid)?;

@@ -2,10 +2,10 @@
 //!
 //! A statement takes two calls: `GetFlightInfo` plans it and returns its schema with a ticket; `DoGet` with that ticket runs it.
 //! Only `DoGet` and `DoPut` run statements, so each runs once. The plan is kept between the two calls ([`MAX_CACHED_PLANS`],
-//! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again: by another replica, after a restart, or for
-//! a slow client. A ticket is its principal's, and nobody else can use it or make one. The engine runs no plan that was made under
-//! other rules than those of the call, or for a call that an access policy can tell from it. Start reading with
-//! [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
+//! [`PLAN_TTL_SECONDS`]). If it is gone, the statement in the ticket is planned again, on the snapshots that the ticket names: by
+//! another replica, after a restart, or for a slow client. A ticket is its principal's, and nobody else can use it or make one.
+//! The engine runs no plan that was made under other rules than those of the call, or for a call that an access policy can tell
+//! from it. Start reading with [`FlightSqlHandler::query_info`] and [`FlightSqlHandler::run`].
 //!
 //! Spec: Arrow Flight SQL, "RPC Methods".
 
@@ -34,7 +34,7 @@ use bytes::Bytes;
 use esker_access::Caller;
 use esker_auth::{AccessControl, AuditedKind, KeyRing, OutcomeGuard, PrincipalLimits, PrincipalPermit, RequestTrail};
 use esker_catalog::Authority;
-use esker_query::{BoundValues, Engine, PreparedStatement, QueryError, RunningQuery, operation_of};
+use esker_query::{BoundValues, Engine, PinnedSnapshot, PreparedStatement, QueryError, RunningQuery, operation_of};
 use esker_types::{Coded, ErrorCode, Principal};
 use futures::{Stream, StreamExt, TryStreamExt};
 use moka::future::Cache;
@@ -127,7 +127,7 @@ impl FlightSqlHandler {
     /// Returns the plan of a handle, for a caller.
     ///
     /// The kept plan is used if its principal asked for it under the present rules, and if its schema was sent with the ticket or
-    /// nothing has changed since it was made. Else the statement is planned again.
+    /// nothing has changed since it was made. Else the statement is planned again, on the snapshots of the handle.
     ///
     /// # Errors
     ///
@@ -141,17 +141,24 @@ impl FlightSqlHandler {
         };
         match kept {
             Some(prepared) if handle.schema_sent || self.engine.is_current(&prepared, by).await => Ok(prepared),
-            _ => self.plan(&handle.sql, handle.bound_values()?, caller).await,
+            _ => self.plan(&handle.sql, handle.bound_values()?, caller, handle.snapshots.clone()).await,
         }
     }
 
-    /// Plans a statement for a caller. The trail of a call whose statement can't be planned has the operation that was meant.
+    /// Plans a statement for a caller, on some snapshots. The trail of a call whose statement can't be planned has the operation that
+    /// was meant.
     ///
     /// # Errors
     ///
     /// Returns the status of the engine's error if the statement can't be planned.
-    async fn plan(&self, sql: &str, bound: BoundValues, caller: &Requester) -> Result<PreparedStatement, Status> {
-        self.engine.prepare(sql, bound, &caller.authority).await.map_err(|e| {
+    async fn plan(
+        &self,
+        sql: &str,
+        bound: BoundValues,
+        caller: &Requester,
+        snapshots: Vec<PinnedSnapshot>,
+    ) -> Result<PreparedStatement, Status> {
+        self.engine.prepare_on(sql, bound, &caller.authority, snapshots).await.map_err(|e| {
             if let (Some(trail), Some((operation, is_change))) = (&caller.trail, operation_of(sql)) {
                 trail.set_operation(operation, if is_change { AuditedKind::Change } else { AuditedKind::Read });
             }
@@ -265,8 +272,11 @@ impl FlightSqlHandler {
         caller: Requester,
         request: Request<FlightDescriptor>,
     ) -> FlightResult<FlightInfo> {
+        // A client that asks again wants the tables as they are.
+        handle.snapshots.clear();
         let prepared = self.prepared(&handle, &caller).await?;
         let schema = prepared.schema();
+        handle.snapshots = prepared.snapshots();
         (handle.plan, handle.schema_sent) = (self.cache_plan(prepared, &caller).await, true);
         handle.rules = caller.rules;
         let sealed = self.keys.seal(&handle, &caller.principal).await?;
@@ -371,7 +381,7 @@ impl FlightSqlService for FlightSqlHandler {
             true => self.prepared(&handle, &caller).await?,
             // Each row of parameters is one run of the statement, so no row is no run.
             false if bound.is_empty() => return Ok(0),
-            false => self.plan(&handle.sql, bound, &caller).await?,
+            false => self.plan(&handle.sql, bound, &caller, Vec::new()).await?,
         };
         self.update(prepared, &caller).await
     }
@@ -382,7 +392,7 @@ impl FlightSqlService for FlightSqlHandler {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let caller = requester_of(&request)?;
-        let prepared = self.plan(&query.query, Vec::new(), &caller).await?;
+        let prepared = self.plan(&query.query, Vec::new(), &caller, Vec::new()).await?;
         let (dataset_schema, parameter_schema) = (encode_schema(&prepared.schema())?, encode_schema(&prepared.parameters())?);
         let mut handle = StatementHandle::new(query.query, caller.rules);
         handle.plan = self.cache_plan(prepared, &caller).await;

@@ -37,6 +37,7 @@ use crate::error::Stopped;
 use crate::error_wording::reworded;
 use crate::log::LoggedQuery;
 use crate::names::{LookedUpTables, NameResolver, StatementCaller};
+use crate::pins::{PinnedSnapshot, SnapshotPins};
 use crate::plan::PlannedStatement;
 use crate::{
     QueryError, QueryLog, QueryStats, Result, arrow_types, depth, minmax, opaque, parameters, plan, rights, semantics,
@@ -132,6 +133,8 @@ pub struct PreparedStatement {
     bound: BoundValues,
     stats: Arc<QueryStats>,
     seen: LookedUpTables,
+    /// The snapshots that the plan reads.
+    pins: SnapshotPins,
     /// Who the plan was made for.
     by: Authority,
 }
@@ -230,11 +233,34 @@ impl Engine {
     /// - Returns [`QueryError::Panicked`] if planning panicked, and [`QueryError::Execution`] if DataFusion's planner failed for a
     ///   reason of its own.
     pub async fn prepare(&self, sql: &str, bound: BoundValues, by: &Authority) -> Result<PreparedStatement> {
-        catch_panic(Box::pin(self.prepare_uncaught(sql, bound, by))).await?
+        self.prepare_on(sql, bound, by, Vec::new()).await
     }
 
-    /// Does the work of [`Engine::prepare`], which catches its panics.
-    async fn prepare_uncaught(&self, sql: &str, bound: BoundValues, by: &Authority) -> Result<PreparedStatement> {
+    /// Parses and plans a statement like [`Engine::prepare`], on the snapshots that another plan of it was made on.
+    ///
+    /// Names and rights are those of now.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Engine::prepare`], and [`QueryError::Statement`] if a snapshot has expired.
+    pub async fn prepare_on(
+        &self,
+        sql: &str,
+        bound: BoundValues,
+        by: &Authority,
+        snapshots: Vec<PinnedSnapshot>,
+    ) -> Result<PreparedStatement> {
+        catch_panic(Box::pin(self.prepare_uncaught(sql, bound, by, SnapshotPins::on(snapshots)))).await?
+    }
+
+    /// Does the work of [`Engine::prepare_on`], which catches its panics.
+    async fn prepare_uncaught(
+        &self,
+        sql: &str,
+        bound: BoundValues,
+        by: &Authority,
+        pins: SnapshotPins,
+    ) -> Result<PreparedStatement> {
         if let Some(statement) = access_statement::parse(sql)? {
             return self.prepare_access(sql, statement, &bound, by);
         }
@@ -243,7 +269,8 @@ impl Engine {
         let parsed = statement_text::statement(sql, Grammar::Standard)?;
         let listed = plan::asks_for_names(&self.inner.session, &parsed.statement)?;
         let caller = StatementCaller { by: by.clone(), needs: plan::privilege_on_names(&parsed.statement) };
-        let names = NameResolver::load(warehouses, self.inner.session.clone(), stats.clone(), log, listed, caller).await?;
+        let session = self.inner.session.clone();
+        let names = NameResolver::load(warehouses, session, stats.clone(), log, listed, caller, pins.clone()).await?;
         // A clone, because building a session costs more than planning a short query.
         let mut session = self.inner.session.as_ref().clone();
         let (seen, listing) = (names.seen(), names.listing());
@@ -270,7 +297,7 @@ impl Engine {
         if matches!(action, Action::Query) {
             opaque::check(plan.schema().as_arrow().fields())?;
         }
-        Ok(PreparedStatement { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen, by: by.clone() })
+        Ok(PreparedStatement { session, plan, action, sql: sql.to_owned(), parameters, bound, stats, seen, pins, by: by.clone() })
     }
 
     /// Prepares a statement about access control. It has no plan: names are looked up when it runs.
@@ -293,6 +320,7 @@ impl Engine {
             bound: Vec::new(),
             stats: Arc::default(),
             seen: LookedUpTables::default(),
+            pins: SnapshotPins::default(),
             by: by.clone(),
         })
     }
@@ -328,7 +356,10 @@ impl Engine {
     pub async fn run(&self, prepared: PreparedStatement, principal: &Principal, by: &Authority) -> Result<RunningQuery> {
         let mut prepared = match rights::are_same(&prepared.by, by) {
             true => prepared,
-            false => self.prepare(&prepared.sql, prepared.bound, by).await?,
+            false => {
+                let snapshots = prepared.snapshots();
+                self.prepare_on(&prepared.sql, prepared.bound, by, snapshots).await?
+            }
         };
         // `now()` stands for this instant.
         prepared.session.mark_start_execution();
@@ -492,6 +523,12 @@ impl PreparedStatement {
     /// Returns the schema of the result.
     pub fn schema(&self) -> SchemaRef {
         schema(&self.plan, &self.action)
+    }
+
+    /// Returns the snapshots that a query was planned on. A statement that changes something has none: it is planned on the tables
+    /// as they are when it runs.
+    pub fn snapshots(&self) -> Vec<PinnedSnapshot> {
+        if matches!(self.action, Action::Query) { self.pins.chosen() } else { Vec::new() }
     }
 
     /// Checks that the statement changes rows or rules: its result is the number of rows.

@@ -40,6 +40,7 @@ mod own_table;
 mod padded;
 mod parameters;
 mod physical_rules;
+mod pins;
 mod plan;
 mod plan_inputs;
 mod prune;
@@ -82,6 +83,7 @@ pub use engine::{BoundValues, Engine, EngineOptions, PreparedStatement, RunningQ
 pub use error::{QueryError, Stopped};
 pub use listed_columns::listed_columns;
 pub use log::{QueryLog, QueryRecord, QueryState, QueryStats};
+pub use pins::PinnedSnapshot;
 pub use rights::lists_columns;
 pub use row_filter_text::parse_row_filter;
 pub use served_tables::system_tables;

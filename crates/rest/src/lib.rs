@@ -144,10 +144,6 @@ impl App {
     /// Makes the shared state of the handlers.
     ///
     /// `policies` holds the policies that the configuration sets, by the name of the warehouse. `access` decides who may do what.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`AuthError::Random`] if the system gives no random numbers.
     pub async fn new(
         state: state::State,
         warehouses: Vec<Maintenance>,
@@ -156,7 +152,7 @@ impl App {
         auth: Authenticator,
         access: AccessControl,
         options: AppOptions,
-    ) -> Result<Self, AuthError> {
+    ) -> Self {
         let referenced = Cache::builder()
             .weigher(|key: &String, body: &Bytes| u32::try_from(key.len() + body.len()).unwrap_or(u32::MAX))
             .max_capacity(REFERENCED_CACHE_BYTES)
@@ -166,21 +162,21 @@ impl App {
             warehouses: warehouses.into_iter().map(named).collect(),
             policies,
             overview: Overview::new(state.clone()),
-            sessions: PageSessions::new(state.clone(), options.sessions)?,
+            sessions: PageSessions::new(state.clone(), options.sessions),
             unauthenticated: RateLimiter::new(options.unauthenticated_per_second),
+            plans: Plans::new(state.clone()),
             queue: JobQueue::new(state),
             engine,
             auth,
             access,
             metrics: ServiceMetrics::new(),
             referenced,
-            plans: Plans::new(),
             idempotency: KeyLocks::default(),
             header_case: HeaderCase::record_spelling().await,
             options,
             draining: AtomicBool::new(false),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// Returns the read-only view of the state database, over all warehouses.

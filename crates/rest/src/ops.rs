@@ -63,7 +63,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<String, ApiError> {
     let ports = broken.map(|(port, why)| format!("degraded: certificate of {port}: {why}; the earlier one stays in use\n"));
     let keys = match app.inner.options.keys.is_usable().await {
         true => "",
-        false => "degraded: keys: statements of Flight SQL and tasks of scan plans fail; the log says why\n",
+        false => "degraded: keys: statements of Flight SQL and scan plans fail; the log says why\n",
     };
     Ok(format!("ready\n{}{keys}", lines.chain(ports).collect::<String>()))
 }

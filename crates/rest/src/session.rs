@@ -34,8 +34,6 @@ pub(crate) struct PageSessions {
     state: State,
     idle: DurationMillis,
     max: DurationMillis,
-    /// The secret that the forms of readers without a session repeat.
-    anonymous_csrf: String,
 }
 
 impl fmt::Debug for PageSessions {
@@ -54,18 +52,8 @@ pub(crate) struct OpenedSession {
 
 impl PageSessions {
     /// Makes the handle for the sessions in a state database.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`AuthError::Random`] if the system gives no random numbers.
-    pub(crate) fn new(state: State, options: SessionOptions) -> Result<Self, AuthError> {
-        let (idle, max) = (to_millis(options.idle), to_millis(options.max));
-        Ok(Self { state, idle, max, anonymous_csrf: random_secret()? })
-    }
-
-    /// Returns the secret that the forms of readers without a session repeat. Each process has its own.
-    pub(crate) fn anonymous_csrf(&self) -> &str {
-        &self.anonymous_csrf
+    pub(crate) fn new(state: State, options: SessionOptions) -> Self {
+        Self { state, idle: to_millis(options.idle), max: to_millis(options.max) }
     }
 
     /// Opens a session for the principal of a token. Its id is a new one.

@@ -26,6 +26,7 @@ use crate::conformance_identities::{
 use crate::conformance_jobs::{
     a_job_is_cancelled_where_it_waits_and_notified_where_it_runs,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first, a_job_is_undone_once_by_a_record_that_it_names,
+    a_job_whose_taking_was_not_confirmed_is_run_if_it_was_taken,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
 };
@@ -574,6 +575,7 @@ on_every_database!(
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,
     a_job_is_cancelled_where_it_waits_and_notified_where_it_runs,
+    a_job_whose_taking_was_not_confirmed_is_run_if_it_was_taken,
     a_job_is_undone_once_by_a_record_that_it_names,
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
@@ -630,6 +632,30 @@ async fn servers_that_start_at_once_migrate_once() {
         if database.is_postgres() {
             assert_eq!(advisory_locks(&states[0].writer).await, 0);
         }
+    }
+}
+
+/// A setting that outlives its transaction would count for whoever the pooler lends the session to next.
+#[tokio::test]
+async fn behind_a_pooler_settings_last_as_long_as_their_transaction() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for database in databases(&dir).into_iter().filter(Database::is_postgres) {
+        let state = State::open(database.behind_pooler()).await.expect("opened");
+        let sql = "SELECT current_setting('lock_timeout') || ' ' || current_setting('synchronous_commit')";
+        let own: String = sqlx::query_scalar(sql).fetch_one(&state.readers).await.expect("read");
+        let durable = own.strip_prefix("0 ").expect("no limit of its own");
+        let (mut change, mut relaxed) = (state.begin().await.expect("begun"), state.begin_relaxed().await.expect("begun"));
+        let of_change: String = sqlx::query_scalar(sql).fetch_one(&mut *change).await.expect("read");
+        let of_relaxed: String = sqlx::query_scalar(sql).fetch_one(&mut *relaxed).await.expect("read");
+        assert_eq!((of_change, of_relaxed.as_str()), (format!("30s {durable}"), "30s off"));
+        change.commit().await.expect("committed");
+        relaxed.commit().await.expect("committed");
+        for pool in [&state.writer, &state.relaxed_writer, &state.readers] {
+            let after: String = sqlx::query_scalar(sql).fetch_one(pool).await.expect("read");
+            assert_eq!(after, own);
+        }
+        assert!(state.jobs().listen().await.expect("asked").is_none(), "a subscription needs a session");
+        state.close().await;
     }
 }
 

@@ -69,6 +69,27 @@ pub(crate) async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_tak
     assert!(error.contains("earlier plans"), "{error}");
 }
 
+pub(crate) async fn a_job_whose_taking_was_not_confirmed_is_run_if_it_was_taken(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    let (first, second) = (job(TableId::fresh(), None, 2), job(TableId::fresh(), None, 1));
+    for new in [&first, &second] {
+        state.jobs().enqueue(warehouse, new).await.expect("entered");
+    }
+    let take = async || state.jobs().take(&[warehouse.id]).await.expect("asked").map(|job| (job.id, job.attempts));
+    let taken = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
+    *state.unconfirmed_job() = Some(taken.clone());
+    assert!(state.jobs().take(&[warehouse.id + 1]).await.expect("asked").is_none(), "not of this warehouse");
+    assert_eq!(take().await, Some((first.id, 1)), "the commit was made");
+    assert_eq!(take().await, Some((second.id, 1)), "it is returned once");
+
+    // The commit was not made: the job waits, or another attempt has begun meanwhile.
+    state.jobs().end(first.id, &JobEnd::Retry("once more".into(), now_ms()), "{}").await.expect("ended");
+    *state.unconfirmed_job() = Some(taken.clone());
+    assert_eq!(take().await, Some((first.id, 2)), "it is taken as any other");
+    *state.unconfirmed_job() = Some(taken);
+    assert_eq!(take().await, None, "the attempt that runs is another one");
+}
+
 pub(crate) async fn a_job_is_cancelled_where_it_waits_and_notified_where_it_runs(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
     let (waits, runs) = (job(TableId::fresh(), None, 0), job(TableId::fresh(), None, 1));

@@ -23,6 +23,8 @@ pub enum Database {
     Sqlite(PathBuf),
     /// A PostgreSQL database for any number of servers: `postgres://user@host/database`.
     Postgres(String),
+    /// A PostgreSQL database behind a pooler that lends a session for one transaction: no setting of a session can be relied on.
+    PooledPostgres(String),
 }
 
 /// Takes the lock under which the transactions that clients get an answer to run one after the other.
@@ -37,6 +39,14 @@ const POSTGRES_SESSION: &str = "SET idle_in_transaction_session_timeout = '15s';
 /// The setting of sessions for intents: their commits don't wait for the disk. A file whose intent a power cut loses is found as an
 /// orphan.
 const POSTGRES_RELAXED: &str = "SET synchronous_commit = off";
+
+/// The beginning of a transaction behind a pooler, with the settings that a session has without one.
+const POOLED_BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '15s'; SET LOCAL lock_timeout = '30s'";
+/// The beginning of a transaction for intents behind a pooler.
+///
+/// A setting of the session would stay in a session that the pooler then lends for a change that a client gets an answer to.
+const POOLED_RELAXED_BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '15s'; SET LOCAL lock_timeout = '30s'; \
+     SET LOCAL synchronous_commit = off";
 
 /// The use of the connections of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +74,18 @@ impl Database {
         }
     }
 
+    /// Returns the same database behind a pooler in transaction mode. SQLite has none.
+    #[must_use]
+    pub fn behind_pooler(self) -> Self {
+        match self {
+            Self::Postgres(url) => Self::PooledPostgres(url),
+            other => other,
+        }
+    }
+
     /// Checks for PostgreSQL.
     pub(crate) const fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self, Self::Postgres(_) | Self::PooledPostgres(_))
     }
 
     /// Returns the URL by which the driver opens the database. It creates a missing SQLite file.
@@ -76,7 +95,7 @@ impl Database {
     /// Returns [`Path`](StateError::Path) if the path of the file is not UTF-8.
     fn url(&self) -> Result<String> {
         match self {
-            Self::Postgres(url) => Ok(url.clone()),
+            Self::Postgres(url) | Self::PooledPostgres(url) => Ok(url.clone()),
             Self::Sqlite(path) => {
                 let text = path.to_str().ok_or_else(|| StateError::Path(path.clone()))?;
                 let mut url = String::from("sqlite:");
@@ -91,11 +110,12 @@ impl Database {
         }
     }
 
-    /// Returns the statements that set up a connection.
+    /// Returns the statements that set up a connection. Behind a pooler there are none.
     fn session(&self, purpose: PoolUse) -> String {
         match self {
             Self::Postgres(_) if purpose == PoolUse::RelaxedWrites => format!("{POSTGRES_SESSION}; {POSTGRES_RELAXED}"),
             Self::Postgres(_) => POSTGRES_SESSION.to_owned(),
+            Self::PooledPostgres(_) => String::new(),
             Self::Sqlite(_) => {
                 let synchronous = if purpose == PoolUse::Changes { "FULL" } else { "NORMAL" };
                 format!(
@@ -122,8 +142,13 @@ impl Database {
             .acquire_timeout(Duration::from_secs(40))
             .test_before_acquire(!sqlite)
             .after_connect(move |connection, _| {
-                let session = sqlx::AssertSqlSafe(session.clone());
-                Box::pin(async move { sqlx::raw_sql(session).execute(connection).await.map(drop) })
+                let session = session.clone();
+                Box::pin(async move {
+                    match session.is_empty() {
+                        true => Ok(()),
+                        false => sqlx::raw_sql(sqlx::AssertSqlSafe(session)).execute(connection).await.map(drop),
+                    }
+                })
             })
             .before_acquire(move |connection, _| {
                 Box::pin(async move { Ok(!sqlite || is_between_transactions(connection, purpose).await) })
@@ -158,7 +183,7 @@ impl Database {
     /// Returns the errors of [`Database::migrate_in`], and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the
     /// transaction can't be begun or committed.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
-        let mut tx = self.begin(pool).await?;
+        let mut tx = self.begin(pool, PoolUse::Changes).await?;
         self.migrate_in(&mut tx, None).await?;
         tx.commit().await?;
         Ok(())
@@ -197,13 +222,19 @@ impl Database {
     ///
     /// On SQLite, it begins with the write lock. A transaction that reads first and writes later fails at once, without waiting, if
     /// another connection has committed in between.
-    pub(crate) async fn begin(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>> {
-        Ok(pool.begin_with(if self.is_postgres() { "BEGIN" } else { "BEGIN IMMEDIATE" }).await?)
+    pub(crate) async fn begin(&self, pool: &AnyPool, purpose: PoolUse) -> Result<Transaction<'static, Any>> {
+        let begin = match self {
+            Self::Sqlite(_) => "BEGIN IMMEDIATE",
+            Self::Postgres(_) => "BEGIN",
+            Self::PooledPostgres(_) if purpose == PoolUse::RelaxedWrites => POOLED_RELAXED_BEGIN,
+            Self::PooledPostgres(_) => POOLED_BEGIN,
+        };
+        Ok(pool.begin_with(begin).await?)
     }
 
     /// Begins a transaction with which no other change can interleave, from this server or another one.
     pub(crate) async fn begin_exclusive(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>> {
-        let mut tx = self.begin(pool).await?;
+        let mut tx = self.begin(pool, PoolUse::Changes).await?;
         if self.is_postgres() {
             sqlx::query(WRITE_LOCK).execute(&mut *tx).await?;
         }
@@ -220,7 +251,7 @@ impl Database {
     pub(crate) const fn clock_sql(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-            Self::Postgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+            Self::Postgres(_) | Self::PooledPostgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
         }
     }
 
@@ -233,7 +264,7 @@ impl Database {
                 let found = std::fs::metadata(path).map_err(|source| StateError::File { path: path.clone(), source })?;
                 Ok(format!("sqlite-{}", std::os::unix::fs::MetadataExt::ino(&found)))
             }
-            Self::Postgres(_) => {
+            Self::Postgres(_) | Self::PooledPostgres(_) => {
                 let sql = "SELECT 'postgres-' || system_identifier || '-' || (SELECT oid FROM pg_database WHERE datname = current_database())
                            FROM pg_control_system()";
                 Ok(sqlx::query_scalar(sql).fetch_one(pool).await?)
@@ -279,7 +310,10 @@ mod tests {
     fn a_url_names_a_database_and_its_password_is_not_repeated() {
         let file = Path::new("/d/esker.db");
         assert_eq!(Database::from_url(None, file).expect("valid"), Database::Sqlite(file.to_owned()));
-        assert!(Database::from_url(Some("postgres://u:p@h/d"), file).expect("valid").is_postgres());
+        let postgres = Database::from_url(Some("postgres://u:p@h/d"), file).expect("valid");
+        assert!(postgres.is_postgres() && postgres.clone().behind_pooler().is_postgres());
+        assert_eq!(postgres.clone().behind_pooler().url().expect("valid"), postgres.url().expect("valid"));
+        assert!(!Database::Sqlite(file.to_owned()).behind_pooler().is_postgres());
         let refused = Database::from_url(Some("mysql://u:secret@h/d"), file).expect_err("refused").to_string();
         assert!(refused.contains("mysql") && !refused.contains("secret"), "{refused}");
         assert_eq!(Database::Sqlite("/a b/ü?.db".into()).url().expect("valid"), "sqlite:/a%20b/%C3%BC%3F.db?mode=rwc");

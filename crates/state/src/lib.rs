@@ -34,14 +34,15 @@ mod outbox;
 mod outputs;
 mod principals;
 mod quarantine;
+mod scan_plans;
 mod servers;
 mod sessions;
 mod tables;
 mod tokens;
 mod warehouses;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyPool, Row, Transaction};
@@ -66,6 +67,7 @@ pub use outbox::{
 pub use outputs::{Outputs, PendingOutput};
 pub use principals::Principals;
 pub use quarantine::{NewQuarantine, Quarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};
+pub use scan_plans::{RememberedPlan, ScanPlans};
 pub use servers::HEARTBEATS_PER_TIMEOUT;
 use servers::Heartbeats;
 pub use servers::Servers;
@@ -93,6 +95,8 @@ pub struct State {
     registered: Arc<AtomicBool>,
     /// The times of the heartbeats of this process.
     heartbeats: Arc<Heartbeats>,
+    /// The job that this process took last, if the database did not confirm it.
+    unconfirmed_job: Arc<Mutex<Option<Job>>>,
 }
 
 impl State {
@@ -116,7 +120,9 @@ impl State {
         let relaxed_writer = database.pool(PoolUse::RelaxedWrites).await?;
         let readers = database.pool(PoolUse::Reads).await?;
         let registered = Arc::new(AtomicBool::new(false));
-        Ok(Self { database, readers, writer, relaxed_writer, instance: Uuid::now_v7(), registered, heartbeats: Arc::default() })
+        let (heartbeats, unconfirmed_job) = (Arc::default(), Arc::default());
+        let instance = Uuid::now_v7();
+        Ok(Self { database, readers, writer, relaxed_writer, instance, registered, heartbeats, unconfirmed_job })
     }
 
     /// Returns the handle for the rules of access control.
@@ -189,9 +195,24 @@ impl State {
         SigningKeys { state: self }
     }
 
+    /// Returns the handle for what the servers have to remember of scan plans.
+    pub const fn scan_plans(&self) -> ScanPlans<'_> {
+        ScanPlans { state: self }
+    }
+
     /// Returns the handle for the sessions of the web page.
     pub const fn sessions(&self) -> Sessions<'_> {
         Sessions { state: self }
+    }
+
+    /// Returns the job whose taking the database did not confirm.
+    fn unconfirmed_job(&self) -> MutexGuard<'_, Option<Job>> {
+        self.unconfirmed_job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that other servers may work on the database at the same time.
+    pub const fn is_shared(&self) -> bool {
+        self.database.is_postgres()
     }
 
     /// Checks that the database answers.
@@ -230,7 +251,7 @@ impl State {
     ///
     /// Returns [`Sql`](StateError::Sql) if the database does not answer.
     async fn begin_relaxed(&self) -> Result<Transaction<'static, Any>> {
-        self.database.begin(&self.relaxed_writer).await
+        self.database.begin(&self.relaxed_writer, PoolUse::RelaxedWrites).await
     }
 
     /// Unregisters this process and closes every connection. SQLite then moves its write-ahead log into the database file.

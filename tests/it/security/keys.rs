@@ -157,7 +157,7 @@ async fn a_rotation_by_the_command_line_overlaps_and_holds_on_the_running_server
     assert!(said.contains("signs handles") && said.contains("3600 seconds"), "{said}");
     let keys: Vec<Value> = serde_json::from_str(&esker_keys(&app, &["list", "--json"]).await).expect("JSON");
     let states: Vec<(&Value, &Value)> = keys.iter().map(|key| (&key["purpose"], &key["state"])).collect();
-    let named = [("handles", "retiring"), ("handles", "active"), ("plans", "active")];
+    let named = [("handles", "retiring"), ("handles", "active"), ("plans", "active"), ("secrets", "active")];
     assert_eq!(states, named.map(|(purpose, state)| (json!(purpose), json!(state))).each_ref().map(|(p, s)| (p, s)));
     let active = keys[1]["id"].as_str().expect("an id").to_owned();
     let began = Instant::now();
@@ -216,16 +216,22 @@ async fn no_changed_task_of_a_plan_has_files_and_none_of_another_principal_or_ta
     let create = json!({"name": "u", "schema": esker_tests::schema_json()});
     app.ok(Method::POST, "/v1/default/namespaces/n/tables", Some(create)).await;
     let elsewhere = "/v1/default/namespaces/n/tables/u";
-    let (plan, rest) = own.split_once('.').expect("a plan");
-    let (page, tag) = rest.split_once('.').expect("a page");
-    let others_tag = others.splitn(3, '.').nth(2).expect("a tag");
+    let planned = app.ok(Method::POST, &format!("{TABLE}/plan"), Some(json!({}))).await;
+    let id = planned["plan-id"].as_str().expect("an id");
+    let parts = |text: &str| -> [String; 3] {
+        let parts: Vec<String> = text.splitn(3, '.').map(str::to_owned).collect();
+        parts.try_into().expect("a form, a key and an encrypted text")
+    };
+    let ([form, key, sealed], [_, _, of_other], [id_form, _, of_id]) = (parts(&own), parts(&others), parts(id));
     for (token, table, task) in [
         (other.as_str(), TABLE, own.clone()),
         (TOKEN, TABLE, others.clone()),
         (TOKEN, elsewhere, own.clone()),
-        (TOKEN, TABLE, format!("{plan}.0.{tag}")),
-        (TOKEN, TABLE, format!("{plan}.{page}")),
-        (TOKEN, TABLE, format!("{plan}.{page}.{others_tag}")),
+        (TOKEN, TABLE, format!("{id_form}.{key}.{sealed}")),
+        (TOKEN, TABLE, format!("{form}.{key}.{of_id}")),
+        (TOKEN, TABLE, format!("{form}.{key}")),
+        (TOKEN, TABLE, format!("{form}.{key}.{of_other}")),
+        (TOKEN, TABLE, id.to_owned()),
     ] {
         let (status, refused) = fetch(token, table, &task).await;
         assert_eq!((status, &refused["error"]["type"]), (404, &json!("NoSuchPlanTaskException")), "{task}");
@@ -240,6 +246,15 @@ async fn no_changed_task_of_a_plan_has_files_and_none_of_another_principal_or_ta
         }
     }
     assert_eq!(fetch(TOKEN, TABLE, &own).await.0, 200);
+    for n in 0..CHANGES {
+        let kept = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        let changed: String = numbers.change(id.as_bytes(), own.as_bytes()).into_iter().filter(kept).map(char::from).collect();
+        if changed.is_empty() {
+            continue;
+        }
+        let (status, answer) = app.send(Method::GET, &format!("{TABLE}/plan/{changed}"), None).await;
+        assert_eq!(status.as_u16(), if changed == id { 200 } else { 404 }, "change {n}: {changed:?}: {answer}");
+    }
     let said = esker_keys(&app, &["rotate", "plans", "--overlap", "0s"]).await;
     assert!(said.contains("signs plans"), "{said}");
     let began = Instant::now();

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use esker::config::LoginConfig;
-use esker_tests::{TOKEN, TestApp, TestProvider, watch_for};
+use esker_tests::{TOKEN, TestApp, TestProvider, on_postgres, watch_for};
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 use super::page::{Answer, Browser};
+use crate::kills::beside_with;
 
 /// The address of the servers for browsers.
 const PUBLIC: &str = "http://localhost:8181";
@@ -62,6 +63,32 @@ async fn answer(browser: &mut Browser<'_>, path: &str) -> Answer {
 async fn log_in(browser: &mut Browser<'_>, provider: &TestProvider) -> Answer {
     let back = come_back(browser, provider, "/login/sso").await;
     answer(browser, &back).await
+}
+
+/// The cookie and the answer have all that a server needs, so a load balancer may send each request to another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_that_began_at_one_server_ends_at_another_one() {
+    let provider = TestProvider::start().await;
+    let first = start(&[("sso", &provider)]).await;
+    if !on_postgres() {
+        return; // with SQLite only one server can use a data directory
+    }
+    let second = beside_with(first.dir.path(), |config| {
+        config.server.public_url = Some(PUBLIC.to_owned());
+        config.auth.oidc.insert("sso".to_owned(), provider.log_in_config());
+    })
+    .await;
+    let (mut here, mut there) = (Browser::of(&first), Browser::of(&second));
+    let back = come_back(&mut here, &provider, "/login/sso").await;
+    there.cookies = here.cookies.clone();
+    let entered = answer(&mut there, &back).await;
+    assert_eq!(entered.status, 303, "{}", entered.text);
+    here.cookies = there.cookies.clone();
+    assert!(here.is_known().await && there.is_known().await, "the session is known to both");
+    let csrf = there.get("/jobs").await.csrf();
+    let left = here.post("/logout", &format!("csrf={csrf}")).await;
+    assert!(left.status < 400, "{} {}", left.status, left.text);
+    assert!(!there.is_known().await, "the log-out holds on both");
 }
 
 fn parameters(link: &str) -> BTreeMap<String, String> {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use esker_access::{AccessMode, Member};
 use esker_auth::token_hash;
 use esker_state::{NewToken, PageSession};
-use esker_tests::{TOKEN, TestApp};
+use esker_tests::{TOKEN, TestApp, TestTable};
 use esker_types::now_ms;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
+use serde_json::json;
 
 /// A browser: it keeps cookies, says from which site a form comes, and shows redirects instead of following them.
 pub(super) struct Browser<'a> {
@@ -355,4 +356,18 @@ async fn where_no_token_is_needed_the_page_asks_for_none_and_its_forms_still_hav
     assert_eq!(browser.post("/jobs/missing/cancel", "").await.status, 403);
     browser.log_in(TOKEN).await;
     assert!(browser.get("/").await.text.contains("Log out"), "a token may be used all the same");
+}
+
+/// A form may be sent to another server than its page came from.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_of_a_reader_without_a_session_is_the_same_after_a_restart() {
+    let app = TestApp::start_with(|c| c.auth.anonymous = true).await;
+    TestTable::six_files(&app).await;
+    let job = app.job("compact", json!({"rewrite-all": true})).await;
+    // The page of the job has the form for its undo.
+    let csrf = Browser::of(&app).get(&format!("/jobs/{}", job["id"].as_str().expect("an id"))).await.csrf();
+    let app = TestApp::restart_with(app.stop().await, |c| c.auth.anonymous = true).await;
+    let mut browser = Browser::of(&app);
+    assert_eq!(browser.post("/jobs/missing/cancel", &format!("csrf={csrf}")).await.status, 404, "the job is missing");
+    assert_eq!(browser.post("/jobs/missing/cancel", "csrf=other").await.status, 403);
 }

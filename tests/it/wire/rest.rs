@@ -180,8 +180,8 @@ async fn plans_of_several_answers() {
     let mut shown = first(&plan);
     shown["file-scan-tasks"][0]["data-file"]["file-path"] = "[path]".into();
     for task in shown["plan-tasks"].as_array_mut().expect("tasks") {
-        let parts: Vec<&str> = task.as_str().expect("a text").splitn(4, '.').collect();
-        *task = format!("{}.{}.[key].[tag]", parts[0], parts[1]).into();
+        let (form, _) = task.as_str().expect("a text").split_once('.').expect("a form");
+        *task = format!("{form}.[key].[encrypted]").into();
     }
     log.note("its first answer", &shown);
     let task = json!({"plan-task": plan["plan-tasks"][0]});

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use esker_state::{SigningKeyRow, State};
 use esker_types::{Millis, now_ms, to_millis};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -70,6 +71,18 @@ impl SigningKey {
         }
         message
     }
+
+    /// Returns the cipher of the key, whose own key is derived from it. No message begins as the derivation does: its first bytes
+    /// would be a length.
+    fn cipher(&self) -> Option<LessSafeKey> {
+        let derived = hmac::sign(&self.hmac, b"esker cipher");
+        UnboundKey::new(&AES_256_GCM, derived.as_ref()).ok().map(LessSafeKey::new)
+    }
+
+    /// Checks that this is the key of an id and a purpose, and that it still verifies at the time `now`.
+    fn counts_for(&self, purpose: KeyPurpose, id: &str, now: Millis) -> bool {
+        self.id == id && self.purpose == purpose && self.ends_ms.is_none_or(|end| end > now)
+    }
 }
 
 /// The keys that [`KeyRing::rewrap`] found under another master key or none.
@@ -84,6 +97,15 @@ pub struct RewrappedKeys {
 /// Returns the error that clients see in place of one that describes keys, which is in the log.
 fn for_clients(error: AuthError) -> AuthError {
     if matches!(error, AuthError::Keys(_)) { AuthError::KeysUnusable } else { error }
+}
+
+/// Returns the active key of a purpose.
+fn active(keys: &[SigningKey], purpose: KeyPurpose) -> Result<&SigningKey, AuthError> {
+    let missing = || {
+        tracing::error!(%purpose, "there is no active key; run `esker keys rotate` for the purpose");
+        AuthError::KeysUnusable
+    };
+    keys.iter().find(|key| key.purpose == purpose && key.ends_ms.is_none()).ok_or_else(missing)
 }
 
 impl KeyRing {
@@ -123,12 +145,7 @@ impl KeyRing {
     /// [`State`](AuthError::State) if the database does not answer.
     pub async fn sign(&self, purpose: KeyPurpose, parts: &[&[u8]]) -> Result<String, AuthError> {
         let keys = self.inner.current().await.map_err(for_clients)?;
-        let key = keys.iter().find(|key| key.purpose == purpose && key.ends_ms.is_none());
-        let missing = || {
-            tracing::error!(%purpose, "there is no active key; run `esker keys rotate` for the purpose");
-            AuthError::KeysUnusable
-        };
-        let key = key.ok_or_else(missing)?;
+        let key = active(&keys, purpose)?;
         let tag = hmac::sign(&key.hmac, &key.message(parts));
         Ok(format!("{}.{}", key.id, URL_SAFE_NO_PAD.encode(tag)))
     }
@@ -142,15 +159,54 @@ impl KeyRing {
     pub async fn verify(&self, purpose: KeyPurpose, parts: &[&[u8]], tag: &str) -> Result<bool, AuthError> {
         let Some((id, tag)) = tag.split_once('.') else { return Ok(false) };
         let (Ok(_), Ok(tag)) = (Uuid::parse_str(id), URL_SAFE_NO_PAD.decode(tag)) else { return Ok(false) };
+        let (keys, now) = (self.knowing(id).await?, now_ms());
+        let mut fitting = keys.iter().filter(|key| key.counts_for(purpose, id, now));
+        Ok(fitting.any(|key| hmac::verify(&key.hmac, &key.message(parts), &tag).is_ok()))
+    }
+
+    /// Encrypts a text by the active key of a purpose: the id of the key, a dot, and the encrypted text in base64.
+    ///
+    /// It opens with the same parts alone, and nobody changes it. For texts that get into logs of others, such as parts of addresses.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::sign`], and [`Random`](AuthError::Random) if the system gives no random numbers.
+    pub async fn encrypt(&self, purpose: KeyPurpose, parts: &[&[u8]], text: &[u8]) -> Result<String, AuthError> {
+        let keys = self.inner.current().await.map_err(for_clients)?;
+        let key = active(&keys, purpose)?;
+        let (mut nonce, mut sealed) = ([0_u8; NONCE_LEN], text.to_vec());
+        getrandom::fill(&mut nonce).map_err(AuthError::Random)?;
+        let cipher = key.cipher().ok_or(AuthError::KeysUnusable)?;
+        let unique = Nonce::assume_unique_for_key(nonce);
+        let done = cipher.seal_in_place_append_tag(unique, Aad::from(key.message(parts)), &mut sealed);
+        done.map_err(|_| AuthError::KeysUnusable)?;
+        Ok(format!("{}.{}", key.id, URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat())))
+    }
+
+    /// Decrypts a text that [`Self::encrypt`] made with the same parts. Returns `None` for any other, and after the end of its key.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::verify`].
+    pub async fn decrypt(&self, purpose: KeyPurpose, parts: &[&[u8]], text: &str) -> Result<Option<Vec<u8>>, AuthError> {
+        let Some((id, sealed)) = text.split_once('.') else { return Ok(None) };
+        let (Ok(_), Ok(mut sealed)) = (Uuid::parse_str(id), URL_SAFE_NO_PAD.decode(sealed)) else { return Ok(None) };
+        let (keys, now) = (self.knowing(id).await?, now_ms());
+        let key = keys.iter().find(|key| key.counts_for(purpose, id, now));
+        let Some((key, cipher)) = key.and_then(|key| Some((key, key.cipher()?))) else { return Ok(None) };
+        let Some((nonce, sealed)) = sealed.split_at_mut_checked(NONCE_LEN) else { return Ok(None) };
+        let Ok(nonce) = Nonce::try_assume_unique_for_key(nonce) else { return Ok(None) };
+        Ok(cipher.open_in_place(nonce, Aad::from(key.message(parts)), sealed).ok().map(|text| text.to_vec()))
+    }
+
+    /// Returns the keys, which are read again if the one with an id is not among them: another server may just have made it.
+    async fn knowing(&self, id: &str) -> Result<Arc<[SigningKey]>, AuthError> {
         let began = Instant::now();
-        let mut keys = self.inner.current().await.map_err(for_clients)?;
-        if !keys.iter().any(|key| key.id == id) {
-            keys = self.inner.read_since(began).await.map_err(for_clients)?;
+        let keys = self.inner.current().await.map_err(for_clients)?;
+        match keys.iter().any(|key| key.id == id) {
+            true => Ok(keys),
+            false => self.inner.read_since(began).await.map_err(for_clients),
         }
-        let now = now_ms();
-        let mut fitting = keys.iter().filter(|key| key.id == id && key.purpose == purpose);
-        let counts = |key: &SigningKey| key.ends_ms.is_none_or(|end| end > now);
-        Ok(fitting.any(|key| counts(key) && hmac::verify(&key.hmac, &key.message(parts), &tag).is_ok()))
     }
 
     /// Checks that the server can use its keys. The log says why not.
@@ -307,7 +363,7 @@ impl RingInner {
         match &read {
             Ok(_) if self.fails.swap(false, Ordering::Relaxed) => tracing::info!("the keys can be used again"),
             Err(error @ AuthError::Keys(_)) if !self.fails.swap(true, Ordering::Relaxed) => {
-                tracing::error!(%error, "the keys can't be used: statements of Flight SQL and tasks of scan plans fail");
+                tracing::error!(%error, "the keys can't be used: statements of Flight SQL and scan plans fail");
             }
             _ => {}
         }

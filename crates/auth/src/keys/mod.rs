@@ -1,8 +1,9 @@
 //! Keys that authenticate what clients carry for the servers: made, rotated by overlap, and encrypted with a master key.
 //!
-//! Servers hand out texts that clients give back: tickets and handles of Flight SQL, and tasks of scan plans. Each text has a tag by a
-//! key of its [`KeyPurpose`], over the text and over whom it is for. So nobody makes or changes such a text, or uses that of another
-//! principal. All servers of a database share the keys, so each accepts what another one issued.
+//! Servers hand out texts that clients give back: tickets and handles of Flight SQL, and ids and tasks of scan plans. Each text has a
+//! tag by a key of its [`KeyPurpose`], over the text and over whom it is for. So nobody makes or changes such a text, or uses that of
+//! another principal. Ids and tasks of plans are encrypted. All servers of a database share the keys, so each accepts what another
+//! one issued, and derives the same secrets.
 //!
 //! A rotation makes a new key, which signs from then on. The earlier one still verifies until its end. Start reading at
 //! [`KeyRing::sign`], then at [`KeyRing::rotate`]; `master.rs` encrypts the keys.
@@ -28,19 +29,22 @@ const LISTED_AFTER_END_MS: DurationMillis = 30 * DAY_MS;
 pub enum KeyPurpose {
     /// Tickets and prepared handles of Flight SQL.
     Handles,
-    /// Tasks of scan plans.
+    /// Ids and tasks of scan plans.
     Plans,
+    /// Secrets that every server derives alike: those in forms of readers without a session, and the salts of masks for Trino.
+    Secrets,
 }
 
 impl KeyPurpose {
     /// All purposes.
-    pub const ALL: [Self; 2] = [Self::Handles, Self::Plans];
+    pub const ALL: [Self; 3] = [Self::Handles, Self::Plans, Self::Secrets];
 
     /// Returns the name, as the database and the command line have it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Handles => "handles",
             Self::Plans => "plans",
+            Self::Secrets => "secrets",
         }
     }
 }

@@ -41,7 +41,8 @@ async fn every_server_accepts_what_another_one_signed_and_a_rotation_overlaps() 
         one.list().await.expect("listed").into_iter().map(|key| (key.purpose, key.state)).collect();
     let of = |purpose: &str, state| (purpose.to_owned(), state);
     let handles = [KeyState::Retired, KeyState::Retired, KeyState::Active].map(|state| of("handles", state));
-    assert_eq!(states, [&handles[..], &[of("plans", KeyState::Active)]].concat(), "the other purpose has its key still");
+    let others = ["plans", "secrets"].map(|purpose| of(purpose, KeyState::Active));
+    assert_eq!(states, [&handles[..], &others].concat(), "the other purposes have their keys still");
     state.close().await;
 }
 
@@ -72,6 +73,46 @@ async fn a_tag_counts_for_its_purpose_and_its_parts_alone() {
 }
 
 #[tokio::test]
+async fn an_encrypted_text_opens_for_its_purpose_and_its_parts_alone_on_every_server() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = state(&dir).await;
+    let one = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    let other = KeyRing::open(state.clone(), MasterKeys::default()).await.expect("opened");
+    let parts: [&[u8]; 2] = [b"p1", b"client:a"];
+    let text = one.encrypt(KeyPurpose::Plans, &parts, b"a@example.com").await.expect("encrypted");
+    let again = one.encrypt(KeyPurpose::Plans, &parts, b"a@example.com").await.expect("encrypted");
+    assert!(text != again && text.len() < 120, "{text}");
+    assert!(
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)),
+        "it is a part of an address: {text}"
+    );
+    let open =
+        async |ring: &KeyRing, purpose, parts: &[&[u8]], text: &str| ring.decrypt(purpose, parts, text).await.expect("checked");
+    let others: [&[&[u8]]; 4] = [&[b"p1", b"client:b"], &[b"t1", b"client:a"], &[b"p1client:a"], &[]];
+    for ring in [&one, &other] {
+        assert_eq!(open(ring, KeyPurpose::Plans, &parts, &text).await.as_deref(), Some(&b"a@example.com"[..]));
+        assert_eq!(open(ring, KeyPurpose::Handles, &parts, &text).await, None);
+        for wrong in others {
+            assert_eq!(open(ring, KeyPurpose::Plans, wrong, &text).await, None, "{wrong:?}");
+        }
+    }
+    for at in 0..text.len() {
+        let mut changed = text.clone().into_bytes();
+        changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+        let changed = String::from_utf8(changed).expect("text");
+        assert_eq!(open(&one, KeyPurpose::Plans, &parts, &changed).await, None, "{changed}");
+        assert_eq!(open(&one, KeyPurpose::Plans, &parts, &text[..at]).await, None, "{at}");
+    }
+    other.rotate(KeyPurpose::Plans, HOUR).await.expect("rotated");
+    let next = other.encrypt(KeyPurpose::Plans, &parts, b"b").await.expect("encrypted");
+    assert_eq!(open(&one, KeyPurpose::Plans, &parts, &next).await.as_deref(), Some(&b"b"[..]), "a key that it did not know");
+    assert!(open(&one, KeyPurpose::Plans, &parts, &text).await.is_some(), "the earlier key opens until its end");
+    other.rotate(KeyPurpose::Plans, Duration::ZERO).await.expect("rotated");
+    assert_eq!(open(&other, KeyPurpose::Plans, &parts, &next).await, None, "its key has ended");
+    state.close().await;
+}
+
+#[tokio::test]
 async fn the_master_key_rotates_while_servers_have_both() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = state(&dir).await;
@@ -81,13 +122,13 @@ async fn the_master_key_rotates_while_servers_have_both() {
     let tag = plain.sign(KeyPurpose::Plans, &parts).await.expect("signed");
 
     let first = KeyRing::open(state.clone(), masters("a", None)).await.expect("keys that are not encrypted open too");
-    assert_eq!(first.rewrap().await.expect("encrypted").count, 2);
+    assert_eq!(first.rewrap().await.expect("encrypted").count, 3);
     assert_eq!(first.rewrap().await.expect("nothing to do").count, 0);
     let refused = KeyRing::open(state.clone(), MasterKeys::default()).await.expect_err("no master key");
     assert!(refused.to_string().contains("esker keys rotate"), "{refused}");
 
     let second = KeyRing::open(state.clone(), masters("b", Some("a"))).await.expect("both");
-    assert_eq!(second.rewrap().await.expect("encrypted").count, 2);
+    assert_eq!(second.rewrap().await.expect("encrypted").count, 3);
     let last = KeyRing::open(state.clone(), masters("b", None)).await.expect("the new one alone");
     assert!(last.verify(KeyPurpose::Plans, &parts, &tag).await.expect("checked"), "the keys are the same");
     KeyRing::open(state.clone(), masters("a", None)).await.expect_err("the old one opens nothing any more");
@@ -103,7 +144,7 @@ async fn the_master_key_rotates_while_servers_have_both() {
     let after = KeyRing::open(state.clone(), masters("c", None)).await.expect("opened");
     assert!(!after.verify(KeyPurpose::Plans, &parts, &tag).await.expect("checked"));
     let rewrapped = after.rewrap().await.expect("those that can't be opened are left");
-    assert_eq!((rewrapped.count, rewrapped.left.len()), (0, 2), "{rewrapped:?}");
+    assert_eq!((rewrapped.count, rewrapped.left.len()), (0, 3), "{rewrapped:?}");
     assert!(rewrapped.left.iter().all(|key| key.state == KeyState::Retiring), "{rewrapped:?}");
     after.check_master_key(KeyPurpose::Plans).await.expect("it is that of the new key");
 

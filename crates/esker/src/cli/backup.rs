@@ -93,7 +93,7 @@ impl BackupArgs {
         // A database in PostgreSQL needs no directory.
         let database = match config.state.database(Path::new(""))? {
             Database::Sqlite(_) => config.state.database(&existing_data_dir(config.data_dir.as_deref())?)?,
-            postgres @ Database::Postgres(_) => postgres,
+            postgres @ (Database::Postgres(_) | Database::PooledPostgres(_)) => postgres,
         };
         let header = database.back_up(&self.file, &|what, done, total| bar.show(what, done, total)).await?;
         bar.clear();
@@ -179,7 +179,7 @@ async fn confirm(holds: &str, file: &Path, database: &Database) -> Result<()> {
     describe(header.as_ref());
     print_line(match database {
         Database::Sqlite(_) => "The present database stays next to the new one, as esker.db.before-….",
-        Database::Postgres(_) => "The present rows are lost: back them up first if you may want them back.",
+        Database::Postgres(_) | Database::PooledPostgres(_) => "The present rows are lost: back them up first if you may want them back.",
     });
     let failed = |source| Error::Io { path: "the terminal".to_owned(), source };
     let mut out = std::io::stdout();

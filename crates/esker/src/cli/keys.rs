@@ -33,9 +33,9 @@ enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make a new key for a purpose, which signs from now on: `handles` of Flight SQL, or tasks of scan `plans`.
+    /// Make a new key for a purpose, which signs from now on: `handles` of Flight SQL, scan `plans`, or derived `secrets`.
     Rotate {
-        /// The purpose: handles or plans.
+        /// The purpose: handles, plans or secrets.
         purpose: KeyPurpose,
         /// The time for which the earlier keys of the purpose still count, e.g. 1h. 0s ends them at once.
         #[arg(long, default_value = "1h", value_parser = parse_age)]

@@ -211,6 +211,7 @@ mod tests {
             ("[commit]\nqueue = 0", "commit.queue"),
             ("[commit]\nqueue_total = 0", "commit.queue_total"),
             ("[commit]\nbatch = 0", "commit.batch"),
+            ("[state]\npooled = true", "state.pooled"),
             ("[query]\nconcurrency = 0", "query.concurrency"),
             ("[query]\nslow_seconds = -1.0", "query.slow_seconds"),
             ("[log]\nformat = \"xml\"", "format"),

@@ -22,17 +22,21 @@ pub struct StateConfig {
     /// reclaim its files. Must not be 0.
     #[schema(minimum = 1)]
     pub dead_seconds: u32,
+    /// Goes through a pooler in transaction mode, such as PgBouncer: Esker then relies on no session. Notifications of jobs between
+    /// servers are off, and each server looks at the queue every two seconds.
+    pub pooled: bool,
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { url: None, dead_seconds: 60 }
+        Self { url: None, dead_seconds: 60, pooled: false }
     }
 }
 
 impl StateConfig {
     pub(super) fn check(&self) -> Result<()> {
         self.database(Path::new(""))?;
+        require(!self.pooled || self.url.is_some(), || "state.pooled needs state.url: SQLite has no pooler".to_owned())?;
         require(self.dead_seconds != 0, || "state.dead_seconds must not be 0".to_owned())
     }
 
@@ -42,7 +46,8 @@ impl StateConfig {
     ///
     /// Returns [`State`](crate::Error::State) if the scheme of `state.url` is not `postgres` or `postgresql`.
     pub fn database(&self, dir: &Path) -> Result<Database> {
-        Ok(Database::from_url(self.url.as_deref(), &dir.join("esker.db"))?)
+        let database = Database::from_url(self.url.as_deref(), &dir.join("esker.db"))?;
+        Ok(if self.pooled { database.behind_pooler() } else { database })
     }
 
     /// Returns the time without a heartbeat after which a server counts as dead.

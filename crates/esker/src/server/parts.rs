@@ -87,6 +87,9 @@ impl Parts {
         let access = AccessControl::open(state.clone(), Arc::new(LoggedDecisions)).await?;
         let access = access.with_audit(audit).with_providers(providers.clone());
         let engine = Engine::new(queried, config.query.engine_options(cores(), spill_dir))?.with_access(access.clone());
+        if state.is_shared() {
+            engine.log().number_apart();
+        }
         let auth = Authenticator::new(state.clone(), config.auth.options());
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(providers);
         let authorities = Arc::new(RuleAuthorities { auth: auth.clone(), access: access.clone() });
@@ -100,8 +103,7 @@ impl Parts {
     ///
     /// # Errors
     ///
-    /// Returns [`Config`](Error::Config) if an address in the configuration can't be parsed, and [`Auth`](Error::Auth) if the
-    /// system gives no random numbers.
+    /// Returns [`Config`](Error::Config) if an address in the configuration can't be parsed.
     pub(super) async fn app(&self, config: &Config, sinks: Vec<String>, tasks: Tasks, certificates: Certificates) -> Result<App> {
         let server = &config.server;
         let options = AppOptions {
@@ -120,7 +122,7 @@ impl Parts {
         };
         let (state, maintenance, layers) = (self.state.clone(), self.maintenance.clone(), self.policy_layers.clone());
         let (engine, auth, access) = (self.engine.clone(), self.auth.clone(), self.access.clone());
-        Ok(App::new(state, maintenance, layers, engine, auth, access, options).await?)
+        Ok(App::new(state, maintenance, layers, engine, auth, access, options).await)
     }
 
     /// Logs a warning for each warehouse of the database that this server does not serve, and for each namespace pattern of the

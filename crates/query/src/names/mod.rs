@@ -18,12 +18,12 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::TableType;
 use esker_access::{Privilege, Required};
 use esker_catalog::{Authority, Catalog, LoadedTable, LoadedView};
-use esker_format::{MAIN_BRANCH, Schema, SnapshotRef};
 use esker_read::Reader;
 use esker_state::{TabularKind, TabularRow};
 use esker_types::{Coded, ErrorCode, TableName, catch_panic};
 
 use crate::log::QueryStats;
+use crate::pins::SnapshotPins;
 use crate::restrict::{RestrictedTable, Salt, refused_change, refused_metadata};
 use crate::row_position_scan::RowTable;
 use crate::served_tables::SYSTEM_TABLES;
@@ -50,6 +50,8 @@ pub(crate) struct NameResolver {
     caller: StatementCaller,
     /// The salt of the hashes that masks make in this statement.
     salt: Salt,
+    /// The snapshots that the statement reads.
+    pins: SnapshotPins,
 }
 
 /// Who sent a statement, and what the statement needs on what it names.
@@ -119,6 +121,7 @@ type NamesByNamespace = BTreeMap<String, Vec<(String, TableType)>>;
 
 impl NameResolver {
     /// Creates the resolver of a statement. If `listed` is set, it reads the names of all tables and views that the caller sees.
+    /// `pins` says which snapshots the statement reads, and gets those that it finds.
     pub(crate) async fn load(
         warehouses: Arc<[(Catalog, Reader)]>,
         session: Arc<SessionState>,
@@ -126,6 +129,7 @@ impl NameResolver {
         log: QueryLog,
         listed: bool,
         caller: StatementCaller,
+        pins: SnapshotPins,
     ) -> crate::Result<Self> {
         let lists = match listed {
             true => Some(Arc::new(lists(&warehouses, &caller.by).await?)),
@@ -133,7 +137,7 @@ impl NameResolver {
         };
         let seen = LookedUpTables(Arc::new(Mutex::new(lists.is_none().then(Vec::new))));
         let (listing, salt) = (NameListing::default(), Salt::fresh());
-        Ok(Self { warehouses, session, stats, log, depth: 0, lists, seen, listing, caller, salt })
+        Ok(Self { warehouses, session, stats, log, depth: 0, lists, seen, listing, caller, salt, pins })
     }
 
     /// Returns the switch that is to be turned on when the statement is planned.
@@ -393,7 +397,7 @@ impl Namespace {
             if inspect::shows_rows(what) && by.restrictions(table.row.id).is_some() {
                 return Err(refused_metadata(&table.row.name, what));
             }
-            let (snapshot, _) = snapshot_and_schema(&table, as_of.as_ref())?;
+            let (snapshot, _) = self.names.pins.choose(&table, as_of.as_ref())?;
             return Ok(Some(inspect::open(catalog, &table, snapshot.as_ref(), what, by).await?));
         }
         self.names.seen.note(None);
@@ -409,7 +413,7 @@ impl Namespace {
     /// Opens a table of the catalog for a scan, with the restrictions that count for the caller.
     async fn scanned(&self, table: LoadedTable, as_of: Option<&AsOf>) -> crate::Result<Arc<dyn TableProvider>> {
         let (catalog, reader) = &self.names.warehouses[self.at];
-        let (snapshot, schema) = snapshot_and_schema(&table, as_of)?;
+        let (snapshot, schema) = self.names.pins.choose(&table, as_of)?;
         let restrictions = self.names.caller.by.restrictions(table.row.id);
         let is_of_positions = matches!(as_of, Some(AsOf::Rows(_)));
         if is_of_positions && restrictions.is_some() {
@@ -424,40 +428,6 @@ impl Namespace {
             None if is_of_positions => Arc::new(RowTable::new(table)),
             None => Arc::new(table),
         })
-    }
-}
-
-/// Returns the snapshot that a statement wants, and the schema to read it with.
-///
-/// A branch and the current snapshot are read with the table's schema, any other snapshot with its own. Spec: "Point in Time
-/// Reads (Time Travel)".
-fn snapshot_and_schema(table: &LoadedTable, as_of: Option<&AsOf>) -> crate::Result<(Option<SnapshotRef>, Arc<Schema>)> {
-    let metadata = &table.metadata;
-    let current = || metadata.current_schema().clone();
-    let of_snapshot = |snapshot: &SnapshotRef| snapshot.schema_id.and_then(|id| metadata.schema_by_id(id)).cloned();
-    let wrong = |what: String| QueryError::Statement(format!("{}: {what}", table.row.name));
-    let find = |id: i64| metadata.snapshots.get(id).cloned().ok_or_else(|| wrong(format!("there is no snapshot {id}")));
-    match as_of {
-        None => Ok((metadata.current_snapshot_id.map(find).transpose()?, current())),
-        Some(AsOf::Rows(snapshot)) => Ok((snapshot.map(find).transpose()?, current())),
-        Some(AsOf::Version(version)) => {
-            if let Some(snapshot) = version.parse().ok().and_then(|id| metadata.snapshots.get(id)) {
-                let schema = of_snapshot(snapshot).unwrap_or_else(current);
-                return Ok((Some(snapshot.clone()), schema));
-            }
-            let reference = metadata.refs.get(version);
-            let main = metadata.current_snapshot_id.filter(|_| version == MAIN_BRANCH);
-            let id = reference.map(|reference| reference.snapshot_id).or(main);
-            let snapshot = find(id.ok_or_else(|| wrong(format!("there is no snapshot, branch or tag {version}")))?)?;
-            let own = reference.filter(|reference| !reference.is_branch()).and_then(|_| of_snapshot(&snapshot));
-            Ok((Some(snapshot), own.unwrap_or_else(current)))
-        }
-        Some(AsOf::Timestamp(ms)) => {
-            let entry = metadata.snapshot_log.iter().rev().find(|entry| entry.timestamp_ms <= *ms);
-            let snapshot = entry.and_then(|entry| metadata.snapshots.get(entry.snapshot_id));
-            let snapshot = snapshot.ok_or_else(|| wrong(format!("there is no snapshot at or before {ms} ms since the epoch")))?;
-            Ok((Some(snapshot.clone()), of_snapshot(snapshot).unwrap_or_else(current)))
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use esker_query::names_in_view;
 use esker_state::TabularRow;
 use esker_types::{Coded, ErrorCode, TableName};
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::extract::parse_namespace;
 use crate::{ApiError, App};
@@ -24,7 +24,7 @@ use crate::{ApiError, App};
 const MAX_VIEWS: usize = 16;
 
 /// The views through which a client reads a table: the outermost first, and the one that names the table last.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ReferencedBy(Vec<TableName>);
 
 impl ReferencedBy {

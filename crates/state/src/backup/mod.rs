@@ -115,7 +115,7 @@ impl Database {
                 copy_sqlite(self, path, partial, progress).await?;
                 ("sqlite", path.as_path())
             }
-            Self::Postgres(_) => {
+            Self::Postgres(_) | Self::PooledPostgres(_) => {
                 postgres::read(self, partial, progress).await?;
                 ("postgres", partial)
             }

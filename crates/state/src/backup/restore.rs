@@ -154,7 +154,7 @@ impl Database {
         self.present().await?.check_replaceable(options.replace)?;
         let staged = match self {
             Self::Sqlite(path) => with_suffix(path, ".partial"),
-            Self::Postgres(_) => options.directory.join("restore.partial"),
+            Self::Postgres(_) | Self::PooledPostgres(_) => options.directory.join("restore.partial"),
         };
         let restored = self.restore_by(&staged, from, options, progress).await;
         // After a success with SQLite there is no such file any more.
@@ -175,7 +175,7 @@ impl Database {
         let header = stage(from, staged, progress).await?;
         let previous = match self {
             Self::Sqlite(path) => put_in_place(staged, path).await?,
-            Self::Postgres(_) => {
+            Self::Postgres(_) | Self::PooledPostgres(_) => {
                 postgres::replace(self, staged, from, options, progress).await?;
                 None
             }

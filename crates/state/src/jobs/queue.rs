@@ -126,15 +126,36 @@ impl Jobs<'_> {
 
     /// Takes the next job of some warehouses for this server, or returns `None` if no job is ready.
     ///
-    /// It is the job of the highest priority, among those that are due and whose table has no running job.
+    /// It is the job of the highest priority, among those that are due and whose table has no running job. If the database did not
+    /// confirm that the job before was taken, it is that one, if it was: nobody else would run it.
     ///
     /// # Errors
     ///
     /// Returns [`Corrupt`](StateError::Corrupt) if a stored value can't be read. Returns [`Fenced`](StateError::Fenced) if the
     /// other servers count this one as dead, and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn take(self, warehouses: &[i64]) -> Result<Option<Job>> {
+        if let Some(job) = self.find_unconfirmed(warehouses).await? {
+            return Ok(Some(job));
+        }
         let instance = self.state.instance.to_string();
         self.take_next_of_engine(warehouses, None, JobHolder { instance: Some(&instance), worker: None, until_ms: None }).await
+    }
+
+    /// Returns the job whose taking was not confirmed, if the database says now that it was taken. It is returned once.
+    async fn find_unconfirmed(self, warehouses: &[i64]) -> Result<Option<Job>> {
+        let Some(job) = self.state.unconfirmed_job().clone().filter(|job| warehouses.contains(&job.warehouse)) else {
+            return Ok(None);
+        };
+        // The transaction whose outcome is unknown has ended once this one has begun: both need the lock of changes.
+        let mut tx = self.state.begin().await?;
+        let taken = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM job WHERE id = $1 AND state = 'running' AND instance = $2 AND attempts = $3",
+        );
+        let taken = taken.bind(job.id.to_string()).bind(self.state.instance.to_string()).bind(job.attempts);
+        let is_taken = taken.fetch_one(&mut *tx).await? > 0;
+        tx.rollback().await?;
+        *self.state.unconfirmed_job() = None;
+        Ok(is_taken.then_some(job))
     }
 
     /// Takes the next job of an engine for a holder. An engine of `None` is Esker itself.
@@ -170,7 +191,13 @@ impl Jobs<'_> {
         if job.attempts == 1 {
             record_job_event(&mut tx, &job).await?;
         }
-        tx.commit().await?;
+        if let Err(error) = tx.commit().await {
+            // The lease of an external worker ends. A server would hold the job, and block its table, for as long as it lives.
+            if holder.instance.is_some() {
+                *self.state.unconfirmed_job() = Some(job);
+            }
+            return Err(error.into());
+        }
         Ok(Some(job))
     }
 
@@ -370,7 +397,8 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Subscribes to the notifications of other servers about jobs. Returns `None` on SQLite, which has one server only.
+    /// Subscribes to the notifications of other servers about jobs. Returns `None` on SQLite, which has one server only, and behind a
+    /// pooler, which gives a subscription no session.
     ///
     /// # Errors
     ///

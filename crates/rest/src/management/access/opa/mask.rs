@@ -3,24 +3,17 @@
 //! A mask inside of a column replaces the field in a new row, array or map, and all else stays. A mask that Trino has no form for
 //! makes the whole column NULL. Start reading at [`column_mask`].
 
-use std::sync::LazyLock;
-
 use esker_access::MaskAction;
 use esker_format::{NestedField, PrimitiveType, Type};
-use esker_types::hex;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::sql::{identifier, type_name};
 
-/// Random bytes of this process, from which the salts of queries are made.
-static SECRET: LazyLock<[Uuid; 2]> = LazyLock::new(|| [Uuid::new_v4(), Uuid::new_v4()]);
-
-/// The masks of a table for a user, and the query that they are for.
+/// The masks of a table for a user, and the salt of the query that they are for.
 pub(super) struct Masks<'a> {
     pub(super) masks: &'a [(i32, MaskAction)],
-    /// The id of the query; without it, `sha-256-query-local` has no form.
-    pub(super) query_id: Option<&'a str>,
+    /// The salt of the query, in hexadecimal; without it, `sha-256-query-local` has no form.
+    pub(super) salt: Option<&'a str>,
 }
 
 /// A mask that Trino has no form for.
@@ -95,7 +88,7 @@ impl Masks<'_> {
             MaskAction::TruncateToYear => truncated("year", value, ty),
             MaskAction::TruncateToMonth => truncated("month", value, ty),
             MaskAction::Sha256Global => hashed(None, value, ty),
-            MaskAction::Sha256QueryLocal => hashed(Some(&salt(self.query_id?)), value, ty),
+            MaskAction::Sha256QueryLocal => hashed(Some(self.salt?), value, ty),
             MaskAction::MaskAlphanum | MaskAction::ShowFirst4 | MaskAction::ShowLast4 => None,
         }
     }
@@ -140,14 +133,6 @@ fn hashed(salt: Option<&str>, value: &str, ty: &Type) -> Option<String> {
         PrimitiveType::Long => Some(integer(64)),
         _ => None,
     }
-}
-
-/// Returns the salt of a query, in hexadecimal. It is the same for all columns and tables of the query.
-fn salt(query_id: &str) -> String {
-    let mut hash = Sha256::new();
-    SECRET.iter().for_each(|part| hash.update(part.as_bytes()));
-    hash.update(query_id.as_bytes());
-    hex(&hash.finalize()[..16])
 }
 
 /// Returns the fixed value of a type.
@@ -197,7 +182,7 @@ mod tests {
     use super::*;
 
     fn mask(column: &NestedField, id: i32, action: MaskAction) -> Option<String> {
-        column_mask(column, &Masks { masks: &[(id, action)], query_id: Some("q1") })
+        column_mask(column, &Masks { masks: &[(id, action)], salt: Some("5a17") })
     }
 
     fn of(action: MaskAction, ty: PrimitiveType) -> String {
@@ -237,15 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn the_salt_is_that_of_the_query() {
+    fn a_query_without_a_salt_shows_nothing() {
         let column = NestedField::optional(1, "c", PrimitiveType::String);
-        let of = |query_id| {
-            let masks = Masks { masks: &[(1, MaskAction::Sha256QueryLocal)], query_id };
+        let of = |salt| {
+            let masks = Masks { masks: &[(1, MaskAction::Sha256QueryLocal)], salt };
             column_mask(&column, &masks).expect("masked")
         };
-        assert_eq!(of(Some("a")), of(Some("a")));
-        assert_ne!(of(Some("a")), of(Some("b")));
-        assert!(of(Some("a")).starts_with("lower(to_hex(sha256(X'"), "{}", of(Some("a")));
+        assert_eq!(of(Some("5a17")), "lower(to_hex(sha256(X'5a17' || to_utf8(\"c\"))))");
         assert_eq!(of(None), "CAST(NULL AS varchar)", "without a query there is no salt");
     }
 

@@ -17,9 +17,12 @@ use std::collections::{BTreeMap, HashSet};
 use axum::Json;
 use axum::extract::State;
 use esker_access::{Caller, Identity, MaskAction, RequestFacts, Restrictions};
+use esker_auth::KeyPurpose;
 use esker_catalog::{Authority, LoadedTable};
 use esker_format::{NestedFieldRef, Schema};
 use esker_state::TabularKind;
+use esker_types::hex;
+use sha2::{Digest, Sha256};
 
 use self::decide::{Asker, Home};
 use self::mask::{Masks, column_mask};
@@ -246,7 +249,7 @@ impl Asker<'_> {
 
     /// Returns the masks of columns, each with the index of its column. A question without a column gets none.
     async fn masks(&self, columns: &[Option<&OpaColumn>], query_id: Option<&str>) -> Result<Vec<OpaIndexedMask>, ApiError> {
-        let mut found = Vec::new();
+        let (mut found, mut salt) = (Vec::new(), None);
         let mut last: Option<(&OpaColumn, Restricted)> = None;
         for (index, column) in columns.iter().enumerate() {
             let Some(column) = *column else { continue };
@@ -259,12 +262,27 @@ impl Asker<'_> {
             let expression = match restricted {
                 Restricted::Not => None,
                 Restricted::Hidden => Some("NULL".to_owned()),
-                Restricted::Table(table, restrictions) => mask_of(table, &column.column_name, &restrictions.masks, query_id),
+                Restricted::Table(table, restrictions) => {
+                    let is_salted = restrictions.masks.iter().any(|(_, action)| *action == MaskAction::Sha256QueryLocal);
+                    if is_salted
+                        && salt.is_none()
+                        && let Some(query_id) = query_id
+                    {
+                        salt = Some(salt_of(self.app, query_id).await?);
+                    }
+                    mask_of(table, &column.column_name, &restrictions.masks, salt.as_deref())
+                }
             };
             found.extend(expression.map(|expression| OpaIndexedMask { index, view_expression: OpaExpression { expression } }));
         }
         Ok(found)
     }
+}
+
+/// Returns the salt of a query, in hexadecimal. It is the same for all columns and tables of the query, on every server.
+async fn salt_of(app: &App, query_id: &str) -> Result<String, ApiError> {
+    let tag = app.inner.options.keys.sign(KeyPurpose::Secrets, &[b"salt of a query", query_id.as_bytes()]).await?;
+    Ok(hex(&Sha256::digest(tag)[..16]))
 }
 
 /// Checks that two columns are of the same table.
@@ -278,8 +296,8 @@ fn is_same_table(one: &OpaColumn, other: &OpaColumn) -> bool {
 /// if a snapshot's schema, or another case, gives the name to a masked field that the expression is not for. A column that the
 /// table does not have now is NULL too, if any of its columns is masked: it may have been renamed while Trino planned its query.
 /// Hidden columns have no mask.
-fn mask_of(table: &LoadedTable, column: &str, masks: &[(i32, MaskAction)], query_id: Option<&str>) -> Option<String> {
-    let (metadata, rules, name) = (&table.metadata, Masks { masks, query_id }, column.to_lowercase());
+fn mask_of(table: &LoadedTable, column: &str, masks: &[(i32, MaskAction)], salt: Option<&str>) -> Option<String> {
+    let (metadata, rules, name) = (&table.metadata, Masks { masks, salt }, column.to_lowercase());
     let is_named = |field: &&NestedFieldRef| field.name.to_lowercase() == name;
     let schema = metadata.current_schema();
     let columns = schema.as_struct().fields();

@@ -1,0 +1,241 @@
+//! The scan that a request asks for, pinned to snapshots and a schema, and the files that it reads.
+//!
+//! A [`PinnedScan`] has all that a plan depends on. Snapshots and schemas never change, so every server plans the same files from it,
+//! in the same order, whatever was committed since. Start reading at [`PinnedScan::of`].
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use esker_catalog::{Catalog, CatalogError, LoadedTable};
+use esker_format::{Schema, SchemaRef, SnapshotRef};
+use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
+use esker_types::{ErrorCode, hex};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::PAGE;
+use crate::ApiError;
+use crate::iceberg::content::ContentPrinter;
+use crate::iceberg::definer::ReferencedBy;
+
+/// The request to plan a scan.
+///
+/// Spec: REST `PlanTableScanRequest`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct PlanRequest {
+    snapshot_id: Option<i64>,
+    start_snapshot_id: Option<i64>,
+    end_snapshot_id: Option<i64>,
+    #[serde(default)]
+    select: Vec<String>,
+    filter: Option<Value>,
+    min_rows_requested: Option<u64>,
+    #[serde(default = "yes")]
+    case_sensitive: bool,
+    #[serde(default)]
+    use_snapshot_schema: bool,
+    #[serde(default)]
+    stats_fields: Vec<String>,
+}
+
+/// Returns the default of `case-sensitive`.
+const fn yes() -> bool {
+    true
+}
+
+/// A scan whose snapshots and schema are fixed. The client or the database carries it, as JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct PinnedScan {
+    /// The id of the snapshot; `None` for a table that had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<i64>,
+    /// The id of the snapshot after which the rows were appended; `None` for all rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<i64>,
+    /// The id of the schema.
+    schema: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<Value>,
+    case_sensitive: bool,
+    /// The ids of the columns whose statistics are answered.
+    stats: Vec<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_rows: Option<u64>,
+    /// The views through which the principal reads the table. Their owners' rights are checked again at each request.
+    #[serde(default, skip_serializing_if = "ReferencedBy::is_empty")]
+    pub(super) chain: ReferencedBy,
+}
+
+impl PinnedScan {
+    /// Checks the arguments of a request against the table, and fixes what they mean now.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorCode::BadRequest`] if the snapshots contradict each other or do not exist, and the code of the table's error if
+    /// a column does not exist.
+    pub(super) fn of(table: &LoadedTable, request: PlanRequest, chain: ReferencedBy) -> Result<Self, ApiError> {
+        let metadata = &table.metadata;
+        let (snapshot, after) = match (request.snapshot_id, request.start_snapshot_id, request.end_snapshot_id) {
+            (Some(id), None, None) => (Some(find_snapshot(table, id)?), None),
+            (None, None, None) => (metadata.current_snapshot().cloned(), None),
+            (None, Some(start), Some(end)) => (Some(find_snapshot(table, end)?), Some(start)),
+            (Some(_), ..) => {
+                return Err(invalid("snapshot-id excludes start-snapshot-id and end-snapshot-id".to_owned()));
+            }
+            (None, ..) => return Err(invalid("an incremental scan needs start-snapshot-id and end-snapshot-id".to_owned())),
+        };
+        let own_schema = snapshot.as_ref().filter(|_| request.use_snapshot_schema && after.is_none());
+        let schema = match own_schema.and_then(|snapshot| snapshot.schema_id) {
+            None => metadata.current_schema().clone(),
+            Some(id) => find_schema(table, id)?,
+        };
+        let ids = |names: &[String]| -> Result<Vec<i32>, ApiError> {
+            names.iter().map(|name| field(&schema, name, request.case_sensitive)).collect()
+        };
+        ids(&request.select)?;
+        Ok(Self {
+            snapshot: snapshot.map(|snapshot| snapshot.snapshot_id),
+            after,
+            schema: schema.schema_id(),
+            stats: ids(&request.stats_fields)?,
+            filter: request.filter,
+            case_sensitive: request.case_sensitive,
+            min_rows: request.min_rows_requested,
+            chain,
+        })
+    }
+
+    /// Looks up snapshots and schema in the present metadata of the table, and parses the filter.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ErrorCode::BadRequest`] if a snapshot or the schema does not exist any more, and the code of the table's error if the
+    /// filter does not fit the schema.
+    pub(super) fn resolve(&self, table: &LoadedTable) -> Result<CheckedScan, ApiError> {
+        let snapshot = self.snapshot.map(|id| find_snapshot(table, id)).transpose()?;
+        let schema = find_schema(table, self.schema)?;
+        let filter = match &self.filter {
+            Some(json) => Expr::parse(json, &schema, self.case_sensitive).map_err(CatalogError::from)?,
+            None => Expr::True,
+        };
+        let range = match (self.after, snapshot) {
+            (Some(start), Some(end)) => ScanRange::Appended(start, end),
+            (_, snapshot) => ScanRange::Snapshot(snapshot),
+        };
+        Ok(CheckedScan { filter, stats: self.stats.iter().copied().collect(), range, min_rows: self.min_rows, schema })
+    }
+}
+
+/// Makes the error for a request that asks for what is not there.
+fn invalid(what: String) -> ApiError {
+    ApiError::new(ErrorCode::BadRequest, what)
+}
+
+/// Returns a snapshot of a table by its id.
+fn find_snapshot(table: &LoadedTable, id: i64) -> Result<SnapshotRef, ApiError> {
+    let found = table.metadata.snapshots.get(id).cloned();
+    found.ok_or_else(|| invalid(format!("table {} has no snapshot {id}", table.row.name)))
+}
+
+/// Returns a schema of a table by its id.
+fn find_schema(table: &LoadedTable, id: i32) -> Result<SchemaRef, ApiError> {
+    let missing =
+        || invalid(format!("the snapshot has the schema {id}, which the metadata of table {} does not have", table.row.name));
+    table.metadata.schema_by_id(id).cloned().ok_or_else(missing)
+}
+
+/// Returns the id of the field with a name.
+fn field(schema: &Schema, name: &str, case_sensitive: bool) -> Result<i32, ApiError> {
+    let found = match case_sensitive {
+        true => schema.field_by_name(name),
+        false => schema.field_by_name_case_insensitive(name),
+    };
+    let what = || format!("the scan names the column {name:?}, which the table does not have");
+    Ok(found.map(|f| f.id).ok_or_else(|| CatalogError::from(TableError::Filter(what())))?)
+}
+
+/// A scan whose arguments were checked against the table.
+#[derive(Debug)]
+pub(super) struct CheckedScan {
+    schema: SchemaRef,
+    filter: Expr,
+    stats: HashSet<i32>,
+    range: ScanRange,
+    min_rows: Option<u64>,
+}
+
+/// The part of a table's history that a scan reads.
+#[derive(Debug)]
+enum ScanRange {
+    /// The rows of one snapshot. A table without a snapshot has none.
+    Snapshot(Option<SnapshotRef>),
+    /// The rows that were appended after the snapshot with the id, up to the other snapshot.
+    Appended(i64, SnapshotRef),
+}
+
+impl CheckedScan {
+    /// Plans the scan: reads the manifests and applies the filter.
+    ///
+    /// # Errors
+    ///
+    /// Returns the catalog's error if a manifest can't be read, or the table's one if the plan can't be made.
+    pub(super) async fn run(self, catalog: &Catalog, table: LoadedTable) -> Result<Planned, CatalogError> {
+        let metadata = &table.metadata;
+        let wanted = projection(&self.filter, self.stats.iter().copied());
+        let plan = match &self.range {
+            ScanRange::Snapshot(snapshot) => {
+                let files = match snapshot {
+                    Some(snapshot) => catalog.snapshot_files(&table, snapshot, &wanted).await?,
+                    None => Arc::default(),
+                };
+                plan_scan(metadata, &self.schema, &files, &self.filter, self.min_rows)?
+            }
+            ScanRange::Appended(start, end) => {
+                plan_appended(catalog.manifests(), metadata, &self.schema, *start, end, &self.filter, &wanted).await?
+            }
+        };
+        Ok(Planned { digest: digest_of(&plan), stats: self.stats, plan, table })
+    }
+}
+
+/// A completed plan, with the table and the columns that its tasks are printed with.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) table: LoadedTable,
+    stats: HashSet<i32>,
+    plan: ScanPlan,
+    /// A text that tells the plan from every plan of other files or of another order.
+    pub(super) digest: String,
+}
+
+impl Planned {
+    /// Returns the number of tasks.
+    pub(super) fn tasks(&self) -> usize {
+        self.plan.tasks.len()
+    }
+
+    /// Prints a page of the tasks, with their delete files.
+    ///
+    /// # Errors
+    ///
+    /// Returns the code of the table's error if a partition value does not fit its spec.
+    pub(super) fn print(&self, page: usize) -> Result<Value, ApiError> {
+        let tasks = self.plan.tasks.chunks(PAGE).nth(page).unwrap_or_default();
+        let printer = ContentPrinter::new(&self.table.metadata, self.stats.clone());
+        Ok(printer.tasks(&self.plan, tasks).map_err(CatalogError::from)?)
+    }
+}
+
+/// Computes the digest of a plan from the paths of its data files.
+///
+/// Servers of two releases may leave out other files. Pages of both together would have files twice, or not at all.
+fn digest_of(plan: &ScanPlan) -> String {
+    let mut hash = Sha256::new();
+    for task in &plan.tasks {
+        hash.update((task.file.file_path.len() as u64).to_le_bytes());
+        hash.update(task.file.file_path.as_bytes());
+    }
+    hex(&hash.finalize()[..16])
+}
