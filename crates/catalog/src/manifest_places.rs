@@ -16,7 +16,7 @@ use esker_types::TableId;
 use uuid::Uuid;
 
 use crate::cache::manifest_list_paths;
-use crate::places::places_in_metadata;
+use crate::places::{Reach, directories_around, places_in_metadata};
 use crate::{Authority, Catalog, CatalogError, LoadedTable, Place, Proposal, Result};
 
 /// The snapshots and statistics files that a change brings into a table.
@@ -72,23 +72,29 @@ fn is_own(place: &Place, own: Option<TableId>, uuid: Option<Uuid>) -> bool {
     Some(place.owner.id) == own || was_own
 }
 
-/// Returns the directories around files, each once. There may be many files and many places, so they are not compared one by one.
-fn directories_around(files: &[Location]) -> HashSet<Location> {
-    let mut around = HashSet::new();
-    for file in files {
-        let mut next = file.parent();
-        while let Some(directory) = next.filter(|directory| !around.contains(directory)) {
-            next = directory.parent();
-            around.insert(directory);
+/// The files that a change brings into a table and that may lie in a place of another one: of each directory the first.
+#[derive(Debug, Default)]
+struct Suspects {
+    files: Vec<(FileKind, Location)>,
+    /// The directories of these files.
+    directories: HashSet<Location>,
+}
+
+impl Suspects {
+    /// Adds a file, unless it lies below one of the `clear` directories, or its directory has a file already.
+    ///
+    /// Nothing reads a path that is no location.
+    fn add(&mut self, kind: FileKind, path: &str, clear: &[Location]) {
+        let Ok(at) = Location::parse(path) else { return };
+        let Some(directory) = at.parent() else { return };
+        if !clear.iter().any(|clear| at.is_inside(clear)) && self.directories.insert(directory) {
+            self.files.push((kind, at));
         }
     }
-    around
 }
 
 /// Checks that a file lies in none of the directories of some places of other tables.
-fn check_outside(directories: &HashSet<&Location>, kind: FileKind, path: &str) -> Result<()> {
-    // Nothing reads a path that is no location.
-    let Ok(at) = Location::parse(path) else { return Ok(()) };
+fn check_outside(directories: &HashSet<Location>, kind: FileKind, at: &Location) -> Result<()> {
     let mut around = std::iter::successors(at.parent(), Location::parent);
     if !around.any(|directory| directories.contains(&directory)) {
         return Ok(());
@@ -145,26 +151,55 @@ impl Catalog {
             return Ok(());
         }
         let uuid = before.map(|table| table.row.table_uuid);
-        let mut places = self.places().await?;
-        places.retain(|place| !is_own(place, own, uuid) && !self.shows_all(&place.owner, authority));
-        if places.is_empty() {
-            return Ok(());
-        }
-        let directories: HashSet<&Location> = places.iter().map(|place| &place.directory).collect();
+        let is_hidden = |place: &Place| !is_own(place, own, uuid) && !self.shows_all(&place.owner, authority);
+        let clear = self.clear_places(before, is_hidden).await?;
+        let mut suspects = Suspects::default();
         for path in &new.statistics {
-            check_outside(&directories, FileKind::Statistics, path)?;
+            suspects.add(FileKind::Statistics, path, &clear);
         }
         for path in new.snapshots.iter().flat_map(|snapshot| manifest_list_paths(snapshot)) {
-            check_outside(&directories, FileKind::ManifestList, &path)?;
+            suspects.add(FileKind::ManifestList, &path, &clear);
         }
+        self.check_suspects(&suspects, is_hidden).await?;
         let known = before.map_or_else(Vec::new, |table| new.known(&table.metadata));
-        visit_named(self.manifests(), &known, &new.snapshots, |kind, path| check_outside(&directories, kind, path)).await
+        let read = visit_named(self.manifests(), &known, &new.snapshots, |kind, path| {
+            suspects.add(kind, path, &clear);
+            Ok::<(), CatalogError>(())
+        })
+        .await;
+        // A manifest of another table is refused as such, also if it can't be read.
+        self.check_suspects(&suspects, is_hidden).await?;
+        read
+    }
+
+    /// Returns the places that a table's metadata names and that overlap no hidden place: no file in them lies in a hidden one.
+    async fn clear_places(
+        &self,
+        table: Option<&LoadedTable>,
+        is_hidden: impl Fn(&Place) -> bool + Send + Sync + Copy,
+    ) -> Result<Vec<Location>> {
+        let mut clear = Vec::new();
+        let Some(LoadedTable { metadata, .. }) = table else { return Ok(clear) };
+        for place in places_in_metadata(&metadata.location, &metadata.properties) {
+            let Ok(at) = Location::parse(&place) else { continue };
+            if self.find_place(&at, Reach::Overlap, is_hidden).await?.is_none() {
+                clear.push(at);
+            }
+        }
+        Ok(clear)
+    }
+
+    /// Checks that no suspect lies in a hidden place.
+    async fn check_suspects(&self, suspects: &Suspects, is_hidden: impl Fn(&Place) -> bool + Send + Sync) -> Result<()> {
+        let around = directories_around(suspects.files.iter().map(|(_, at)| at));
+        let hidden = self.directories_with_place(&around, is_hidden).await?;
+        suspects.files.iter().try_for_each(|(kind, at)| check_outside(&hidden, *kind, at))
     }
 
     /// Checks that files which a reader is about to read lie in no place of another table whose rows it may not all read.
     ///
     /// Commits are checked, but whoever has credentials for writing can later put another file in the place of a manifest. Files in
-    /// the places that the table's metadata names need no look-up. The places of others are at most 2 seconds old.
+    /// the places that the table's metadata names need no look-up.
     ///
     /// # Errors
     ///
@@ -181,14 +216,11 @@ impl Catalog {
         if outside.is_empty() {
             return Ok(());
         }
-        let places = self.recent_places().await?;
-        let (id, uuid, around) = (Some(table.row.id), Some(table.row.table_uuid), directories_around(&outside));
-        let is_foreign = |place: &Place| {
-            around.contains(&place.directory) && !is_own(place, id, uuid) && !self.shows_all(&place.owner, reader)
-        };
-        match places.iter().any(is_foreign) {
-            true => Err(CatalogError::FilesOfOthers { table: table.row.name.to_string() }),
-            false => Ok(()),
+        let (id, uuid) = (Some(table.row.id), Some(table.row.table_uuid));
+        let is_foreign = |place: &Place| !is_own(place, id, uuid) && !self.shows_all(&place.owner, reader);
+        match self.directories_with_place(&directories_around(&outside), is_foreign).await?.is_empty() {
+            true => Ok(()),
+            false => Err(CatalogError::FilesOfOthers { table: table.row.name.to_string() }),
         }
     }
 
@@ -208,11 +240,9 @@ impl Catalog {
         let Some(uuid) = metadata.table_uuid.filter(|_| !authority.reads_all_below(&self.warehouse_path())) else {
             return Ok(());
         };
-        let mut places = self.places().await?;
-        places.retain(|place| Some(place.owner.id) != own && place.owner.table_uuid == uuid);
-        match places.iter().all(|place| self.shows_all(&place.owner, authority)) {
-            true => Ok(()),
-            false => Err(CatalogError::Invalid(format!(
+        match self.find_by_uuid(uuid, |row| Some(row.id) != own && !self.shows_all(row, authority)).await? {
+            None => Ok(()),
+            Some(_) => Err(CatalogError::Invalid(format!(
                 "can't register: {uuid} is the UUID of another table, whose rows the caller may not all read"
             ))),
         }
@@ -232,10 +262,21 @@ mod tests {
             for place in &places {
                 let is_inside = at(path).is_inside(place);
                 assert_eq!(around.contains(place), is_inside, "{path} in {place}");
-                let refused = check_outside(&HashSet::from([place]), FileKind::Data, path).is_err();
+                let refused = check_outside(&HashSet::from([place.clone()]), FileKind::Data, &at(path)).is_err();
                 assert_eq!(refused, is_inside, "{path} in {place}");
             }
         }
-        assert!(check_outside(&HashSet::from([&places[0]]), FileKind::Data, "no location").is_ok());
+    }
+
+    #[test]
+    fn of_each_directory_one_file_is_suspect_but_none_below_what_is_clear() {
+        let clear = [Location::parse("s3://b/t").expect("a location")];
+        let mut suspects = Suspects::default();
+        for path in ["s3://b/t/data/f", "s3://b/u/f", "s3a://b/u/g", "s3://b/u/x/", "s3://b/u/x/f", "no location", "s3://b/t2/f"]
+        {
+            suspects.add(FileKind::Data, path, &clear);
+        }
+        let found: Vec<String> = suspects.files.iter().map(|(_, at)| at.to_string()).collect();
+        assert_eq!(found, ["s3://b/u/f", "s3://b/u/x/f", "s3://b/t2/f"]);
     }
 }

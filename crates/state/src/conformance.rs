@@ -29,11 +29,15 @@ use crate::conformance_jobs::{
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
 };
+use crate::conformance_places::{
+    locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
+    the_index_of_places_compares_by_segments,
+};
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobLogLine, NamespaceRow, NewEvent, NewQuarantine,
-    NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError,
-    TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
+    NewReceipt, NoEventData, Outbox, PlaceRange, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State,
+    StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -461,8 +465,9 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     let moved = PointerSwap { places: vec![at("n/t").1, at("x").1], ..to(&table, &table.metadata_location, 1) };
     assert!(state.tables().publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("moved"));
     let of_table = async || {
-        let places = state.tables().places(warehouse).await.expect("read");
-        places.into_iter().filter(|(id, _)| *id != other.id).collect::<Vec<_>>()
+        let (places, _) = state.tables().places_in(warehouse, &PlaceRange::below("file:///w"), None).await.expect("read");
+        let places = places.into_iter().map(|place| (place.owner.id, place.location));
+        places.filter(|(id, _)| *id != other.id).collect::<Vec<_>>()
     };
     assert_eq!(of_table().await, [at("n/t"), at("x")]);
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
@@ -590,6 +595,9 @@ on_every_database!(
     a_token_that_counts_again_brings_back_none_that_was_issued_for_it,
     a_use_is_recorded_once_in_an_interval,
     a_receipt_answers_only_its_own_principal,
+    the_index_of_places_compares_by_segments,
+    places_come_in_pages_with_their_owners,
+    locations_of_earlier_releases_are_normalised_once,
 );
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 //! views share one name space. Start reading with [`Tables::publish`].
 
 mod dropped;
+mod place_index;
 mod places;
 
 use esker_access::{Member, Securable};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
+pub use self::place_index::{FoundPlace, PlaceCursor, PlaceRange};
 use self::places::{forget_places, inherit_places, insert_places};
 use crate::access::{add_rights_of_new, forget_tabular, inherit_restrictions};
 use crate::namespaces::namespace_id;

@@ -1,0 +1,12 @@
+-- What lies at, around and below a directory is looked up by path, in a few steps however many tables there are. Texts compare by
+-- their bytes: all that is below `d` lies between `d/` and `d0`, because the digit 0 comes right after the slash.
+CREATE INDEX place_by_location ON place (location, table_id);
+CREATE INDEX tabular_by_location ON tabular (location COLLATE "C");
+CREATE INDEX tabular_by_uuid ON tabular (table_uuid, id);
+CREATE INDEX dropped_table_by_uuid ON dropped_table (table_uuid, id);
+-- A page of one kind of entries, and the tables that changed lately.
+CREATE INDEX tabular_by_kind ON tabular (namespace_id, kind, name_key);
+CREATE INDEX tabular_by_update ON tabular (updated_ms);
+-- The dropped tables whose time is over, and the tables whose assessment failed.
+CREATE INDEX dropped_table_by_end ON dropped_table (warehouse_id, expires_ms, id);
+CREATE INDEX table_health_failed ON table_health (assessed_ms) WHERE facts IS NULL;
