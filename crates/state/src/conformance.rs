@@ -303,6 +303,8 @@ async fn reports_and_sinks_are_kept(state: &State) {
     let used = TableUsage { scans: 3, scanned_files: 3, ..TableUsage::default() };
     assert_eq!(state.fleet().usage_of(table).await.expect("summed up"), used);
     assert_eq!(state.fleet().usages().await.expect("summed up")[&table], used);
+    let of_some = state.fleet().usages_of(&[TableId::fresh(), table]).await.expect("summed up");
+    assert_eq!(of_some.into_iter().collect::<Vec<_>>(), [(table, used)]);
     assert_eq!(state.outbox().sink_cursor("s").await.expect("a cursor"), 0);
     state.outbox().advance_sink("s", 7).await.expect("advanced");
     state.outbox().advance_sink("s", 3).await.expect("not back");
@@ -315,8 +317,10 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let stale = async |failed_before| state.fleet().stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
+    let stale = async |failed_before| state.fleet().stale_tables(warehouse, 0, failed_before, 9).await.expect("asked").len();
     assert_eq!(stale(0).await, 1, "never assessed");
+    let later = state.fleet().stale_tables(warehouse, now_ms() + 1, 0, 9).await.expect("asked");
+    assert!(later.is_empty(), "it was entered before");
     let away = AssessmentFailure { why: "the storage is away".to_owned(), passing: true };
     state.fleet().record_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
     assert_eq!(state.fleet().health(table.id).await.expect("asked").expect("there").facts, Err(away));
@@ -328,6 +332,15 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     state.tables().publish(warehouse, &[swap], &[], &Outbox::default()).await.expect("swapped");
     assert_eq!(stale(0).await, 1, "changed");
     assert_eq!(state.fleet().history(table.id, 0).await.expect("asked")[0].score, 90);
+    let other = row(warehouse, &n, "u");
+    enter(state, warehouse, &other).await.expect("entered");
+    let pages = async |after| state.fleet().tables_page(warehouse, after, 1).await.expect("asked");
+    let (first, second) = (pages(None).await, pages(Some(table.id)).await);
+    assert_eq!((first[0].0.id, first[0].1.as_ref()), (table.id, Some(&table.metadata_location)));
+    assert_eq!((second[0].0.id, second[0].1.as_ref()), (other.id, None));
+    assert!(pages(Some(other.id)).await.is_empty());
+    let kept = state.fleet().healths_of(&[table.id, other.id]).await.expect("asked");
+    assert_eq!(kept.into_iter().map(|(id, health)| (id, health.facts)).collect::<Vec<_>>(), [(table.id, Ok("{}".to_owned()))]);
 }
 
 async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {

@@ -16,7 +16,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 pub use self::damage::DamagedFile;
-use crate::batch::{ROWS, values};
+use crate::batch::{ROWS, placeholders, values};
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 
@@ -176,23 +176,52 @@ impl Fleet<'_> {
         rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
     }
 
-    /// Returns the last assessment of each table of a warehouse that has one.
+    /// Returns a page of the tables of a warehouse, each with the metadata file that it was last assessed at: at most `limit`, after
+    /// the table `after`, ordered by their identifiers.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn healths(self, warehouse: Warehouse) -> Result<HashMap<TableId, HealthRow>> {
+    pub async fn tables_page(
+        self,
+        warehouse: Warehouse,
+        after: Option<TableId>,
+        limit: u32,
+    ) -> Result<Vec<(TabularRow, Option<String>)>> {
+        // CROSS JOIN makes SQLite begin with the tables, in the order of their identifiers.
         let sql = format!(
-            "SELECT {HEALTH_COLUMNS}, h.table_id {TABLE_FROM}
-             JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2"
+            "SELECT {TABLE_COLUMNS}, h.metadata_location FROM tabular t CROSS JOIN namespace n
+             LEFT JOIN table_health h ON h.table_id = t.id
+             WHERE n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2 AND t.id > $3 ORDER BY t.id LIMIT $4"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(warehouse.id)
+            .bind(TabularKind::Table.as_str())
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(limit));
         let rows = query.fetch_all(&self.state.readers).await?;
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            if let Some(health) = health_row(row, 0)? {
-                found.insert(parse_id(row.try_get(4)?)?, health);
+        rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
+    }
+
+    /// Returns the last assessments of those of some tables that have one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn healths_of(self, tables: &[TableId]) -> Result<HashMap<TableId, HealthRow>> {
+        let mut found = HashMap::with_capacity(tables.len());
+        for tables in tables.chunks(ROWS) {
+            let sql = format!(
+                "SELECT {HEALTH_COLUMNS}, h.table_id FROM table_health h WHERE h.table_id IN ({})",
+                placeholders(1, tables.len())
+            );
+            let query = tables.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, table| query.bind(table.to_string()));
+            for row in &query.fetch_all(&self.state.readers).await? {
+                if let Some(health) = health_row(row, 0)? {
+                    found.insert(parse_id(row.try_get(4)?)?, health);
+                }
             }
         }
         Ok(found)
@@ -211,26 +240,47 @@ impl Fleet<'_> {
 
     /// Returns the tables of a warehouse that are to be assessed, at most `limit`, the least recently assessed first.
     ///
-    /// These have changed since their last assessment, were never assessed, or could not be assessed before `failed_before`
-    /// (milliseconds since the Unix epoch).
+    /// These have changed since their last assessment or were never assessed. Only tables that were entered or changed from
+    /// `changed_since` on are looked at: earlier ones have been assessed. In front of the end come those that could not be assessed
+    /// before `failed_before`. Both times are in milliseconds since the Unix epoch.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn stale_tables(self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TabularRow>> {
-        let sql = format!(
-            "SELECT {TABLE_COLUMNS} {TABLE_FROM} LEFT JOIN table_health h ON h.table_id = t.id
-             WHERE n.warehouse_id = $1 AND t.kind = $2 AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location
-                  OR (h.facts IS NULL AND h.assessed_ms < $3))
+    pub async fn stale_tables(
+        self,
+        warehouse: Warehouse,
+        changed_since: Millis,
+        failed_before: Millis,
+        limit: u32,
+    ) -> Result<Vec<TabularRow>> {
+        // CROSS JOIN makes SQLite begin with the first table, which has an index for the time.
+        let changed = format!(
+            "SELECT {TABLE_COLUMNS} FROM tabular t CROSS JOIN namespace n LEFT JOIN table_health h ON h.table_id = t.id
+             WHERE n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2 AND t.updated_ms >= $3
+               AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location)
              ORDER BY coalesce(h.assessed_ms, 0), t.id LIMIT $4"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(warehouse.id)
-            .bind(TabularKind::Table.as_str())
-            .bind(failed_before)
-            .bind(i64::from(limit));
-        query.fetch_all(&self.state.readers).await?.iter().map(table_row).collect()
+        let failed = format!(
+            "SELECT {TABLE_COLUMNS} FROM table_health h CROSS JOIN tabular t CROSS JOIN namespace n
+             WHERE t.id = h.table_id AND n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2
+               AND h.facts IS NULL AND h.assessed_ms < $3
+             ORDER BY h.assessed_ms, t.id LIMIT $4"
+        );
+        let mut found: Vec<TabularRow> = Vec::new();
+        for (sql, time) in [(changed, changed_since), (failed, failed_before)] {
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str()).bind(time);
+            let rows = query.bind(i64::from(limit)).fetch_all(&self.state.readers).await?;
+            for row in rows.iter().map(table_row) {
+                let row = row?;
+                if !found.iter().any(|known| known.id == row.id) {
+                    found.push(row);
+                }
+            }
+        }
+        found.truncate(limit as usize);
+        Ok(found)
     }
 
     /// Stores the result of an assessment: facts, score and shape, or the reason for which there are none.
@@ -319,6 +369,28 @@ impl Fleet<'_> {
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
     }
 
+    /// Returns the use of those of some tables that have any, in the last [`USAGE_DAYS`] days, today included.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn usages_of(self, tables: &[TableId]) -> Result<HashMap<TableId, TableUsage>> {
+        let mut found = HashMap::new();
+        for tables in tables.chunks(ROWS) {
+            let sql = format!(
+                "SELECT table_id, {USE_SUMS} FROM table_use WHERE day > $1 AND table_id IN ({}) GROUP BY table_id",
+                placeholders(2, tables.len())
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USAGE_DAYS);
+            let query = tables.iter().fold(query, |query, table| query.bind(table.to_string()));
+            for row in &query.fetch_all(&self.state.readers).await? {
+                found.insert(parse_id(row.try_get(0)?)?, use_row(row, 1)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the use of one table in the last [`USAGE_DAYS`] days, today included.
     ///
     /// # Errors
@@ -379,6 +451,25 @@ impl Fleet<'_> {
         let query = sqlx::query("SELECT time_ms, decision FROM table_decision WHERE table_id = $1").bind(table.to_string());
         let row = query.fetch_optional(&self.state.readers).await?;
         row.map(|row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)?))).transpose()
+    }
+
+    /// Returns the last decisions of the autopilot about those of some tables that have one, as the JSON that was stored.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn decisions_of(self, tables: &[TableId]) -> Result<HashMap<TableId, String>> {
+        let mut found = HashMap::with_capacity(tables.len());
+        for tables in tables.chunks(ROWS) {
+            let sql =
+                format!("SELECT table_id, decision FROM table_decision WHERE table_id IN ({})", placeholders(1, tables.len()));
+            let query = tables.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, table| query.bind(table.to_string()));
+            for row in &query.fetch_all(&self.state.readers).await? {
+                found.insert(parse_id(row.try_get(0)?)?, row.try_get(1)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Removes history and use from before a time (milliseconds since the Unix epoch).
