@@ -120,16 +120,15 @@ fn under_policy(layers: &Layers, namespaces: &Namespaces, used: TableUsage, asse
     TableUnderPolicy { assessed, policy, used }
 }
 
-/// Assesses a page of the tables of a warehouse, after the table `after`. Returns them by name, with the last one of the page if
-/// others follow.
+/// Assesses a page of the tables of a warehouse, after the table `after`. Returns them by name, with the table after which the next
+/// page begins; `None` at the end.
 async fn page_with_policies(
     catalog: &Catalog,
     layers: &Layers,
     namespaces: &Namespaces,
     after: Option<TableId>,
 ) -> Result<(Vec<TableUnderPolicy>, Option<TableId>), CatalogError> {
-    let page = catalog.fleet_page(after, TABLES_PER_PASS).await?;
-    let next = page.last().filter(|_| page.len() == TABLES_PER_PASS as usize).map(|last| last.row.id);
+    let (page, next) = catalog.fleet_page(after, TABLES_PER_PASS, |_| true).await?;
     let ids: Vec<TableId> = page.iter().map(|assessed| assessed.row.id).collect();
     let uses = catalog.overview().usages_of(&ids).await?;
     let used = |assessed: &AssessedTable| uses.get(&assessed.row.id).copied().unwrap_or_default();

@@ -191,15 +191,44 @@ impl Catalog {
         self.with_facts(self.state().fleet().tables(self.warehouse()).await?).await
     }
 
-    /// Returns a page of the tables with their facts: at most `limit`, after the table `after`, ordered by their identifiers.
+    /// Returns the wanted ones among at most `limit` tables with their facts, after the table `after`, ordered by their identifiers.
     ///
-    /// Up to 200 tables that changed since they were last assessed are assessed now.
+    /// Nothing is read of the others. The second value is the table after which the next page begins; `None` at the end. Up to 200
+    /// tables that changed since they were last assessed are assessed now.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`Catalog::fleet`].
-    pub async fn fleet_page(&self, after: Option<TableId>, limit: u32) -> Result<Vec<AssessedTable>> {
-        self.with_facts(self.state().fleet().tables_page(self.warehouse(), after, limit).await?).await
+    pub async fn fleet_page(
+        &self,
+        after: Option<TableId>,
+        limit: u32,
+        is_wanted: impl Fn(&TabularRow) -> bool + Send,
+    ) -> Result<(Vec<AssessedTable>, Option<TableId>)> {
+        let mut rows = self.state().fleet().tables_page(self.warehouse(), after, limit).await?;
+        let next = rows.last().filter(|_| rows.len() == limit as usize).map(|(last, _)| last.id);
+        rows.retain(|(row, _)| is_wanted(row));
+        Ok((self.with_facts(rows).await?, next))
+    }
+
+    /// Returns the tables with the lowest score at their last assessment, at most `limit`, with their facts, the worst first.
+    ///
+    /// Tables without facts come before all others. Those that were never assessed are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::fleet`].
+    pub async fn worst_tables(&self, limit: u32) -> Result<Vec<AssessedTable>> {
+        self.with_facts(self.state().fleet().worst_tables(self.warehouse(), limit).await?).await
+    }
+
+    /// Counts the tables of the warehouse, up to a number beyond which they need not be counted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn count_tables(&self, up_to: u32) -> Result<u64> {
+        Ok(self.state().fleet().count_tables(self.warehouse(), up_to).await?.try_into().unwrap_or_default())
     }
 
     /// Adds the facts to some tables, each given with the metadata file that its stored facts are about.

@@ -339,8 +339,24 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     assert_eq!((first[0].0.id, first[0].1.as_ref()), (table.id, Some(&table.metadata_location)));
     assert_eq!((second[0].0.id, second[0].1.as_ref()), (other.id, None));
     assert!(pages(Some(other.id)).await.is_empty());
-    let kept = state.fleet().healths_of(&[table.id, other.id]).await.expect("asked");
-    assert_eq!(kept.into_iter().map(|(id, health)| (id, health.facts)).collect::<Vec<_>>(), [(table.id, Ok("{}".to_owned()))]);
+    let worst = async || {
+        let found = state.fleet().worst_tables(warehouse, 9).await.expect("asked");
+        found.into_iter().map(|(row, _)| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(worst().await, [table.id], "the other was never assessed");
+    state.fleet().record_health(other.id, "x", Ok(("{}", 80, "{}"))).await.expect("kept");
+    assert_eq!(worst().await, [other.id, table.id]);
+    let away = AssessmentFailure { why: "gone".to_owned(), passing: false };
+    state.fleet().record_health(table.id, "x", Err(&away)).await.expect("kept");
+    assert_eq!(worst().await, [table.id, other.id], "without facts");
+    assert_eq!(state.fleet().count_tables(warehouse, 9).await.expect("counted"), 2);
+    assert_eq!(state.fleet().count_tables(warehouse, 1).await.expect("counted"), 1);
+    state.fleet().record_health(table.id, "x", Ok(("{}", 90, "{}"))).await.expect("kept");
+    let unknown = TableId::fresh();
+    let mut kept: Vec<TableId> =
+        state.fleet().healths_of(&[table.id, other.id, unknown]).await.expect("asked").into_keys().collect();
+    kept.sort_by_key(TableId::to_string);
+    assert_eq!(kept, [table.id, other.id]);
 }
 
 async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {

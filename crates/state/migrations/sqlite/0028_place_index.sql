@@ -10,3 +10,12 @@ CREATE INDEX tabular_by_update ON tabular (updated_ms);
 -- The dropped tables whose time is over, and the tables whose assessment failed.
 CREATE INDEX dropped_table_by_end ON dropped_table (warehouse_id, expires_ms, id);
 CREATE INDEX table_health_failed ON table_health (assessed_ms) WHERE facts IS NULL;
+-- The score of the last assessment, by which the worst tables are found; -1 for a table without facts. It orders tables only: what is
+-- shown is assessed at the time of the look.
+ALTER TABLE table_health ADD COLUMN score INTEGER NOT NULL DEFAULT -1;
+UPDATE table_health SET score = coalesce(
+    (SELECT h.score FROM health_history h WHERE h.table_id = table_health.table_id ORDER BY h.time_ms DESC LIMIT 1), -1)
+WHERE facts IS NOT NULL;
+CREATE INDEX table_health_by_score ON table_health (score, table_id);
+-- The jobs of the autopilot in the last day.
+CREATE INDEX job_by_principal ON job (principal, started_ms);

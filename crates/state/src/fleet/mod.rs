@@ -23,6 +23,9 @@ use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 /// The length of the periods that have one point of history each, in milliseconds.
 const HISTORY_MS: DurationMillis = 10 * 60 * 1000;
 
+/// The score of a table without facts, in the order of scores.
+const NO_SCORE: i64 = -1;
+
 /// The reason for which a table could not be assessed, so that it has no facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssessmentFailure {
@@ -204,6 +207,39 @@ impl Fleet<'_> {
         rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
     }
 
+    /// Returns the tables of a warehouse with the lowest score at their last assessment, at most `limit`, the lowest first.
+    ///
+    /// Each comes with the metadata file that it was last assessed at. Tables without facts come before all others. Those that were
+    /// never assessed are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn worst_tables(self, warehouse: Warehouse, limit: u32) -> Result<Vec<(TabularRow, Option<String>)>> {
+        // CROSS JOIN makes SQLite begin with the assessments, in the order of their scores.
+        let sql = format!(
+            "SELECT {TABLE_COLUMNS}, h.metadata_location FROM table_health h CROSS JOIN tabular t CROSS JOIN namespace n
+             WHERE t.id = h.table_id AND n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2
+             ORDER BY h.score, h.table_id LIMIT $3"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
+        let rows = query.bind(i64::from(limit)).fetch_all(&self.state.readers).await?;
+        rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
+    }
+
+    /// Counts the tables of a warehouse, up to a number beyond which they need not be counted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn count_tables(self, warehouse: Warehouse, up_to: u32) -> Result<i64> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM tabular WHERE kind = $2
+                       AND namespace_id IN (SELECT id FROM namespace WHERE warehouse_id = $1) LIMIT $3) counted";
+        let query = sqlx::query_scalar(sql).bind(warehouse.id).bind(TabularKind::Table.as_str()).bind(i64::from(up_to));
+        Ok(query.fetch_one(&self.state.readers).await?)
+    }
+
     /// Returns the last assessments of those of some tables that have one.
     ///
     /// # Errors
@@ -299,9 +335,10 @@ impl Fleet<'_> {
         let now = now_ms();
         let mut tx = self.state.begin_relaxed().await?;
         sqlx::query(
-            "INSERT INTO table_health (table_id, metadata_location, facts, error, passing, assessed_ms) VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO table_health (table_id, metadata_location, facts, error, passing, assessed_ms, score)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (table_id) DO UPDATE SET metadata_location = excluded.metadata_location, facts = excluded.facts,
-                error = excluded.error, passing = excluded.passing, assessed_ms = excluded.assessed_ms",
+                error = excluded.error, passing = excluded.passing, assessed_ms = excluded.assessed_ms, score = excluded.score",
         )
         .bind(table.to_string())
         .bind(metadata_location)
@@ -309,6 +346,7 @@ impl Fleet<'_> {
         .bind(found.err().map(|e| e.why.as_str()))
         .bind(i64::from(found.is_err_and(|e| e.passing)))
         .bind(now)
+        .bind(found.map_or(NO_SCORE, |(_, score, _)| i64::from(score)))
         .execute(&mut *tx)
         .await?;
         if let Ok((_, score, shape)) = found {
