@@ -5,6 +5,7 @@
 //! ([`recovery`](crate::recovery)).
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use crate::{Catalog, CatalogError, Result};
 
 /// A namespace in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LedgerNamespace {
     /// Name of the namespace.
     pub name: NamespaceName,
@@ -28,7 +29,7 @@ pub struct LedgerNamespace {
 }
 
 /// A table or view in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LedgerEntry {
     /// Name of the table or view.
@@ -66,7 +67,7 @@ impl LedgerEntry {
 }
 
 /// The entries of one warehouse's catalog.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Ledger {
     /// Namespaces, parents before children.
@@ -100,9 +101,9 @@ impl StoredLedger {
     }
 }
 
-/// The ledger that this process wrote last; `None` before the first write.
+/// The hash of the ledger that this process wrote last; `None` before the first write. A large ledger is not kept.
 #[derive(Debug, Default)]
-pub(crate) struct LastWritten(Mutex<Option<Ledger>>);
+pub(crate) struct LastWritten(Mutex<Option<u64>>);
 
 impl Catalog {
     fn ledger_path(&self) -> String {
@@ -132,14 +133,16 @@ impl Catalog {
         // The time comes first, so that a drop after it is known to be later than the ledger.
         let written_ms = now_ms();
         let ledger = self.entries().await?;
-        let last = |this: &Self| this.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if last(self).as_ref() == Some(&ledger) {
+        let mut hasher = DefaultHasher::new();
+        ledger.hash(&mut hasher);
+        let hash = Some(hasher.finish());
+        if *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) == hash {
             return Ok(());
         }
         let written = StoredLedger { written_ms, ledger };
         let bytes = serde_json::to_vec(&written).map_err(|source| CatalogError::Encode { what: "the ledger", source })?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;
-        *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(written.ledger);
+        *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = hash;
         Ok(())
     }
 

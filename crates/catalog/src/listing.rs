@@ -321,8 +321,17 @@ impl Catalog {
         key: &str,
         reader: &Authority,
     ) -> Result<bool> {
-        let all = self.read_tabulars(kind, namespace, "", u32::MAX).await?;
-        Ok(all.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)))
+        let mut after = String::new();
+        loop {
+            let page = self.read_tabulars(kind, namespace, &after, BATCH).await?;
+            if page.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)) {
+                return Ok(true);
+            }
+            match page.into_iter().next_back() {
+                Some((_, last)) => after = last,
+                None => return Ok(false),
+            }
+        }
     }
 
     /// Checks that the reader sees a function of a namespace, by the rules.

@@ -403,6 +403,23 @@ impl Tables<'_> {
         rows.iter().map(table_row).collect()
     }
 
+    /// Returns a page of the tables and views of a warehouse: at most `limit`, after the entry `after`, ordered by identifier.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
+    pub async fn page(self, warehouse: Warehouse, after: Option<TableId>, limit: u32) -> Result<Vec<TabularRow>> {
+        // CROSS JOIN makes SQLite begin with the entries, in the order of their identifiers.
+        let sql = format!(
+            "SELECT {TABLE_COLUMNS} FROM tabular t CROSS JOIN namespace n
+             WHERE n.id = t.namespace_id AND n.warehouse_id = $1 AND t.id > $2 ORDER BY t.id LIMIT $3"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id);
+        let query = query.bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(i64::from(limit));
+        query.fetch_all(&self.state.readers).await?.iter().map(table_row).collect()
+    }
+
     /// Returns a page of a namespace's tables or views, each with its name: at most `limit`, ordered by the keys of the names,
     /// after the name `after`.
     ///
