@@ -88,14 +88,14 @@ fn merge_policy(layers: &Layers, namespaces: &Namespaces, table: &TableName, own
 /// file is not in storage, [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
 /// [`Storage`](CatalogError::Storage) if it can't be read.
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
-    let namespaces = namespaces(catalog).await?;
+    let namespaces = catalog.properties_around(&row.name.namespace).await?;
     let table = catalog.load_row(row.clone()).await?;
     Ok(merge_policy(layers, &namespaces, &row.name, &table.metadata.properties))
 }
 
 /// Returns the origin of the freeze of a table, for people; `None` if the table is not frozen.
 ///
-/// `namespaces` are the properties of all namespaces, and `own` those of the table. Mistakes in other keys do not count.
+/// `namespaces` are the properties of the namespaces around it at least, and `own` those of the table. Mistakes in other keys do not count.
 pub fn frozen_by(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> Option<String> {
     let policy = merge_policy(layers, namespaces, name, own);
     policy.freeze.then(|| policy.origin("freeze").to_string())

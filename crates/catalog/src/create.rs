@@ -378,6 +378,7 @@ impl Catalog {
             TableUpdate::AssignUuid { uuid } => Some(*uuid),
             _ => None,
         });
+        let assigned: Vec<Uuid> = assigned.collect();
         for uuid in assigned {
             if self.find_by_uuid(uuid, |_| true).await?.is_some() {
                 return Err(CatalogError::Invalid(format!("{uuid} is the UUID of another table or view; assign a new one")));

@@ -96,7 +96,7 @@ pub(crate) enum Reach {
 }
 
 /// Returns a location and the directories around it, the innermost first.
-pub(crate) fn with_those_around(at: &Location) -> Vec<Location> {
+fn with_those_around(at: &Location) -> Vec<Location> {
     std::iter::successors(Some(at.clone()), Location::parent).collect()
 }
 

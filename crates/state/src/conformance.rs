@@ -357,6 +357,13 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
         state.fleet().healths_of(&[table.id, other.id, unknown]).await.expect("asked").into_keys().collect();
     kept.sort_by_key(TableId::to_string);
     assert_eq!(kept, [table.id, other.id]);
+    state.tables().drop(&other, None, &[], None, &Outbox::default()).await.expect("dropped");
+    state.fleet().forget(0).await.expect("forgotten");
+    assert_eq!(worst().await, [table.id]);
+    assert!(state.fleet().health(other.id).await.expect("asked").is_none(), "its table is gone");
+    assert!(!state.fleet().history(table.id, 0).await.expect("asked").is_empty());
+    state.fleet().forget(now_ms() + 1).await.expect("forgotten");
+    assert!(state.fleet().history(table.id, 0).await.expect("asked").is_empty(), "it is older than it is kept");
 }
 
 async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {

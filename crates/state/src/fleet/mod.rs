@@ -16,7 +16,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 pub use self::damage::DamagedFile;
-use crate::batch::{ROWS, placeholders, values};
+use crate::batch::{ROWS, delete_in_batches, placeholders, values};
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 
@@ -510,25 +510,53 @@ impl Fleet<'_> {
         Ok(found)
     }
 
-    /// Removes history and use from before a time (milliseconds since the Unix epoch).
+    /// Removes history and use from before a time (milliseconds since the Unix epoch), in batches.
     ///
     /// Also removes the assessments, damaged files and decisions of tables that the catalog does not have any more.
     ///
     /// # Errors
     ///
-    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    /// Returns [`Ambiguous`](crate::StateError::Ambiguous) if a commit was sent but not confirmed, and
+    /// [`Fenced`](crate::StateError::Fenced), [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if a batch was
+    /// not written. Earlier batches stay removed.
     pub async fn forget(self, before: Millis) -> Result<()> {
-        let mut tx = self.state.begin_relaxed().await?;
-        sqlx::query("DELETE FROM health_history WHERE time_ms < $1").bind(before).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM table_use WHERE day < $1").bind(before / DAY_MS).execute(&mut *tx).await?;
-        for sql in [
-            "DELETE FROM table_health WHERE table_id NOT IN (SELECT id FROM tabular)",
-            "DELETE FROM damaged_file WHERE table_id NOT IN (SELECT id FROM tabular)",
-            "DELETE FROM table_decision WHERE table_id NOT IN (SELECT id FROM tabular)",
-        ] {
-            sqlx::query(sql).execute(&mut *tx).await?;
+        let history = "DELETE FROM health_history WHERE (table_id, time_ms) IN
+                           (SELECT table_id, time_ms FROM health_history WHERE time_ms < $1 LIMIT $2)";
+        let usage =
+            "DELETE FROM table_use WHERE (table_id, day) IN (SELECT table_id, day FROM table_use WHERE day < $1 LIMIT $2)";
+        delete_in_batches(self.state, history, before).await?;
+        delete_in_batches(self.state, usage, before / DAY_MS).await?;
+        for table in ["table_health", "damaged_file", "table_decision"] {
+            self.forget_gone(table).await?;
         }
-        tx.commit().await?;
         Ok(())
+    }
+
+    /// Removes the rows of a table of the database that are about tables which the catalog does not have any more, in batches.
+    ///
+    /// They are looked for without any lock: in a large fleet that takes a while.
+    async fn forget_gone(self, table: &str) -> Result<()> {
+        loop {
+            let sql = format!(
+                "SELECT DISTINCT f.table_id FROM {table} f WHERE NOT EXISTS (SELECT 1 FROM tabular t WHERE t.id = f.table_id) LIMIT $1"
+            );
+            let query = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).bind(ROWS as i64);
+            let gone = query.fetch_all(&self.state.readers).await?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            let sql = format!(
+                "DELETE FROM {table} WHERE table_id IN ({})
+                 AND NOT EXISTS (SELECT 1 FROM tabular t WHERE t.id = {table}.table_id)",
+                placeholders(1, gone.len())
+            );
+            let mut tx = self.state.begin_relaxed().await?;
+            let delete = gone.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, id| query.bind(id));
+            delete.execute(&mut *tx).await?;
+            tx.commit().await?;
+            if gone.len() < ROWS {
+                return Ok(());
+            }
+        }
     }
 }
