@@ -95,7 +95,8 @@ pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> 
 
 /// Returns the origin of the freeze of a table, for people; `None` if the table is not frozen.
 ///
-/// `namespaces` are the properties of the namespaces around it at least, and `own` those of the table. Mistakes in other keys do not count.
+/// `namespaces` are the properties of the namespaces around it at least, and `own` those of the table. Mistakes in other keys do not
+/// count.
 pub fn frozen_by(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> Option<String> {
     let policy = merge_policy(layers, namespaces, name, own);
     policy.freeze.then(|| policy.origin("freeze").to_string())

@@ -279,7 +279,9 @@ impl Catalog {
         .await
     }
 
-    /// Returns an entry with a UUID in its metadata that `is_wanted` accepts, or `None`. Dropped tables that can be brought back count.
+    /// Returns an entry with a UUID in its metadata that `is_wanted` accepts, or `None`.
+    ///
+    /// Dropped tables that can be brought back count.
     ///
     /// # Errors
     ///

@@ -94,7 +94,8 @@ pub(super) struct KeptTotals {
 ///
 /// # Errors
 ///
-/// Returns [`State`](CatalogError::State) if the database fails, and [`Encode`](CatalogError::Encode) if new facts can't be written.
+/// Returns [`State`](CatalogError::State) if the database fails, and [`Encode`](CatalogError::Encode) if new facts can't be written
+/// as JSON.
 pub(super) async fn fleet_totals(app: &App) -> Result<Arc<FleetTotals>, CatalogError> {
     let app = app.clone();
     let work = tokio::spawn(async move {
