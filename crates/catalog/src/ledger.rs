@@ -101,9 +101,18 @@ impl StoredLedger {
     }
 }
 
-/// The hash of the ledger that this process wrote last; `None` before the first write. A large ledger is not kept.
+/// The ledger that this process wrote or compared last; `None` before the first write. A large ledger is not kept.
 #[derive(Debug, Default)]
-pub(crate) struct LastWritten(Mutex<Option<u64>>);
+pub(crate) struct LastWritten(Mutex<Option<WrittenLedger>>);
+
+/// What tells a ledger that was written from the present one.
+#[derive(Debug, Clone, Copy)]
+struct WrittenLedger {
+    /// Hash of the entries.
+    hash: u64,
+    /// Number of the newest event, from just before the entries were read.
+    newest_event: i64,
+}
 
 impl Catalog {
     fn ledger_path(&self) -> String {
@@ -132,18 +141,39 @@ impl Catalog {
         self.check_epoch()?;
         // The time comes first, so that a drop after it is known to be later than the ledger.
         let written_ms = now_ms();
+        let newest_event = self.state().outbox().newest_event().await?;
         let ledger = self.entries().await?;
         let mut hasher = DefaultHasher::new();
         ledger.hash(&mut hasher);
-        let hash = Some(hasher.finish());
-        if *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) == hash {
-            return Ok(());
+        let now = WrittenLedger { hash: hasher.finish(), newest_event };
+        {
+            let mut last = self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(last) = last.as_mut().filter(|last| last.hash == now.hash) {
+                last.newest_event = newest_event;
+                return Ok(());
+            }
         }
         let written = StoredLedger { written_ms, ledger };
         let bytes = serde_json::to_vec(&written).map_err(|source| CatalogError::Encode { what: "the ledger", source })?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;
-        *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = hash;
+        *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Ok(())
+    }
+
+    /// Calls [`Catalog::write_ledger`], unless no event was recorded since this process last did. Each change of an entry has an event.
+    ///
+    /// So the entries of an idle catalog are not read again and again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::write_ledger`].
+    pub async fn keep_ledger_current(&self) -> Result<()> {
+        let newest_event = self.state().outbox().newest_event().await?;
+        let last = *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match last {
+            Some(last) if last.newest_event == newest_event => Ok(()),
+            _ => self.write_ledger().await,
+        }
     }
 
     /// Makes the next [`Catalog::write_ledger`] write, whatever this process wrote before.

@@ -390,6 +390,7 @@ async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {
     assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
     let events = state.outbox().events_after(0, None, 99).await.expect("events");
     assert_eq!(events.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
+    assert_eq!(state.outbox().newest_event().await.expect("read"), events.iter().map(|e| e.id).max().expect("some"));
     let kept = state.fleet().damage(warehouse).await.expect("read").remove(&table.id).expect("some");
     assert_eq!(
         kept.iter().map(|f| (f.path.as_str(), f.first_met_by.as_str())).collect::<Vec<_>>(),
