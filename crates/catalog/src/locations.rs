@@ -16,7 +16,7 @@ use esker_types::{Millis, TableId, TableName, now_ms};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place, Reach};
+use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place};
 use crate::{Authority, Catalog, CatalogError, Result};
 
 /// The age in milliseconds from which a metadata file is not that of a creation which is tried again.
@@ -114,10 +114,10 @@ impl Catalog {
     /// Whoever creates a table there would get credentials for the rows of the earlier one. A location that is in use counts as
     /// free, because nothing else is created there in any case.
     async fn had_files(&self, at: &Location) -> Result<bool> {
-        if self.find_place(at, Reach::Overlap, |place| !place.dropped).await?.is_some() {
+        if self.find_place(at, |place| !place.dropped).await?.is_some() {
             return Ok(false);
         }
-        if self.find_place(at, Reach::Overlap, |place| place.dropped).await?.is_some() {
+        if self.find_place(at, |place| place.dropped).await?.is_some() {
             return Ok(true);
         }
         let directory = Location::parse(&metadata_dir(&at.to_string(), &BTreeMap::new()))?;
@@ -204,7 +204,7 @@ impl Catalog {
         for (key, at, shared) in wanted {
             let taken = match shared {
                 true => self.find_location_of_another(&at, own).await?,
-                false => self.find_place(&at, Reach::Overlap, |place| !place.dropped && Some(place.owner.id) != own).await?,
+                false => self.find_place(&at, |place| !place.dropped && Some(place.owner.id) != own).await?,
             };
             if let Some(place) = taken {
                 return Err(self.overlap_error(key, &at, &place, authority));

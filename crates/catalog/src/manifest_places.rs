@@ -16,7 +16,7 @@ use esker_types::TableId;
 use uuid::Uuid;
 
 use crate::cache::manifest_list_paths;
-use crate::places::{Reach, directories_around, places_in_metadata};
+use crate::places::{directories_around, places_in_metadata};
 use crate::{Authority, Catalog, CatalogError, LoadedTable, Place, Proposal, Result};
 
 /// The snapshots and statistics files that a change brings into a table.
@@ -182,7 +182,7 @@ impl Catalog {
         let Some(LoadedTable { metadata, .. }) = table else { return Ok(clear) };
         for place in places_in_metadata(&metadata.location, &metadata.properties) {
             let Ok(at) = Location::parse(&place) else { continue };
-            if self.find_place(&at, Reach::Overlap, is_hidden).await?.is_none() {
+            if self.find_place(&at, is_hidden).await?.is_none() {
                 clear.push(at);
             }
         }

@@ -86,15 +86,6 @@ pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Loc
     Ok(places)
 }
 
-/// The extent of a search for places, from a location.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// The location itself and the directories around it.
-    Around,
-    /// Those, and all that is below the location.
-    Overlap,
-}
-
 /// Returns a location and the directories around it, the innermost first.
 fn with_those_around(at: &Location) -> Vec<Location> {
     std::iter::successors(Some(at.clone()), Location::parent).collect()
@@ -179,7 +170,7 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Returns a place at or around a location, or below it too, that `is_wanted` accepts; `None` if there is none.
+    /// Returns a place that overlaps a location and that `is_wanted` accepts; `None` if there is none.
     ///
     /// Dropped tables that can be brought back have places.
     ///
@@ -189,14 +180,11 @@ impl Catalog {
     pub(crate) async fn find_place(
         &self,
         at: &Location,
-        reach: Reach,
         is_wanted: impl Fn(&Place) -> bool + Send + Sync,
     ) -> Result<Option<Place>> {
         let mut ranges: Vec<PlaceRange> =
             self.places_among(&with_those_around(at)).await?.iter().map(|directory| PlaceRange::at(directory)).collect();
-        if reach == Reach::Overlap {
-            ranges.push(PlaceRange::below(&at.to_string()));
-        }
+        ranges.push(PlaceRange::below(&at.to_string()));
         for range in &ranges {
             if let Some(found) = self.find_place_in(range, &is_wanted).await? {
                 return Ok(Some(found));

@@ -10,7 +10,7 @@ use esker_storage::{Location, PolicyPrefix, StorageError};
 use esker_types::TableId;
 use uuid::Uuid;
 
-use crate::places::{Reach, places_in_metadata};
+use crate::places::places_in_metadata;
 use crate::{Catalog, CatalogError, LoadedTable, Place, Result, places_of};
 
 /// The places of a table for which a credential may be vended, if no other table's place overlaps them.
@@ -103,7 +103,7 @@ impl Catalog {
     /// [`State`](CatalogError::State) if the database fails.
     pub async fn check_apart(&self, vendable: &Vendable) -> Result<()> {
         for place in &vendable.places {
-            if let Some(other) = self.find_place(place, Reach::Overlap, |other| vendable.is_other(other)).await? {
+            if let Some(other) = self.find_place(place, |other| vendable.is_other(other)).await? {
                 // The caller may not be allowed to see the other one.
                 let (at, what) = (&other.directory, other.describe());
                 tracing::info!(%place, other = %at, what, "no credentials are vended for a place that overlaps another one");
