@@ -11,7 +11,7 @@ UV := scripts/uv.sh
 PYTEST := -q -rA --no-header -p no:cacheprovider --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build build-demo build-release lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-appenders bench-expiry bench-autopilot bench-service bench-format bench-security bench-build dist sbom clean-cache test-previous
+.PHONY: help audit demo test test-unit test-engine-slice test-hostile-slice test-engines build build-demo build-release lint soak soak-hostile docs bench-maintenance bench-query bench-pairs bench-catalog bench-appenders bench-expiry bench-autopilot bench-service bench-format bench-security bench-scale bench-build dist sbom clean-cache test-previous
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -171,6 +171,11 @@ bench-security: build-release  ## Measure decisions of access control, and what 
 	"$(RELEASE)/security"
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/security.py "$(RELEASE)/esker" $(ROUNDS)
+
+# The catalog with SIZES="1000 100000 1000000" tables on DATABASES="sqlite postgres", and the plot of docs/state.md; takes an hour.
+bench-scale: build-release  ## Measure the catalog with up to a million tables.
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/scale.py "$(RELEASE)/scale" $(SIZES)
 
 # cargo-deny is compiled once, into the cache. The database of advisories comes from the network.
 audit:  ## Check dependencies against RustSec's advisories, licences and sources.

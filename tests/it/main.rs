@@ -54,6 +54,8 @@ mod operations;
 mod orphans;
 // The identity of a partition.
 mod partitions;
+// Places of tables, and very many tables.
+mod places;
 // Queries through Flight SQL: deletes, concurrent changes, admission.
 mod queries;
 // Recovery after the state database was lost, restored or copied.

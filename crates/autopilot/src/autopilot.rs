@@ -12,8 +12,8 @@ use esker_catalog::{AssessedTable, Catalog, CatalogError, is_audit_name};
 use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
-use esker_state::{Job, TableUsage, TabularRow};
-use esker_types::{DAY_MS, JobKind, NamespaceName, TableId, TableName, catch_panic_sync, now_ms};
+use esker_state::{Job, TableUsage, TabularKind, TabularRow};
+use esker_types::{DAY_MS, JobKind, Millis, NamespaceName, TableId, TableName, catch_panic_sync, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -23,6 +23,10 @@ use crate::cost_model::CandidateJob;
 use crate::decide::{Decision, DecisionInput, JobToEnqueue, Verdict, decide};
 use crate::kinds::{TableView, candidates};
 use crate::{Layers, Policy};
+
+/// The number of tables that a pass looks at in each warehouse. The next pass goes on after them, so that a pass of a large fleet
+/// takes as long and as much memory as that of a small one.
+const TABLES_PER_PASS: u32 = 10_000;
 
 /// The principal of the jobs that the autopilot enqueues.
 pub const PRINCIPAL: &str = "autopilot";
@@ -43,8 +47,8 @@ pub struct Autopilot {
     /// The maintenance of each warehouse, with the policies that the configuration sets for it.
     warehouses: Vec<(Maintenance, Layers)>,
     options: AutopilotOptions,
-    /// The decision about each table that was last stored, as JSON.
-    last_saved: HashMap<TableId, String>,
+    /// The last table of the pass before, by the name of the warehouse. None for a warehouse whose last pass came to the end.
+    reached: HashMap<String, TableId>,
 }
 
 /// The properties of a warehouse's namespaces, by the name of the namespace.
@@ -84,14 +88,15 @@ fn merge_policy(layers: &Layers, namespaces: &Namespaces, table: &TableName, own
 /// file is not in storage, [`MetadataInvalid`](CatalogError::MetadataInvalid) if it can't be decompressed or parsed, and
 /// [`Storage`](CatalogError::Storage) if it can't be read.
 pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> Result<Policy, CatalogError> {
-    let namespaces = namespaces(catalog).await?;
+    let namespaces = catalog.properties_around(&row.name.namespace).await?;
     let table = catalog.load_row(row.clone()).await?;
     Ok(merge_policy(layers, &namespaces, &row.name, &table.metadata.properties))
 }
 
 /// Returns the origin of the freeze of a table, for people; `None` if the table is not frozen.
 ///
-/// `namespaces` are the properties of all namespaces, and `own` those of the table. Mistakes in other keys do not count.
+/// `namespaces` are the properties of the namespaces around it at least, and `own` those of the table. Mistakes in other keys do not
+/// count.
 pub fn frozen_by(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> Option<String> {
     let policy = merge_policy(layers, namespaces, name, own);
     policy.freeze.then(|| policy.origin("freeze").to_string())
@@ -104,21 +109,37 @@ struct TableUnderPolicy {
     used: TableUsage,
 }
 
-/// Assesses every table of a warehouse. A table whose policy causes a panic counts as frozen.
-async fn fleet_with_policies(catalog: &Catalog, layers: &Layers) -> Result<Vec<TableUnderPolicy>, CatalogError> {
-    let (namespaces, uses) = (namespaces(catalog).await?, catalog.overview().usages().await?);
+/// Merges the policy of a table with its facts. A table whose policy causes a panic counts as frozen.
+fn under_policy(layers: &Layers, namespaces: &Namespaces, used: TableUsage, assessed: AssessedTable) -> TableUnderPolicy {
     let nothing = BTreeMap::new();
-    let looked = |assessed: AssessedTable| {
-        let own = assessed.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
-        let policy = catch_panic_sync(|| merge_policy(layers, &namespaces, &assessed.row.name, own));
-        let policy = policy.unwrap_or_else(|panic| {
-            tracing::error!(table = %assessed.row.name, %panic, "reading a table's policy panicked; the table counts as frozen");
-            Policy { freeze: true, ..Policy::default() }
-        });
-        let used = uses.get(&assessed.row.id).copied().unwrap_or_default();
-        TableUnderPolicy { assessed, policy, used }
-    };
-    Ok(catalog.fleet().await?.into_iter().map(looked).collect())
+    let own = assessed.facts.as_ref().map_or(&nothing, |facts| &facts.policy_properties);
+    let policy = catch_panic_sync(|| merge_policy(layers, namespaces, &assessed.row.name, own));
+    let policy = policy.unwrap_or_else(|panic| {
+        tracing::error!(table = %assessed.row.name, %panic, "reading a table's policy panicked; the table counts as frozen");
+        Policy { freeze: true, ..Policy::default() }
+    });
+    TableUnderPolicy { assessed, policy, used }
+}
+
+/// Assesses a page of the tables of a warehouse, after the table `after`. Returns them by name, with the table after which the next
+/// page begins; `None` at the end.
+async fn page_with_policies(
+    catalog: &Catalog,
+    layers: &Layers,
+    namespaces: &Namespaces,
+    after: Option<TableId>,
+) -> Result<(Vec<TableUnderPolicy>, Option<TableId>), CatalogError> {
+    let (page, next) = catalog.fleet_page(after, TABLES_PER_PASS, |_| true).await?;
+    let ids: Vec<TableId> = page.iter().map(|assessed| assessed.row.id).collect();
+    let uses = catalog.overview().usages_of(&ids).await?;
+    let used = |assessed: &AssessedTable| uses.get(&assessed.row.id).copied().unwrap_or_default();
+    let looked = page.into_iter().map(|assessed| under_policy(layers, namespaces, used(&assessed), assessed));
+    let mut looked: Vec<TableUnderPolicy> = looked.collect();
+    looked.sort_by_cached_key(|TableUnderPolicy { assessed, .. }| {
+        let name = &assessed.row.name;
+        (name.namespace.key(), name.name.clone())
+    });
+    Ok((looked, next))
 }
 
 /// A job that would pay now, for schedulers outside of Esker.
@@ -154,20 +175,17 @@ pub struct Recommendation {
 /// Returns [`State`](CatalogError::State) if the database fails, and [`Encode`](CatalogError::Encode) if the facts of a table can't
 /// be stored, which is a bug. A table that can't be assessed is left out.
 pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<Recommendation>, CatalogError> {
-    let now = now_ms();
-    let mut found = Vec::new();
-    for TableUnderPolicy { assessed, policy, used } in fleet_with_policies(catalog, layers).await? {
-        let Ok(facts) = &assessed.facts else { continue };
-        if policy.freeze || !policy.problems.is_empty() || !assessed.row.owned {
-            continue;
+    let (now, namespaces) = (now_ms(), namespaces(catalog).await?);
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let (page, next) = page_with_policies(catalog, layers, &namespaces, after).await?;
+        for looked in &page {
+            found.extend(paying(looked, now).into_iter().map(|candidate| (looked.assessed.row.name.clone(), candidate)));
         }
-        // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
-        let is_whole = assessed.damage.iter().all(|file| file.snapshot_id.is_some());
-        let readable = |c: &CandidateJob| is_whole || c.request.kind() != JobKind::Compact;
-        let paying = candidates(TableView { facts, policy: &policy, usage: &used, now })
-            .into_iter()
-            .filter(|c| c.pays(policy.payback) && readable(c));
-        found.extend(paying.map(|candidate| (assessed.row.name.clone(), candidate)));
+        match next {
+            Some(_) => after = next,
+            None => break,
+        }
     }
     found.sort_by(|(_, a), (_, b)| b.rank().total_cmp(&a.rank()));
     let recommendation = |(name, candidate): (TableName, CandidateJob)| Recommendation {
@@ -183,10 +201,23 @@ pub async fn recommendations(catalog: &Catalog, layers: &Layers) -> Result<Vec<R
     Ok(found.into_iter().map(recommendation).collect())
 }
 
+/// Returns the jobs that would pay now for a table; none if it is frozen, foreign, or its policy can't be followed.
+fn paying(TableUnderPolicy { assessed, policy, used }: &TableUnderPolicy, now: Millis) -> Vec<CandidateJob> {
+    let Ok(facts) = &assessed.facts else { return Vec::new() };
+    if policy.freeze || !policy.problems.is_empty() || !assessed.row.owned {
+        return Vec::new();
+    }
+    // A compaction reads the current snapshot only, so damage of an earlier snapshot does not stop it.
+    let is_whole = assessed.damage.iter().all(|file| file.snapshot_id.is_some());
+    let readable = |c: &CandidateJob| is_whole || c.request.kind() != JobKind::Compact;
+    let all = candidates(TableView { facts, policy, usage: used, now });
+    all.into_iter().filter(|c| c.pays(policy.payback) && readable(c)).collect()
+}
+
 impl Autopilot {
     /// Makes the autopilot of some warehouses, each with the policies that the configuration sets for it.
     pub fn new(warehouses: Vec<(Maintenance, Layers)>, options: AutopilotOptions) -> Self {
-        Self { warehouses, options, last_saved: HashMap::new() }
+        Self { warehouses, options, reached: HashMap::new() }
     }
 
     /// Runs a pass every [`AutopilotOptions::interval`], until `stopped` holds true.
@@ -201,6 +232,8 @@ impl Autopilot {
     }
 
     /// Assesses all tables once, and enqueues the jobs that pay. Returns the number of enqueued jobs.
+    ///
+    /// Of a warehouse with more than 10,000 tables, a pass looks at the next 10,000.
     ///
     /// Skips warehouses whose epoch does not fit the database. An error of one warehouse is logged, and the others go on.
     pub async fn pass(&mut self) -> usize {
@@ -220,11 +253,12 @@ impl Autopilot {
         entered
     }
 
-    /// Assesses the tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued
+    /// Assesses the next tables of one warehouse, decides, enqueues jobs and stores the decisions. Returns the number of enqueued
     /// jobs.
     async fn pass_over_warehouse(&mut self, maintenance: &Maintenance, layers: &Layers) -> Result<usize, MaintenanceError> {
         let (catalog, now) = (maintenance.catalog(), now_ms());
-        let fleet = fleet_with_policies(catalog, layers).await?;
+        let (namespaces, warehouse) = (namespaces(catalog).await?, &catalog.options().warehouse);
+        let (fleet, next) = page_with_policies(catalog, layers, &namespaces, self.reached.get(warehouse).copied()).await?;
         let jobs = catalog.overview().jobs_of(PRINCIPAL, now - DAY_MS).await?;
         let mut jobs_by_table: HashMap<TableId, Vec<&Job>> = HashMap::new();
         jobs.iter().for_each(|job| jobs_by_table.entry(job.table_id).or_default().push(job));
@@ -237,9 +271,15 @@ impl Autopilot {
         }
         let mut accounts = Accounts::new();
         for looked in &fleet {
-            if let Some(spent) = spent.get(&looked.assessed.row.id) {
-                charge(&mut accounts, &looked.policy, *spent);
+            if let Some(spent) = spent.remove(&looked.assessed.row.id) {
+                charge(&mut accounts, &looked.policy, spent);
             }
+        }
+        // Tables of other passes, and of other warehouses, which charge nothing here.
+        for (table, spent) in spent {
+            let Some(row) = catalog.tabular_by_id(table).await?.filter(|row| row.kind == TabularKind::Table) else { continue };
+            let looked = under_policy(layers, &namespaces, TableUsage::default(), catalog.assessed_table(row).await?);
+            charge(&mut accounts, &looked.policy, spent);
         }
         let about = |looked: &TableUnderPolicy| match &looked.assessed.facts {
             Err(why) => {
@@ -267,7 +307,12 @@ impl Autopilot {
         let mut decisions: Vec<Decision> = fleet.iter().map(about).collect();
         let open = jobs.iter().filter(|job| !job.state.is_over()).count();
         let entered = self.enqueue_jobs(maintenance, &fleet, &mut decisions, open).await?;
-        self.save_decisions(catalog, &fleet, &decisions).await?;
+        save_decisions(catalog, &fleet, &decisions).await?;
+        if let Some(next) = next {
+            self.reached.insert(warehouse.clone(), next);
+        } else {
+            self.reached.remove(warehouse);
+        }
         Ok(entered)
     }
 
@@ -314,31 +359,26 @@ impl Autopilot {
         }
         Ok(entered)
     }
+}
 
-    /// Stores the decisions that changed since they were last stored.
-    async fn save_decisions(
-        &mut self,
-        catalog: &Catalog,
-        fleet: &[TableUnderPolicy],
-        decisions: &[Decision],
-    ) -> Result<(), MaintenanceError> {
-        let mut news = Vec::new();
-        for (TableUnderPolicy { assessed, .. }, decision) in fleet.iter().zip(decisions) {
-            match serde_json::to_string(decision) {
-                Ok(json) if self.last_saved.get(&assessed.row.id) == Some(&json) => {}
-                Ok(json) => news.push((assessed.row.id, decision.verdict.as_str(), json)),
-                Err(error) => {
-                    tracing::error!(table = %assessed.row.name, %error, "a decision can't be stored; the last one stays")
-                }
+/// Stores the decisions that differ from those that are stored.
+async fn save_decisions(catalog: &Catalog, fleet: &[TableUnderPolicy], decisions: &[Decision]) -> Result<(), MaintenanceError> {
+    let ids: Vec<TableId> = fleet.iter().map(|looked| looked.assessed.row.id).collect();
+    let saved = catalog.overview().decisions_of(&ids).await?;
+    let mut news = Vec::new();
+    for (TableUnderPolicy { assessed, .. }, decision) in fleet.iter().zip(decisions) {
+        match serde_json::to_string(decision) {
+            Ok(json) if saved.get(&assessed.row.id) == Some(&json) => {}
+            Ok(json) => news.push((assessed.row.id, decision.verdict.as_str(), json)),
+            Err(error) => {
+                tracing::error!(table = %assessed.row.name, %error, "a decision can't be stored; the last one stays")
             }
         }
-        if !news.is_empty() {
-            catalog.record_decisions(&news).await?;
-        }
-        // After the write: a decision whose write failed is stored by the next pass.
-        self.last_saved.extend(news.into_iter().map(|(table, _, json)| (table, json)));
-        Ok(())
     }
+    if !news.is_empty() {
+        catalog.record_decisions(&news).await?;
+    }
+    Ok(())
 }
 
 /// Makes the job to enqueue, with its key, reason and priority.

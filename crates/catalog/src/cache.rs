@@ -5,7 +5,6 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use esker_format::{ManifestFile, ManifestProjection, Snapshot, TableMetadata};
@@ -20,7 +19,7 @@ use futures::FutureExt;
 use futures::stream::{StreamExt, TryStreamExt};
 use moka::future::Cache;
 
-use crate::{Catalog, CatalogError, LoadedTable, Place, Result};
+use crate::{Catalog, CatalogError, LoadedTable, Result};
 
 /// The maximum size in bytes of a metadata file that a client names, and of any metadata after its decompression.
 ///
@@ -63,11 +62,7 @@ pub(crate) struct Caches {
     files: Cache<FilesKey, Arc<SnapshotFiles>>,
     summaries: Cache<SummaryKey, Arc<ManifestSummary>>,
     pub(crate) manifests: Manifests,
-    places: Cache<(), Arc<[Place]>>,
 }
-
-/// The maximum age of the places of other tables by which the files of a query are checked.
-const PLACES_AGE: Duration = Duration::from_secs(2);
 
 impl Caches {
     pub(crate) fn new(bytes: u64, storage: Storage) -> Self {
@@ -86,7 +81,6 @@ impl Caches {
                 .max_capacity(bytes / 4)
                 .build(),
             manifests: Manifests::new(storage, bytes),
-            places: Cache::builder().max_capacity(1).time_to_live(PLACES_AGE).build(),
         }
     }
 }
@@ -117,16 +111,6 @@ fn gunzipped(bytes: &[u8], most: u64) -> std::io::Result<Vec<u8>> {
 }
 
 impl Catalog {
-    /// Returns the places of all tables and views, as they were at most [`PLACES_AGE`] ago. See [`Catalog::places`].
-    pub(crate) async fn recent_places(&self) -> Result<Arc<[Place]>> {
-        if let Some(found) = self.inner.caches.places.get(&()).await {
-            return Ok(found);
-        }
-        let places: Arc<[Place]> = self.places().await?.into();
-        self.inner.caches.places.insert((), places.clone()).await;
-        Ok(places)
-    }
-
     /// Returns the metadata in a file, parsed and as uncompressed JSON.
     ///
     /// # Errors

@@ -395,18 +395,12 @@ impl Catalog {
             _ => None,
         });
         let assigned: Vec<Uuid> = assigned.collect();
-        if assigned.is_empty() {
-            return Ok(());
-        }
-        let dropped = self.dropped_tables().await?.into_iter().map(|dropped| dropped.row);
-        let taken = self.tables_and_views().await?.into_iter().chain(dropped).find(|row| assigned.contains(&row.table_uuid));
-        match taken {
-            None => Ok(()),
-            Some(row) => {
-                let uuid = row.table_uuid;
-                Err(CatalogError::Invalid(format!("{uuid} is the UUID of another table or view; assign a new one")))
+        for uuid in assigned {
+            if self.find_by_uuid(uuid, |_| true).await?.is_some() {
+                return Err(CatalogError::Invalid(format!("{uuid} is the UUID of another table or view; assign a new one")));
             }
         }
+        Ok(())
     }
 
     /// Computes the metadata of a table that a commit creates.

@@ -136,13 +136,13 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
         tracing::debug!(table = %id, files = quarantines.len(), why, "due files stay in quarantine");
         return Ok(());
     }
-    let mut keep = DeletionGuard::of(catalog, id).await?;
+    let paths: Vec<&str> = quarantines.iter().map(|d| d.record.path.as_str()).collect();
+    let mut keep = DeletionGuard::of(catalog, id, &paths).await?;
     if let Some(bad) = keep.gc_error.take() {
         return Err(bad.into());
     }
     let (mut go, mut spare) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
     let mut waiting = 0;
-    let paths: Vec<&str> = quarantines.iter().map(|d| d.record.path.as_str()).collect();
     let referenced = keep.referenced.contains_each(&paths).await?;
     let by_others = match &elsewhere {
         Ok(elsewhere) => elsewhere.contains_each(&paths).await?,
@@ -238,7 +238,7 @@ struct DeletionGuard {
     referenced: PathSet,
     /// Places in which the table may have files.
     own: Vec<Location>,
-    /// Places of the other tables and views.
+    /// Places of the other tables and views in which the files lie that are judged.
     foreign: Vec<Place>,
     /// Directory of Esker's own files in the warehouse, which belong to no table.
     esker: Location,
@@ -247,41 +247,42 @@ struct DeletionGuard {
 }
 
 impl DeletionGuard {
-    /// Collects the facts about a table.
+    /// Collects the facts about a table by which the given files are judged.
     ///
     /// A dropped table that can be brought back counts as a living one.
-    async fn of(catalog: &Catalog, id: TableId) -> Result<Self> {
+    async fn of<P: AsRef<str>>(catalog: &Catalog, id: TableId, files: &[P]) -> Result<Self> {
+        let files: Vec<Location> = files.iter().filter_map(|path| Location::parse(path.as_ref()).ok()).collect();
         match live_or_dropped_row(catalog, id).await? {
             // A view has only metadata files.
-            Some(row) if row.kind == TabularKind::View => Self::view(catalog, row).await,
-            Some(row) => Self::living(catalog, catalog.load_row(row).await?).await,
-            None => Self::dropped(catalog, id).await,
+            Some(row) if row.kind == TabularKind::View => Self::view(catalog, row, &files).await,
+            Some(row) => Self::living(catalog, catalog.load_row(row).await?, &files).await,
+            None => Self::dropped(catalog, id, &files).await,
         }
     }
 
     /// Collects the facts about a table that is in the catalog or can be brought back.
-    async fn living(catalog: &Catalog, table: LoadedTable) -> Result<Self> {
+    async fn living(catalog: &Catalog, table: LoadedTable, files: &[Location]) -> Result<Self> {
         let metadata = &table.metadata;
         let referenced = referenced_paths(catalog, &table).await?;
         let own = places_of(catalog, &table).await?;
-        let foreign = other_places(catalog, Some(table.row.id)).await?;
+        let foreign = catalog.places_around(Some(table.row.id), files).await?;
         let undecided = GC_ENABLED.get_valid(&metadata.properties).err();
         Ok(Self { row: Some(table.row), referenced, own, foreign, esker: catalog.own_directory(), gc_error: undecided })
     }
 
     /// Collects the facts about a view.
-    async fn view(catalog: &Catalog, row: TabularRow) -> Result<Self> {
+    async fn view(catalog: &Catalog, row: TabularRow, files: &[Location]) -> Result<Self> {
         let mut referenced = catalog.path_set();
         referenced.insert(&row.metadata_location);
         let referenced = referenced.finish()?;
-        let foreign = other_places(catalog, Some(row.id)).await?;
+        let foreign = catalog.places_around(Some(row.id), files).await?;
         let own = Location::parse(&row.location).into_iter().collect();
         Ok(Self { row: Some(row), referenced, own, foreign, esker: catalog.own_directory(), gc_error: None })
     }
 
     /// Collects the facts about a table that was dropped for good.
-    async fn dropped(catalog: &Catalog, id: TableId) -> Result<Self> {
-        let foreign = other_places(catalog, None).await?;
+    async fn dropped(catalog: &Catalog, id: TableId, files: &[Location]) -> Result<Self> {
+        let foreign = catalog.places_around(None, files).await?;
         let own = catalog.state().tables().places_of(id).await?;
         let own = own.iter().filter_map(|place| Location::parse(place).ok()).collect();
         let (referenced, esker) = (PathSet::default(), catalog.own_directory());
@@ -324,18 +325,6 @@ impl DeletionGuard {
     }
 }
 
-/// Returns the places of the tables and views other than `own`.
-///
-/// Dropped tables that can be brought back count.
-///
-/// # Errors
-///
-/// Returns [`State`](CatalogError::State) if the database fails.
-pub async fn other_places(catalog: &Catalog, own: Option<TableId>) -> Result<Vec<Place>> {
-    let places = catalog.places().await?;
-    Ok(places.into_iter().filter(|place| Some(place.owner.id) != own).collect())
-}
-
 /// Returns the table or view in whose place a file lies; the innermost place decides. `None` if the file lies in no place.
 ///
 /// Dropped tables that can be brought back count.
@@ -344,9 +333,9 @@ pub async fn other_places(catalog: &Catalog, own: Option<TableId>) -> Result<Vec
 ///
 /// Returns [`State`](CatalogError::State) if the database fails.
 pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TabularRow>> {
-    let inside = catalog.places().await?.into_iter().filter(|place| at.is_inside(&place.directory));
-    let innermost = inside.max_by_key(|place| (place.directory.to_string().len(), place.is_location()));
-    Ok(innermost.map(|place| place.owner.as_ref().clone()))
+    let inside = catalog.places_around(None, std::slice::from_ref(at)).await?;
+    let innermost = inside.into_iter().max_by_key(|place| (place.directory.to_string().len(), place.is_location()));
+    Ok(innermost.map(|place| place.owner))
 }
 
 /// Lists the quarantined files of a table that a sweep would release, each path with the reason.
@@ -359,10 +348,10 @@ pub async fn owner(catalog: &Catalog, at: &Location) -> Result<Option<TabularRow
 /// [`MetadataInvalid`](CatalogError::MetadataInvalid), [`Storage`](CatalogError::Storage) or [`Table`](CatalogError::Table) if
 /// the table can't be read, and [`Spill`](CatalogError::Spill) if the disk for large sets fails.
 pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<String, String>> {
-    let keep = DeletionGuard::of(catalog, id).await?;
     let mut kept = BTreeMap::new();
     let quarantines = catalog.state().quarantine().of_table(id).await?;
     let paths: Vec<&str> = quarantines.iter().map(|d| d.record.path.as_str()).collect();
+    let keep = DeletionGuard::of(catalog, id, &paths).await?;
     let referenced = keep.referenced.contains_each(&paths).await?;
     for (quarantined, referenced) in quarantines.into_iter().zip(referenced) {
         if let Some(why) = keep.reason_to_keep(&quarantined.record, referenced) {
@@ -412,7 +401,7 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
 /// the table can't be read, and [`Spill`](CatalogError::Spill) if the disk for large sets fails.
 pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
     let state = catalog.state();
-    let keep = DeletionGuard::of(catalog, id).await?;
+    let keep = DeletionGuard::of(catalog, id, paths).await?;
     let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
     for (path, referenced) in paths.iter().zip(keep.referenced.contains_each(paths).await?) {
         if referenced {

@@ -25,6 +25,9 @@ use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, RequestOutcome
 /// Maximum number of times that a drop is computed, if commits keep coming between.
 const MAX_REPLAYS: usize = 10;
 
+/// Number of dropped tables that are read at once to end their time.
+const ENDED_AT_ONCE: u32 = 100;
+
 /// What happens to the files of a dropped table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DroppedFiles {
@@ -214,14 +217,19 @@ impl Catalog {
     pub async fn expire_drops(&self, now: Millis) -> Result<u64> {
         self.check_epoch()?;
         let mut ended = 0;
-        for dropped in self.dropped_tables().await?.into_iter().filter(|d| d.expires_ms <= now) {
-            // One failing table must not stop the others.
-            match self.end_drop(&dropped, &Actor::internal("undrop")).await {
-                Ok(()) => ended += 1,
-                Err(error) => tracing::warn!(table = %dropped.row.name, %error, "an undrop period could not be ended"),
+        let mut after = None;
+        loop {
+            let page = self.state().tables().dropped_until(self.warehouse(), now, after, ENDED_AT_ONCE).await?;
+            let Some(last) = page.last() else { return Ok(ended) };
+            after = Some((last.expires_ms, last.row.id));
+            for dropped in page {
+                // One failing table must not stop the others.
+                match self.end_drop(&dropped, &Actor::internal("undrop")).await {
+                    Ok(()) => ended += 1,
+                    Err(error) => tracing::warn!(table = %dropped.row.name, %error, "an undrop period could not be ended"),
+                }
             }
         }
-        Ok(ended)
     }
 
     /// Removes a dropped table for good, and puts its files into quarantine if it was dropped with purge.

@@ -16,6 +16,9 @@ use esker_types::TableId;
 use crate::referenced::visit_referenced;
 use crate::{Catalog, CatalogError, LoadedTable, PathSet, Result};
 
+/// Number of tables and views that are read from the database at once.
+const ROWS_AT_ONCE: u32 = 1_000;
+
 /// Maximum number of directories in an extent. Beyond it, their parents take their place.
 const DIRECTORIES: usize = 256;
 
@@ -47,39 +50,46 @@ pub(crate) type Extents = HashMap<TableId, Arc<Extent>>;
 pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Location]) -> Result<PathSet> {
     let mut found = catalog.path_set();
     let inside = |path: &str| Location::parse(path).is_ok_and(|at| within.iter().any(|place| at.is_inside(place)));
-    let mut rows = catalog.tables_and_views().await?;
-    rows.extend(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row));
-    let known: HashSet<TableId> = rows.iter().map(|row| row.id).collect();
-    with_extents(catalog, |all| all.retain(|id, _| known.contains(id)));
-    for row in rows.into_iter().filter(|row| row.id != own) {
-        if inside(&row.metadata_location) {
-            found.insert(&row.metadata_location);
+    let (mut known, mut after) = (HashSet::new(), None);
+    loop {
+        let mut rows = catalog.state().tables().page(None, catalog.warehouse(), after, ROWS_AT_ONCE).await?;
+        after = rows.last().map(|row| row.id);
+        if after.is_none() {
+            rows = catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row).collect();
         }
-        if row.kind == TabularKind::View {
-            continue;
-        }
-        let (name, places) = (row.name.to_string(), own_places(catalog, &row).await?);
-        let add = async {
-            if !extent(catalog, &row).await?.directories.iter().any(|d| within.iter().any(|place| place.overlaps(d))) {
-                return Ok(());
+        known.extend(rows.iter().map(|row| row.id));
+        for row in rows.into_iter().filter(|row| row.id != own) {
+            if inside(&row.metadata_location) {
+                found.insert(&row.metadata_location);
             }
-            let table = catalog.load_row(row).await?;
-            let add = |path: &str| {
-                if inside(path) {
-                    found.insert(path);
+            if row.kind == TabularKind::View {
+                continue;
+            }
+            let add = async {
+                if !extent(catalog, &row).await?.directories.iter().any(|d| within.iter().any(|place| place.overlaps(d))) {
+                    return Ok(());
                 }
+                let table = catalog.load_row(row.clone()).await?;
+                let add = |path: &str| {
+                    if inside(path) {
+                        found.insert(path);
+                    }
+                };
+                visit_referenced(catalog, &table, add).await
             };
-            visit_referenced(catalog, &table, add).await
-        };
-        match add.await {
-            Ok(()) => {}
-            // The unreadable table is not known to have files in these places, so its error stops nothing.
-            Err(e) if !places.iter().any(|at| within.iter().any(|place| place.overlaps(at))) => {
-                tracing::warn!(table = name, error = %e, "a table can't be read; it has no known files in the searched places");
+            let Err(error) = add.await else { continue };
+            let places = own_places(catalog, &row).await?;
+            if places.iter().any(|at| within.iter().any(|place| place.overlaps(at))) {
+                return Err(CatalogError::Elsewhere { table: row.name.to_string(), source: Box::new(error) });
             }
-            Err(source) => return Err(CatalogError::Elsewhere { table: name, source: Box::new(source) }),
+            // The unreadable table is not known to have files in these places, so its error stops nothing.
+            tracing::warn!(table = %row.name, %error, "a table can't be read; it has no known files in the searched places");
+        }
+        if after.is_none() {
+            break;
         }
     }
+    with_extents(catalog, |all| all.retain(|id, _| known.contains(id)));
     Ok(found.finish()?)
 }
 

@@ -5,14 +5,14 @@
 //!
 //! Start reading at [`Catalog::assessed_table`] for one table, and at [`Catalog::fleet`] for all.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use esker_health::{Assessment, Damage, assess};
 use esker_state::{AssessmentFailure, TableUsage, TabularRow};
 use esker_table::TableFacts;
-use esker_types::{Coded, DurationMillis, Millis, TableId, catch_panic, now_ms};
+use esker_types::{Coded, DAY_MS, DurationMillis, Millis, TableId, catch_panic, now_ms};
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::damage::to_health_damage;
@@ -22,8 +22,8 @@ use crate::{Catalog, CatalogError, Result};
 const CONCURRENCY: usize = 4;
 /// Maximum number of tables that one request for the fleet assesses; the others are returned as last assessed.
 const MAX_ASSESSED_PER_REQUEST: usize = 200;
-/// Maximum number of tables whose facts are read one by one; beyond it, the facts of all tables are read at once.
-const MAX_SINGLE_READS: usize = 64;
+/// Maximum number of tables whose parsed facts are kept in memory: a few kilobytes each.
+const MAX_PARSED_FACTS: usize = 20_000;
 /// Maximum number of tables that the observer takes from the database at once.
 const MAX_TABLES_PER_ROUND: u32 = 256;
 /// Time in milliseconds after which a table that could not be assessed is assessed again.
@@ -34,6 +34,39 @@ const RETRY_MS: DurationMillis = 60 * 1000;
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between a commit and the assessment of its table: the writer's next commits often follow closely.
 const SETTLE_DELAY: Duration = Duration::from_millis(200);
+
+/// Time in milliseconds that the clocks of servers may differ by: tables that changed this long before a search are looked at again.
+const CLOCK_SLACK_MS: DurationMillis = 10 * 60 * 1000;
+
+/// The searches for changed tables that found all there were, by their times in milliseconds since the Unix epoch.
+///
+/// A table keeps the time of its last change, by the clock of the server that changed it. So a search looks at what changed since the
+/// search before, and once a day at all tables.
+#[derive(Debug, Default, Clone, Copy)]
+struct Searches {
+    /// Time of the last search.
+    last: Option<Millis>,
+    /// Time of the last search among all tables.
+    last_of_all: Option<Millis>,
+}
+
+impl Searches {
+    /// Returns the time from which on changes count, in a search at the time `now`: 0 for all tables.
+    fn changed_since(&self, now: Millis) -> Millis {
+        match (self.last, self.last_of_all) {
+            (Some(last), Some(all)) if now - all < DAY_MS => last - CLOCK_SLACK_MS,
+            _ => 0,
+        }
+    }
+
+    /// Records that a search at the time `now` found every table that changed from `since` on.
+    fn done(&mut self, since: Millis, now: Millis) {
+        self.last = Some(now);
+        if since == 0 {
+            self.last_of_all = Some(now);
+        }
+    }
+}
 
 /// A table with its facts, or the reason why there are none.
 #[derive(Debug, Clone)]
@@ -155,7 +188,51 @@ impl Catalog {
     /// Returns [`State`](crate::CatalogError::State) if the database fails, and [`Encode`](crate::CatalogError::Encode) if new
     /// facts can't be written as JSON. A table that can't be assessed is no error.
     pub async fn fleet(&self) -> Result<Vec<AssessedTable>> {
-        let rows = self.state().fleet().tables(self.warehouse()).await?;
+        self.with_facts(self.state().fleet().tables(self.warehouse()).await?).await
+    }
+
+    /// Returns the wanted ones among at most `limit` tables with their facts, after the table `after`, ordered by their identifiers.
+    ///
+    /// Nothing is read of the others. The second value is the table after which the next page begins; `None` at the end. Up to 200
+    /// tables that changed since they were last assessed are assessed now.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::fleet`].
+    pub async fn fleet_page(
+        &self,
+        after: Option<TableId>,
+        limit: u32,
+        is_wanted: impl Fn(&TabularRow) -> bool + Send,
+    ) -> Result<(Vec<AssessedTable>, Option<TableId>)> {
+        let mut rows = self.state().fleet().tables_page(self.warehouse(), after, limit).await?;
+        let next = rows.last().filter(|_| rows.len() == limit as usize).map(|(last, _)| last.id);
+        rows.retain(|(row, _)| is_wanted(row));
+        Ok((self.with_facts(rows).await?, next))
+    }
+
+    /// Returns the tables with the lowest score at their last assessment, at most `limit`, with their facts, the worst first.
+    ///
+    /// Tables without facts come before all others. Those that were never assessed are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::fleet`].
+    pub async fn worst_tables(&self, limit: u32) -> Result<Vec<AssessedTable>> {
+        self.with_facts(self.state().fleet().worst_tables(self.warehouse(), limit).await?).await
+    }
+
+    /// Counts the tables of the warehouse, up to a number beyond which they need not be counted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn count_tables(&self, up_to: u32) -> Result<u64> {
+        Ok(self.state().fleet().count_tables(self.warehouse(), up_to).await?.try_into().unwrap_or_default())
+    }
+
+    /// Adds the facts to some tables, each given with the metadata file that its stored facts are about.
+    async fn with_facts(&self, rows: Vec<(TabularRow, Option<String>)>) -> Result<Vec<AssessedTable>> {
         let mut kept = self.stored_facts(&rows).await?;
         let mut damaged = self.state().fleet().damage(self.warehouse()).await?;
         let mut assessed = 0;
@@ -173,17 +250,13 @@ impl Catalog {
 
     /// Returns the stored facts of some tables, each given with the metadata file that its facts are about.
     ///
-    /// Facts that are parsed already are not read again. If many are missing, all are read at once.
+    /// Facts that are parsed already are not read again.
     async fn stored_facts(&self, rows: &[(TabularRow, Option<String>)]) -> Result<HashMap<TableId, FactsResult>> {
         let parsed = || self.inner.parsed_facts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = HashMap::with_capacity(rows.len());
         let mut missing = Vec::new();
         {
-            let mut parsed = parsed();
-            if parsed.len() > rows.len() {
-                let there: HashSet<TableId> = rows.iter().map(|(row, _)| row.id).collect();
-                parsed.retain(|id, _| there.contains(id));
-            }
+            let parsed = parsed();
             for (row, at) in rows {
                 match (at, parsed.get(&row.id)) {
                     (Some(at), Some((of, facts))) if at == of => drop(found.insert(row.id, Ok(facts.clone()))),
@@ -192,19 +265,17 @@ impl Catalog {
                 }
             }
         }
-        let mut news = Vec::new();
-        if missing.len() > MAX_SINGLE_READS {
-            let mut all = self.state().fleet().healths(self.warehouse()).await?;
-            news.extend(missing.into_iter().filter_map(|id| Some((id, all.remove(&id)?))));
-        } else {
-            for id in missing {
-                news.extend(self.state().fleet().health(id).await?.map(|health| (id, health)));
-            }
-        }
+        let news = self.state().fleet().healths_of(&missing).await?;
         let mut parsed = parsed();
+        if parsed.len() + news.len() > MAX_PARSED_FACTS {
+            // Those of dropped tables go too. In a larger fleet, each page parses its own.
+            parsed.clear();
+        }
         for (id, health) in news {
             let facts = facts_of(health.facts);
-            if let Ok(facts) = &facts {
+            if let Ok(facts) = &facts
+                && parsed.len() < MAX_PARSED_FACTS
+            {
                 parsed.insert(id, (health.metadata_location, facts.clone()));
             }
             found.insert(id, facts);
@@ -212,17 +283,22 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Assesses every table that has changed since it was last assessed.
-    async fn assess_changed(&self) -> Result<()> {
-        let mut all = 0;
+    /// Assesses every table that has changed since it was last assessed. Looks only at tables that changed after the last search.
+    async fn assess_changed(&self, searches: &mut Searches) -> Result<()> {
+        let (mut all, began, fleet) = (0, now_ms(), self.state().fleet());
+        let since = searches.changed_since(began);
         loop {
-            let stale = self.state().fleet().stale_tables(self.warehouse(), now_ms() - RETRY_MS, MAX_TABLES_PER_ROUND).await?;
+            let stale = fleet.stale_tables(self.warehouse(), since, now_ms() - RETRY_MS, MAX_TABLES_PER_ROUND).await?;
             let n = stale.len();
             let work: Vec<_> = stale.into_iter().map(|row| self.assess(row)).collect();
             futures::stream::iter(work).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
             all += n;
             // Tables that change faster than they are assessed must not keep this loop busy for ever.
-            if n < MAX_TABLES_PER_ROUND as usize || all > 100_000 {
+            if n < MAX_TABLES_PER_ROUND as usize {
+                searches.done(since, began);
+                return Ok(());
+            }
+            if all > 100_000 {
                 return Ok(());
             }
         }
@@ -264,11 +340,12 @@ impl Catalog {
 
     /// Keeps the facts about the fleet up to date. Never returns.
     pub async fn keep_facts_current(&self) {
+        let mut searches = Searches::default();
         loop {
             if let Err(error) = self.flush_uses().await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "the use of tables by queries could not be counted");
             }
-            if let Err(error) = self.assess_changed().await {
+            if let Err(error) = self.assess_changed(&mut searches).await {
                 tracing::warn!(warehouse = self.options().warehouse, %error, "tables could not be assessed; it is tried again");
             }
             if let Err(error) = self.recheck_damage().await {
@@ -279,5 +356,21 @@ impl Catalog {
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_looks_at_what_changed_since_the_last_whole_one_and_once_a_day_at_all() {
+        let (mut searches, start) = (Searches::default(), 1_000 * DAY_MS);
+        assert_eq!(searches.changed_since(start), 0, "nothing was searched yet");
+        searches.done(0, start);
+        assert_eq!(searches.changed_since(start + 5), start - CLOCK_SLACK_MS);
+        searches.done(start - CLOCK_SLACK_MS, start + 5);
+        assert_eq!(searches.changed_since(start + 9), start + 5 - CLOCK_SLACK_MS, "a search that was not finished moves nothing");
+        assert_eq!(searches.changed_since(start + DAY_MS), 0);
     }
 }

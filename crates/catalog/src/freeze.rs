@@ -11,15 +11,15 @@ use esker_types::{NamespaceName, TableName};
 
 use crate::{Catalog, LoadedTable, Result};
 
-/// Properties of all namespaces, by the name of the namespace.
+/// Properties of the namespace of a table and of those around it, by the name of the namespace.
 type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
-/// The lookup: it takes the properties of all namespaces, the table's name, and the table's properties.
+/// The lookup: it takes the properties of the namespaces around the table, the table's name, and the table's properties.
 type FreezeLookup = dyn Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> Option<String> + Send + Sync;
 
 /// The lookup that names who froze a table, if it is frozen.
 ///
-/// It sees the properties of all namespaces, the table's name, and the table's own properties.
+/// It sees the properties of the namespaces around the table, the table's name, and the table's own properties.
 #[derive(Clone)]
 pub struct Freeze(Arc<FreezeLookup>);
 
@@ -45,8 +45,7 @@ impl Catalog {
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn frozen_by(&self, table: &LoadedTable) -> Result<Option<String>> {
-        let namespaces = self.all_namespaces().await?;
-        let namespaces = namespaces.into_iter().map(|row| (row.name, row.properties)).collect();
+        let namespaces = self.properties_around(&table.row.name.namespace).await?;
         Ok((self.options().freeze.0)(&namespaces, &table.row.name, &table.metadata.properties))
     }
 }

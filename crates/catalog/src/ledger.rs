@@ -5,6 +5,7 @@
 //! ([`recovery`](crate::recovery)).
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use crate::{Catalog, CatalogError, Result};
 
 /// A namespace in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LedgerNamespace {
     /// Name of the namespace.
     pub name: NamespaceName,
@@ -28,7 +29,7 @@ pub struct LedgerNamespace {
 }
 
 /// A table or view in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LedgerEntry {
     /// Name of the table or view.
@@ -66,7 +67,7 @@ impl LedgerEntry {
 }
 
 /// The entries of one warehouse's catalog.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Ledger {
     /// Namespaces, parents before children.
@@ -100,9 +101,18 @@ impl StoredLedger {
     }
 }
 
-/// The ledger that this process wrote last; `None` before the first write.
+/// The ledger that this process wrote or compared last; `None` before the first write. A large ledger is not kept.
 #[derive(Debug, Default)]
-pub(crate) struct LastWritten(Mutex<Option<Ledger>>);
+pub(crate) struct LastWritten(Mutex<Option<WrittenLedger>>);
+
+/// What tells a ledger that was written from the present one.
+#[derive(Debug, Clone, Copy)]
+struct WrittenLedger {
+    /// Hash of the entries.
+    hash: u64,
+    /// Number of the newest event, from just before the entries were read.
+    newest_event: i64,
+}
 
 impl Catalog {
     fn ledger_path(&self) -> String {
@@ -131,16 +141,39 @@ impl Catalog {
         self.check_epoch()?;
         // The time comes first, so that a drop after it is known to be later than the ledger.
         let written_ms = now_ms();
+        let newest_event = self.state().outbox().newest_event().await?;
         let ledger = self.entries().await?;
-        let last = |this: &Self| this.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if last(self).as_ref() == Some(&ledger) {
-            return Ok(());
+        let mut hasher = DefaultHasher::new();
+        ledger.hash(&mut hasher);
+        let now = WrittenLedger { hash: hasher.finish(), newest_event };
+        {
+            let mut last = self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(last) = last.as_mut().filter(|last| last.hash == now.hash) {
+                last.newest_event = newest_event;
+                return Ok(());
+            }
         }
         let written = StoredLedger { written_ms, ledger };
         let bytes = serde_json::to_vec(&written).map_err(|source| CatalogError::Encode { what: "the ledger", source })?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;
-        *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(written.ledger);
+        *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Ok(())
+    }
+
+    /// Calls [`Catalog::write_ledger`], unless no event was recorded since this process last did. Each change of an entry has an event.
+    ///
+    /// So the entries of an idle catalog are not read again and again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::write_ledger`].
+    pub async fn keep_ledger_current(&self) -> Result<()> {
+        let newest_event = self.state().outbox().newest_event().await?;
+        let last = *self.inner.ledger.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match last {
+            Some(last) if last.newest_event == newest_event => Ok(()),
+            _ => self.write_ledger().await,
+        }
     }
 
     /// Makes the next [`Catalog::write_ledger`] write, whatever this process wrote before.

@@ -239,6 +239,8 @@ impl Catalog {
             return Err(changed("case_insensitive", &made, &now));
         }
         options.location = Location::parse(&location)?;
+        // Places are looked up by their normal spelling.
+        state.tables().normalize_locations(Location::normalize).await?;
         let caches = Caches::new(options.cache_bytes, storage.clone());
         let (commit_queues, turns) = (CommitQueues::new(options.queues), CommitTurns::new(options.turns));
         let ledger = LastWritten::default();

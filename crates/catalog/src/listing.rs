@@ -261,7 +261,7 @@ impl Catalog {
         for kind in [TabularKind::Table, TabularKind::View] {
             let mut last = None;
             loop {
-                let page = self.state().tables().page(kind, self.warehouse(), last, BATCH).await?;
+                let page = self.state().tables().page(Some(kind), self.warehouse(), last, BATCH).await?;
                 let Some(end) = page.last() else { break };
                 last = Some(end.id);
                 for row in &page {
@@ -380,14 +380,16 @@ impl Catalog {
         key: &str,
         reader: &Authority,
     ) -> Result<bool> {
-        let mut last = String::new();
+        let mut after = String::new();
         loop {
-            let page = self.read_tabulars(kind, namespace, &last, BATCH).await?;
+            let page = self.read_tabulars(kind, namespace, &after, BATCH).await?;
             if page.iter().any(|entry| reader.decides(&entry_path(self.namespace_path(key), kind, entry), Required::NOTHING)) {
                 return Ok(true);
             }
-            let Some((_, name)) = page.into_iter().next_back() else { return Ok(false) };
-            last = name;
+            match page.into_iter().next_back() {
+                Some((_, last)) => after = last,
+                None => return Ok(false),
+            }
         }
     }
 

@@ -114,10 +114,11 @@ impl Catalog {
     /// Whoever creates a table there would get credentials for the rows of the earlier one. A location that is in use counts as
     /// free, because nothing else is created there in any case.
     async fn had_files(&self, at: &Location) -> Result<bool> {
-        let places = self.places().await?;
-        let around: Vec<&Place> = places.iter().filter(|place| place.directory.overlaps(at)).collect();
-        if !around.is_empty() {
-            return Ok(around.iter().all(|place| place.dropped));
+        if self.find_place(at, |place| !place.dropped).await?.is_some() {
+            return Ok(false);
+        }
+        if self.find_place(at, |place| place.dropped).await?.is_some() {
+            return Ok(true);
         }
         let directory = Location::parse(&metadata_dir(&at.to_string(), &BTreeMap::new()))?;
         let (mut files, before) = (self.storage().list(&directory), now_ms().saturating_sub(LEFT_AFTER_MS));
@@ -200,11 +201,13 @@ impl Catalog {
                 return Err(CatalogError::Location { location: at.to_string(), reason });
             }
         }
-        let places = self.places().await?;
-        let others: Vec<&Place> = places.iter().filter(|place| !place.dropped && Some(place.owner.id) != own).collect();
         for (key, at, shared) in wanted {
-            if let Some(place) = others.iter().find(|place| at.overlaps(&place.directory) && (!shared || place.is_location())) {
-                return Err(self.overlap_error(key, &at, place, authority));
+            let taken = match shared {
+                true => self.find_location_of_another(&at, own).await?,
+                false => self.find_place(&at, |place| !place.dropped && Some(place.owner.id) != own).await?,
+            };
+            if let Some(place) = taken {
+                return Err(self.overlap_error(key, &at, &place, authority));
             }
         }
         Ok(())

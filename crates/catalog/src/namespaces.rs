@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use esker_access::{Need, Privilege, PrivilegeSet, Required};
 use esker_state::{
     EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NoEventData, Outbox, ProtectedData, RenamedData,
-    TabularKind, TabularRow,
+    StateError, TabularKind, TabularRow,
 };
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
@@ -72,6 +72,25 @@ impl Catalog {
     /// Returns [`State`](CatalogError::State) if the database fails.
     pub async fn all_namespaces(&self) -> Result<Vec<NamespaceRow>> {
         Ok(self.state().namespaces().all(self.warehouse()).await?)
+    }
+
+    /// Returns the properties of a namespace and of those around it, by their names. One that does not exist is left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the database fails.
+    pub async fn properties_around(&self, name: &NamespaceName) -> Result<BTreeMap<NamespaceName, BTreeMap<String, String>>> {
+        let mut found = BTreeMap::new();
+        let mut next = Some(name.clone());
+        while let Some(name) = next {
+            match self.namespace(&name).await {
+                Ok(row) => drop(found.insert(row.name, row.properties)),
+                Err(CatalogError::State(StateError::NoSuchNamespace(_))) => {}
+                Err(error) => return Err(error),
+            }
+            next = name.parent();
+        }
+        Ok(found)
     }
 
     /// Sets and removes properties of a namespace in one transaction.

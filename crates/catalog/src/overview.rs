@@ -168,6 +168,15 @@ impl Overview {
         Ok(self.state.fleet().usages().await?)
     }
 
+    /// Returns the use of those of some tables that have any, in the last seven days.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn usages_of(&self, tables: &[TableId]) -> Result<HashMap<TableId, TableUsage>> {
+        Ok(self.state.fleet().usages_of(tables).await?)
+    }
+
     /// Returns the use of one table in the last seven days.
     ///
     /// # Errors
@@ -193,6 +202,15 @@ impl Overview {
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
     pub async fn decision(&self, table: TableId) -> Result<Option<(Millis, Value)>> {
         Ok(self.state.fleet().decision(table).await?)
+    }
+
+    /// Returns the last decisions of the autopilot about those of some tables that have one, as the JSON that was stored.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn decisions_of(&self, tables: &[TableId]) -> Result<HashMap<TableId, String>> {
+        Ok(self.state.fleet().decisions_of(tables).await?)
     }
 
     /// Returns the number of tables by the verdict of the autopilot.

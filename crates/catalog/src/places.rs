@@ -3,13 +3,16 @@
 //! Files stay where they were written, even if the table's location or path properties change. So a table keeps a record of its
 //! *places*: its location, its earlier locations, and the paths that its properties named. No other table's metadata may come to
 //! lie there, and the sweep deletes a file only inside the places of its table.
+//!
+//! The state database has an index of all places by path. So whether a place overlaps others is a few look-ups, however many tables
+//! there are. Start reading at [`Catalog::find_place`].
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
-use esker_state::TabularRow;
+use esker_state::{FoundPlace, PlaceRange, TabularRow};
 use esker_storage::Location;
 use esker_types::TableId;
+use uuid::Uuid;
 
 use crate::{Catalog, LoadedTable, Result};
 
@@ -34,7 +37,7 @@ pub(crate) fn decides_paths(property: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct Place {
     /// Row of the table or view that the place belongs to.
-    pub owner: Arc<TabularRow>,
+    pub owner: TabularRow,
     /// The directory.
     pub directory: Location,
     /// `true` if the owner was dropped and can be brought back.
@@ -83,31 +86,207 @@ pub async fn places_of(catalog: &Catalog, table: &LoadedTable) -> Result<Vec<Loc
     Ok(places)
 }
 
+/// Returns a location and the directories around it, the innermost first.
+pub(crate) fn with_those_around(at: &Location) -> Vec<Location> {
+    std::iter::successors(Some(at.clone()), Location::parent).collect()
+}
+
+/// Returns the directories around files, each once. Files share most of them.
+pub(crate) fn directories_around<'a>(files: impl IntoIterator<Item = &'a Location>) -> HashSet<Location> {
+    let mut around = HashSet::new();
+    for file in files {
+        let mut next = file.parent();
+        while let Some(directory) = next.filter(|directory| !around.contains(directory)) {
+            next = directory.parent();
+            around.insert(directory);
+        }
+    }
+    around
+}
+
+/// Reads a place of the index. `None` if its location can't be parsed: nothing can lie there.
+fn place(found: FoundPlace) -> Option<Place> {
+    let directory = Location::parse(&found.location).ok()?;
+    Some(Place { owner: found.owner, directory, dropped: found.dropped })
+}
+
+/// Places of many entries. Of those with one directory, one of each sort is kept: many tables may share a data path.
+///
+/// The sorts are told apart by [`Place::is_location`] and [`Place::dropped`].
+#[derive(Debug, Default)]
+struct PlacesBySort {
+    known: HashSet<(Location, bool, bool)>,
+    places: Vec<Place>,
+}
+
+impl PlacesBySort {
+    /// Keeps a place, if it is the first of its sort.
+    fn add(&mut self, place: Place) {
+        if self.known.insert((place.directory.clone(), place.is_location(), place.dropped)) {
+            self.places.push(place);
+        }
+    }
+}
+
 impl Catalog {
-    /// Returns the places of all tables and views of the warehouse, in no order.
+    /// Returns those of some directories that are places of any table or view, in no order.
+    async fn places_among<'a>(&self, directories: impl IntoIterator<Item = &'a Location>) -> Result<Vec<String>> {
+        let directories: Vec<String> = directories.into_iter().map(Location::to_string).collect();
+        Ok(self.state().tables().places_among(&directories).await?)
+    }
+
+    /// Visits the places in a range, page by page, until `visit` returns false.
+    async fn visit_places(&self, range: &PlaceRange, mut visit: impl FnMut(Place) -> bool + Send) -> Result<()> {
+        let mut after = None;
+        loop {
+            let (found, next) = self.state().tables().places_in(self.warehouse(), range, after.as_ref()).await?;
+            for place in found.into_iter().filter_map(place) {
+                if !visit(place) {
+                    return Ok(());
+                }
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Returns a place in a range that `is_wanted` accepts, or `None` if there is none.
+    async fn find_place_in(
+        &self,
+        range: &PlaceRange,
+        is_wanted: &(impl Fn(&Place) -> bool + Send + Sync),
+    ) -> Result<Option<Place>> {
+        let mut found = None;
+        self.visit_places(range, |place| {
+            let wanted = is_wanted(&place);
+            if wanted {
+                found = Some(place);
+            }
+            !wanted
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Returns a place that overlaps a location and that `is_wanted` accepts; `None` if there is none.
+    ///
+    /// Dropped tables that can be brought back have places.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub(crate) async fn find_place(
+        &self,
+        at: &Location,
+        is_wanted: impl Fn(&Place) -> bool + Send + Sync,
+    ) -> Result<Option<Place>> {
+        let mut ranges: Vec<PlaceRange> =
+            self.places_among(&with_those_around(at)).await?.iter().map(|directory| PlaceRange::at(directory)).collect();
+        ranges.push(PlaceRange::below(&at.to_string()));
+        for range in &ranges {
+            if let Some(found) = self.find_place_in(range, &is_wanted).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns those of some directories that are a place which `is_wanted` accepts.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub(crate) async fn directories_with_place(
+        &self,
+        directories: &HashSet<Location>,
+        is_wanted: impl Fn(&Place) -> bool + Send + Sync,
+    ) -> Result<HashSet<Location>> {
+        let mut found = HashSet::new();
+        for directory in self.places_among(directories).await? {
+            let place = self.find_place_in(&PlaceRange::at(&directory), &is_wanted).await?;
+            found.extend(place.map(|place| place.directory));
+        }
+        Ok(found)
+    }
+
+    /// Returns the present location of a living table or view other than `own` that overlaps a location; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub(crate) async fn find_location_of_another(&self, at: &Location, own: Option<TableId>) -> Result<Option<Place>> {
+        let around: Vec<String> = with_those_around(at).iter().map(Location::to_string).collect();
+        let tables = self.state().tables();
+        let owner = tables.with_location_overlapping(self.warehouse(), &at.to_string(), &around, own).await?;
+        Ok(owner
+            .and_then(|owner| Location::parse(&owner.location).ok().map(|directory| Place { owner, directory, dropped: false })))
+    }
+
+    /// Returns the places of tables and views other than `own` in which some files lie: at each directory one of each sort.
+    ///
+    /// The sorts are told apart by [`Place::is_location`] and [`Place::dropped`]. Dropped tables that can be brought back have
+    /// places.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn places_around(&self, own: Option<TableId>, files: &[Location]) -> Result<Vec<Place>> {
+        let mut found = PlacesBySort::default();
+        for directory in self.places_among(&directories_around(files)).await? {
+            self.add_places(&mut found, own, &PlaceRange::at(&directory)).await?;
+        }
+        Ok(found.places)
+    }
+
+    /// Returns the places of tables and views other than `own` that overlap a location: at each directory one of each sort.
+    ///
+    /// The sorts are those of [`Catalog::places_around`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](crate::CatalogError::State) if the database fails.
+    pub async fn places_overlapping(&self, own: Option<TableId>, at: &Location) -> Result<Vec<Place>> {
+        let mut found = PlacesBySort::default();
+        for directory in self.places_among(&with_those_around(at)).await? {
+            self.add_places(&mut found, own, &PlaceRange::at(&directory)).await?;
+        }
+        self.add_places(&mut found, own, &PlaceRange::below(&at.to_string())).await?;
+        Ok(found.places)
+    }
+
+    /// Adds the places in a range that are not those of `own`.
+    async fn add_places(&self, found: &mut PlacesBySort, own: Option<TableId>, range: &PlaceRange) -> Result<()> {
+        self.visit_places(range, |place| {
+            if Some(place.owner.id) != own {
+                found.add(place);
+            }
+            true
+        })
+        .await
+    }
+
+    /// Returns an entry with a UUID in its metadata that `is_wanted` accepts, or `None`.
     ///
     /// Dropped tables that can be brought back count.
     ///
     /// # Errors
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
-    pub async fn places(&self) -> Result<Vec<Place>> {
-        let living = self.tables_and_views().await?.into_iter().map(|row| (row, false));
-        let dropped = self.dropped_tables().await?.into_iter().map(|dropped| (dropped.row, true));
-        let owners: HashMap<TableId, (Arc<TabularRow>, bool)> =
-            living.chain(dropped).map(|(row, dropped)| (row.id, (Arc::new(row), dropped))).collect();
-        let mut places = Vec::new();
-        for (owner, dropped) in owners.values() {
-            let at = Location::parse(&owner.location).ok();
-            places.extend(at.map(|at| Place { owner: owner.clone(), directory: at, dropped: *dropped }));
-        }
-        for (id, place) in self.state().tables().places(self.warehouse()).await? {
-            let (Some((owner, dropped)), Ok(at)) = (owners.get(&id), Location::parse(&place)) else { continue };
-            let place = Place { owner: owner.clone(), directory: at, dropped: *dropped };
-            if !place.is_location() {
-                places.push(place);
+    pub(crate) async fn find_by_uuid(
+        &self,
+        uuid: Uuid,
+        is_wanted: impl Fn(&TabularRow) -> bool + Send + Sync,
+    ) -> Result<Option<TabularRow>> {
+        let mut after = None;
+        loop {
+            let page = self.state().tables().with_uuid(self.warehouse(), uuid, after).await?;
+            let Some(last) = page.last().map(|row| row.id) else { return Ok(None) };
+            if let Some(found) = page.into_iter().find(|row| is_wanted(row)) {
+                return Ok(Some(found));
             }
+            after = Some(last);
         }
-        Ok(places)
     }
 }

@@ -102,10 +102,8 @@ impl Catalog {
     /// Returns [`Storage`](CatalogError::Storage) with [`NotVendable`](StorageError::NotVendable) if one does, and
     /// [`State`](CatalogError::State) if the database fails.
     pub async fn check_apart(&self, vendable: &Vendable) -> Result<()> {
-        let all = self.places().await?;
-        let others: Vec<&Place> = all.iter().filter(|place| vendable.is_other(place)).collect();
         for place in &vendable.places {
-            if let Some(other) = others.iter().find(|other| place.overlaps(&other.directory)) {
+            if let Some(other) = self.find_place(place, |other| vendable.is_other(other)).await? {
                 // The caller may not be allowed to see the other one.
                 let (at, what) = (&other.directory, other.describe());
                 tracing::info!(%place, other = %at, what, "no credentials are vended for a place that overlaps another one");

@@ -221,7 +221,7 @@ async fn tidy_warehouse(catalog: &Catalog) {
         Ok(swept) => tracing::info!(warehouse, ?swept, "quarantine swept"),
         Err(error) => tracing::error!(warehouse, %error, "the quarantine could not be swept; the next round tries again"),
     }
-    if let Err(error) = catalog.write_ledger().await {
+    if let Err(error) = catalog.keep_ledger_current().await {
         tracing::error!(warehouse, %error, "the ledger could not be written; the next round tries again");
     }
 }

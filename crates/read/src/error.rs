@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use esker_format::{FormatError, Transform, Type};
 use esker_storage::StorageError;
 use esker_table::TableError;
-use esker_types::{Coded, ErrorCode, Panicked, code_of_io, error_chain};
+use esker_types::{Coded, CodedError, ErrorCode, Panicked, code_of_io, error_chain};
 use parquet::errors::ParquetError;
 
 /// A failed read of a data file or a delete file.
@@ -75,6 +75,9 @@ pub enum ReadError {
         /// The location of the file.
         path: String,
     },
+    /// It is not known whether a file belongs to another table, because the places of tables can't be looked up.
+    #[error(transparent)]
+    Places(CodedError),
     /// Spilling keys to disk failed.
     #[error("spilling to disk: {0}")]
     Spill(#[from] std::io::Error),
@@ -190,6 +193,7 @@ impl ReadError {
             | Self::Panicked { .. }
             | Self::Unsupported { .. }
             | Self::Closed { .. }
+            | Self::Places(_)
             | Self::Spill(_)
             | Self::Table(_)
             | Self::Format(_)
@@ -224,6 +228,7 @@ impl Coded for ReadError {
                 ErrorCode::Unsupported
             }
             Self::Closed { .. } => ErrorCode::Forbidden,
+            Self::Places(e) => e.code(),
             Self::Damaged { .. } | Self::Values { .. } => ErrorCode::DataInvalid,
             Self::Parquet { source, .. } => below(source),
             Self::Arrow { source, .. } => below(source),

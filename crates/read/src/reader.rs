@@ -3,10 +3,11 @@
 //! A [`Reader`] lives as long as the server and owns the caches. [`Reader::open`] gives an [`OpenFile`] (`open_file.rs`): a
 //! parsed footer and the file's bytes. Data files never change, so no cache entry is ever stale.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use esker_format::TableMetadata;
-use esker_storage::{ClosedDirectories, Location, Scheme, Storage};
+use esker_storage::{ClosedFiles, Location, Scheme, Storage};
 use esker_types::catch_panic;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::AsyncFileReader;
@@ -64,8 +65,8 @@ pub struct Reader {
     blocks: BlockCache,
     /// The name mapping of the table whose files are read.
     names: Arc<FieldNames>,
-    /// The directories of which no file is opened.
-    closed: Arc<ClosedDirectories>,
+    /// The files that are not opened, for a reader that may not open all.
+    closed: Option<Arc<dyn ClosedFiles>>,
 }
 
 impl Reader {
@@ -75,7 +76,7 @@ impl Reader {
     /// `blocks`. Entries never go stale, because files of a table never change.
     pub fn new(storage: Storage, cache_bytes: u64, blocks: BlockCache) -> Self {
         let (footers, deletes) = (FooterCache::new(cache_bytes), DeleteCache::new(cache_bytes));
-        Self { storage, footers, deletes, blocks, names: Arc::default(), closed: Arc::default() }
+        Self { storage, footers, deletes, blocks, names: Arc::default(), closed: None }
     }
 
     /// Returns a reader for files of one table, with that table's name mapping.
@@ -86,21 +87,33 @@ impl Reader {
         Self { names: Arc::new(FieldNames::of(metadata)), ..self.clone() }
     }
 
-    /// Returns a reader that opens no file in some directories: those of other tables, for whoever may not read their rows.
+    /// Returns a reader that does not open some files: those of other tables, for whoever may not read their rows.
     #[must_use]
-    pub fn with_closed(&self, closed: ClosedDirectories) -> Self {
-        Self { closed: Arc::new(closed), ..self.clone() }
+    pub fn with_closed(&self, closed: Arc<dyn ClosedFiles>) -> Self {
+        Self { closed: Some(closed), ..self.clone() }
     }
 
-    /// Checks that a file lies in no directory that is closed to this reader.
+    /// Returns those of some files, given by their paths, that are closed to this reader.
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Closed`] if it does.
-    pub fn check_open(&self, path: &str) -> Result<()> {
-        match self.closed.has(path) {
-            true => Err(ReadError::Closed { path: path.to_owned() }),
-            false => Ok(()),
+    /// Returns [`ReadError::Places`] if that can't be looked up.
+    pub async fn closed_among<'a>(&'a self, paths: &'a [&'a str]) -> Result<HashSet<&'a str>> {
+        match &self.closed {
+            Some(closed) => closed.closed_among(paths).await.map_err(ReadError::Places),
+            None => Ok(HashSet::new()),
+        }
+    }
+
+    /// Checks that a file is not closed to this reader.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError::Closed`] if it is, and [`ReadError::Places`] if that can't be looked up.
+    pub async fn check_open(&self, path: &str) -> Result<()> {
+        match self.closed_among(&[path]).await?.is_empty() {
+            true => Ok(()),
+            false => Err(ReadError::Closed { path: path.to_owned() }),
         }
     }
 
@@ -122,19 +135,17 @@ impl Reader {
     /// Returns the bytes of a file, read through the block cache.
     ///
     /// `size` is the file's length in bytes from its manifest entry, so that no request has to ask for it. Nothing is fetched
-    /// yet.
+    /// yet. Closed files are not looked up here: [`check_open`](Self::check_open) does that.
     ///
     /// # Errors
     ///
-    /// Returns [`ReadError::Closed`] if the file lies in a directory that is closed to this reader, and [`ReadError::Storage`]
-    /// if the path is no location that the storage can hold, or if its store can't be opened.
+    /// Returns [`ReadError::Storage`] if the path is no location that the storage can hold, or if its store can't be opened.
     pub fn cached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
         Ok(CachedFile { blocks: Some(self.blocks.clone()), ..self.uncached_file(path, size, stats)? })
     }
 
     /// Returns the bytes of a file without caching what is read, for jobs that read a file once.
     fn uncached_file(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<CachedFile> {
-        self.check_open(path)?;
         let (store, object) = self.storage.object(path)?;
         let remote = Location::parse(path)?.scheme() != Scheme::File;
         Ok(CachedFile {
@@ -159,9 +170,10 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`cached_file`](Self::cached_file), [`ReadError::Storage`] if the footer can't be fetched, and
-    /// [`ReadError::Parquet`] if it can't be parsed.
+    /// Returns the errors of [`check_open`](Self::check_open) and [`cached_file`](Self::cached_file), [`ReadError::Storage`] if the
+    /// footer can't be fetched, and [`ReadError::Parquet`] if it can't be parsed.
     pub async fn footer(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<Arc<ParquetMetaData>> {
+        self.check_open(path).await?;
         let found = self.cached_file(path, size, stats)?.footer().await.map_err(|e| ReadError::parquet(path, e))?;
         Ok(found.metadata.metadata().clone())
     }
@@ -186,6 +198,7 @@ impl Reader {
     /// Returns the errors of [`footer`](Self::footer), and [`ReadError::Unsupported`] if the file has no field ids and the table
     /// has no usable name mapping.
     pub async fn open_whole(&self, path: &str, size: u64, whole: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
+        self.check_open(path).await?;
         let mut file = self.uncached_file(path, size, stats)?;
         if size <= whole {
             // One request replaces two: one for the footer and one for the pages.
@@ -203,6 +216,7 @@ impl Reader {
     ///
     /// Returns the errors of [`open_whole`](Self::open_whole).
     pub async fn open_cached(&self, path: &str, size: u64, stats: &Arc<ReadStats>) -> Result<OpenFile> {
+        self.check_open(path).await?;
         OpenFile::open(self.cached_file(path, size, stats)?).await
     }
 

@@ -12,6 +12,11 @@ use esker_types::now_ms;
 use crate::App;
 use crate::access::RESTRICTED;
 
+/// The number of tables up to which each look at the fleet assesses all of them.
+///
+/// Of a larger fleet, the start page and the metrics by table have the worst by their last assessments.
+pub(crate) const LARGE_FLEET: u32 = 10_000;
+
 /// A table with its facts and its assessment.
 #[derive(Debug, Clone)]
 pub(crate) struct TableAssessment {
@@ -65,14 +70,70 @@ impl App {
         Ok(TableAssessment::new(catalog, catalog.assessed_table(row).await?))
     }
 
-    /// Assesses every table of every warehouse that the reader may read the metadata of. Tables that can't be assessed come first, then those with the lowest score.
-    pub(crate) async fn assess_all(&self, reader: &Authority) -> Result<Vec<TableAssessment>, CatalogError> {
+    /// Assesses the wanted tables of every warehouse that the reader may read the metadata of.
+    ///
+    /// Tables that can't be assessed come first, then those with the lowest score.
+    pub(crate) async fn assess_all(
+        &self,
+        reader: &Authority,
+        is_wanted: impl Fn(&TabularRow) -> bool + Send + Sync,
+    ) -> Result<Vec<TableAssessment>, CatalogError> {
+        let mut all = Vec::new();
+        self.visit_fleet(reader, &is_wanted, |assessed| all.push(assessed)).await?;
+        // By name among those with the same score.
+        all.sort_by_cached_key(|e| {
+            let name = &e.row.name;
+            (e.score().map_or(-1, i64::from), e.warehouse.clone(), name.namespace.key(), name.name.clone())
+        });
+        Ok(all)
+    }
+
+    /// Assesses the wanted tables of every warehouse that the reader may read the metadata of, page by page.
+    ///
+    /// So the memory that it takes does not grow with the fleet. The tables come in no order.
+    pub(crate) async fn visit_fleet(
+        &self,
+        reader: &Authority,
+        is_wanted: &(impl Fn(&TabularRow) -> bool + Send + Sync),
+        mut visit: impl FnMut(TableAssessment) + Send,
+    ) -> Result<(), CatalogError> {
+        for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
+            let mut after = None;
+            loop {
+                let wanted = |row: &TabularRow| is_wanted(row) && may_read(reader, catalog, row);
+                let (page, next) = catalog.fleet_page(after, LARGE_FLEET, wanted).await?;
+                page.into_iter().for_each(|assessed| visit(TableAssessment::new(catalog, assessed).shown_to(reader)));
+                match next {
+                    Some(_) => after = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the tables of all warehouses. Of each, `up_to` are counted at most.
+    pub(crate) async fn count_tables(&self, up_to: u32) -> Result<u64, CatalogError> {
+        let mut tables = 0;
+        for warehouse in self.warehouses() {
+            tables += warehouse.catalog().count_tables(up_to).await?;
+        }
+        Ok(tables)
+    }
+
+    /// Checks that there are more tables than are assessed for each look at the fleet.
+    pub(crate) async fn has_large_fleet(&self) -> Result<bool, CatalogError> {
+        Ok(self.count_tables(LARGE_FLEET + 1).await? > u64::from(LARGE_FLEET))
+    }
+
+    /// Returns the worst tables of all warehouses by their last assessments, at most `limit`, the worst first, for readers of all.
+    pub(crate) async fn worst_tables(&self, limit: u32) -> Result<Vec<TableAssessment>, CatalogError> {
         let mut all = Vec::new();
         for catalog in self.warehouses().map(|warehouse| warehouse.catalog()) {
-            let readable = catalog.fleet().await?.into_iter().filter(|assessed| may_read(reader, catalog, &assessed.row));
-            all.extend(readable.map(|assessed| TableAssessment::new(catalog, assessed).shown_to(reader)));
+            all.extend(catalog.worst_tables(limit).await?.into_iter().map(|assessed| TableAssessment::new(catalog, assessed)));
         }
         all.sort_by_key(|e| e.score().map_or(-1, i64::from));
+        all.truncate(limit as usize);
         Ok(all)
     }
 }

@@ -30,11 +30,15 @@ use crate::conformance_jobs::{
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
 };
+use crate::conformance_places::{
+    locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
+    the_index_of_places_compares_by_segments,
+};
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobLogLine, NamespaceRow, NewEvent, NewQuarantine,
-    NewReceipt, NoEventData, Outbox, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State, StateError,
-    TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
+    NewReceipt, NoEventData, Outbox, PlaceRange, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State,
+    StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -110,7 +114,7 @@ async fn names_are_listed_by_their_bytes_and_taken_once(state: &State) {
     assert_eq!(listed, ["B", "_", "a", "aa", "b", "ä"]);
     let (mut last, mut paged) = (None, Vec::new());
     loop {
-        let page = state.tables().page(TabularKind::Table, warehouse, last, 4).await.expect("a page");
+        let page = state.tables().page(Some(TabularKind::Table), warehouse, last, 4).await.expect("a page");
         let Some(row) = page.last() else { break };
         last = Some(row.id);
         paged.extend(page);
@@ -310,6 +314,8 @@ async fn reports_and_sinks_are_kept(state: &State) {
     let used = TableUsage { scans: 3, scanned_files: 3, ..TableUsage::default() };
     assert_eq!(state.fleet().usage_of(table).await.expect("summed up"), used);
     assert_eq!(state.fleet().usages().await.expect("summed up")[&table], used);
+    let of_some = state.fleet().usages_of(&[TableId::fresh(), table]).await.expect("summed up");
+    assert_eq!(of_some.into_iter().collect::<Vec<_>>(), [(table, used)]);
     assert_eq!(state.outbox().sink_cursor("s").await.expect("a cursor"), 0);
     state.outbox().advance_sink("s", 7).await.expect("advanced");
     state.outbox().advance_sink("s", 3).await.expect("not back");
@@ -322,8 +328,10 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let stale = async |failed_before| state.fleet().stale_tables(warehouse, failed_before, 9).await.expect("asked").len();
+    let stale = async |failed_before| state.fleet().stale_tables(warehouse, 0, failed_before, 9).await.expect("asked").len();
     assert_eq!(stale(0).await, 1, "never assessed");
+    let later = state.fleet().stale_tables(warehouse, now_ms() + 1, 0, 9).await.expect("asked");
+    assert!(later.is_empty(), "it was entered before");
     let away = AssessmentFailure { why: "the storage is away".to_owned(), passing: true };
     state.fleet().record_health(table.id, &table.metadata_location, Err(&away)).await.expect("kept");
     assert_eq!(state.fleet().health(table.id).await.expect("asked").expect("there").facts, Err(away));
@@ -335,6 +343,38 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     state.tables().publish(warehouse, &[swap], &[], &Outbox::default()).await.expect("swapped");
     assert_eq!(stale(0).await, 1, "changed");
     assert_eq!(state.fleet().history(table.id, 0).await.expect("asked")[0].score, 90);
+    let other = row(warehouse, &n, "u");
+    enter(state, warehouse, &other).await.expect("entered");
+    let pages = async |after| state.fleet().tables_page(warehouse, after, 1).await.expect("asked");
+    let (first, second) = (pages(None).await, pages(Some(table.id)).await);
+    assert_eq!((first[0].0.id, first[0].1.as_ref()), (table.id, Some(&table.metadata_location)));
+    assert_eq!((second[0].0.id, second[0].1.as_ref()), (other.id, None));
+    assert!(pages(Some(other.id)).await.is_empty());
+    let worst = async || {
+        let found = state.fleet().worst_tables(warehouse, 9).await.expect("asked");
+        found.into_iter().map(|(row, _)| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(worst().await, [table.id], "the other was never assessed");
+    state.fleet().record_health(other.id, "x", Ok(("{}", 80, "{}"))).await.expect("kept");
+    assert_eq!(worst().await, [other.id, table.id]);
+    let away = AssessmentFailure { why: "gone".to_owned(), passing: false };
+    state.fleet().record_health(table.id, "x", Err(&away)).await.expect("kept");
+    assert_eq!(worst().await, [table.id, other.id], "without facts");
+    assert_eq!(state.fleet().count_tables(warehouse, 9).await.expect("counted"), 2);
+    assert_eq!(state.fleet().count_tables(warehouse, 1).await.expect("counted"), 1);
+    state.fleet().record_health(table.id, "x", Ok(("{}", 90, "{}"))).await.expect("kept");
+    let unknown = TableId::fresh();
+    let mut kept: Vec<TableId> =
+        state.fleet().healths_of(&[table.id, other.id, unknown]).await.expect("asked").into_keys().collect();
+    kept.sort_by_key(TableId::to_string);
+    assert_eq!(kept, [table.id, other.id]);
+    state.tables().drop(&other, None, &[], None, &Outbox::default()).await.expect("dropped");
+    state.fleet().forget(0).await.expect("forgotten");
+    assert_eq!(worst().await, [table.id]);
+    assert!(state.fleet().health(other.id).await.expect("asked").is_none(), "its table is gone");
+    assert!(!state.fleet().history(table.id, 0).await.expect("asked").is_empty());
+    state.fleet().forget(now_ms() + 1).await.expect("forgotten");
+    assert!(state.fleet().history(table.id, 0).await.expect("asked").is_empty(), "it is older than it is kept");
 }
 
 async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {
@@ -361,6 +401,7 @@ async fn damage_is_kept_once_reported_once_and_forgotten(state: &State) {
     assert!(!note("a", "job 2").await.expect("known"), "the first that met it is kept");
     let events = state.outbox().events_after(0, None, 99).await.expect("events");
     assert_eq!(events.iter().filter(|e| e.kind == "table.file-damaged").count(), 2);
+    assert_eq!(state.outbox().newest_event().await.expect("read"), events.iter().map(|e| e.id).max().expect("some"));
     let kept = state.fleet().damage(warehouse).await.expect("read").remove(&table.id).expect("some");
     assert_eq!(
         kept.iter().map(|f| (f.path.as_str(), f.first_met_by.as_str())).collect::<Vec<_>>(),
@@ -472,8 +513,9 @@ async fn a_place_is_its_tables_until_that_is_gone_for_good(state: &State) {
     let moved = PointerSwap { places: vec![at("n/t").1, at("x").1], ..to(&table, &table.metadata_location, 1) };
     assert!(state.tables().publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("moved"));
     let of_table = async || {
-        let places = state.tables().places(warehouse).await.expect("read");
-        places.into_iter().filter(|(id, _)| *id != other.id).collect::<Vec<_>>()
+        let (places, _) = state.tables().places_in(warehouse, &PlaceRange::below("file:///w"), None).await.expect("read");
+        let places = places.into_iter().map(|place| (place.owner.id, place.location));
+        places.filter(|(id, _)| *id != other.id).collect::<Vec<_>>()
     };
     assert_eq!(of_table().await, [at("n/t"), at("x")]);
     let keep = SoftDrop { purge: true, principal: "p".into(), expires_ms: 99 };
@@ -602,6 +644,9 @@ on_every_database!(
     a_token_that_counts_again_brings_back_none_that_was_issued_for_it,
     a_use_is_recorded_once_in_an_interval,
     a_receipt_answers_only_its_own_principal,
+    the_index_of_places_compares_by_segments,
+    places_come_in_pages_with_their_owners,
+    locations_of_earlier_releases_are_normalised_once,
 );
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! The two kinds of databases, and all that differs between them: how they are opened, how a change begins, whose clock counts.
+//! The two kinds of databases, and all that differs between them: how they are opened, how a change begins, whose clock counts, and
+//! how text compares.
 //!
 //! All other SQL of this crate is one text for both. Changes run one at a time: on SQLite under its write lock, on PostgreSQL under
 //! an advisory lock that lives as long as its transaction. Start reading with [`Database::pool`] and [`Database::begin_exclusive`].
@@ -252,6 +253,14 @@ impl Database {
         match self {
             Self::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
             Self::Postgres(_) | Self::PooledPostgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
+    /// Returns what follows an expression of text, so that it compares by its bytes though its column was not declared to.
+    pub(crate) const fn by_bytes(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " COLLATE \"C\"",
         }
     }
 

@@ -23,6 +23,8 @@ mod conformance_access;
 mod conformance_identities;
 #[cfg(test)]
 mod conformance_jobs;
+#[cfg(test)]
+mod conformance_places;
 mod database;
 mod error;
 mod fleet;
@@ -72,7 +74,9 @@ pub use servers::HEARTBEATS_PER_TIMEOUT;
 use servers::Heartbeats;
 pub use servers::Servers;
 pub use sessions::{PageSession, Sessions};
-pub use tables::{DroppedTable, NewTabular, PointerSwap, SoftDrop, Tables, TabularKind, TabularRow};
+pub use tables::{
+    DroppedTable, FoundPlace, NewTabular, PlaceCursor, PlaceRange, PointerSwap, SoftDrop, Tables, TabularKind, TabularRow,
+};
 pub use tokens::{NewToken, TokenRow, Tokens};
 pub use warehouses::{Epoch, Warehouse, Warehouses};
 
@@ -324,6 +328,7 @@ mod tests {
         let quarantine = state.quarantine().of_table(row.id).await.expect("read");
         let kinds: Vec<QuarantineKind> = quarantine.iter().map(|file| file.record.kind).collect();
         assert_eq!(kinds, [QuarantineKind::Orphan, QuarantineKind::Own], "earlier versions knew orphans by their reason");
-        assert_eq!(state.tables().places(warehouse).await.expect("read"), [(row.id, "file:///w/n/t".to_owned())]);
+        let (found, _) = state.tables().places_in(warehouse, &PlaceRange::below("file:///w"), None).await.expect("read");
+        assert_eq!(found, [FoundPlace { owner: row, location: "file:///w/n/t".to_owned(), dropped: false }]);
     }
 }

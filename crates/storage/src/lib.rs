@@ -16,7 +16,7 @@ mod sigv4;
 mod store;
 mod vending;
 
-pub use closed::ClosedDirectories;
+pub use closed::ClosedFiles;
 pub use cloud::s3_option;
 pub use error::{StorageError, storage_cause};
 pub use listing::ListingPart;

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use esker_auth::{AccessControl, KeyRing};
 use esker_catalog::Catalog;
+use esker_maintenance::Maintenance;
 use esker_rest::{App, Tasks};
 use esker_state::State;
 use esker_storage::LocalStore;
@@ -113,6 +114,11 @@ impl Server {
     /// Returns the catalogs of the warehouses, in the order of their names.
     pub fn catalogs(&self) -> &[Catalog] {
         &self.parts.catalogs
+    }
+
+    /// Returns the maintenance of the warehouses, in the order of their names.
+    pub fn maintenance(&self) -> &[Maintenance] {
+        &self.parts.maintenance
     }
 
     /// Returns access control, which knows the rules and changes them.

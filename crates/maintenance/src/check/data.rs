@@ -76,7 +76,7 @@ impl Check<'_> {
             outcome.notes.push(format!("{kind}: its content was not checked"));
             return Ok(());
         }
-        if self.context.reader.check_open(&file.file_path).is_err() {
+        if !self.context.reader.closed_among(&[file.file_path.as_str()]).await?.is_empty() {
             outcome.notes.push("in a place of another table: its content was not checked".to_owned());
             return Ok(());
         }

@@ -109,7 +109,8 @@ impl CompactPlan {
 /// - Returns [`MaintenanceError::Catalog`] if the manifests of the branch's head can't be read.
 /// - Returns [`MaintenanceError::Table`] if a manifest of a recent snapshot can't be read, or if a data file has two deletion
 ///   vectors.
-/// - Returns [`MaintenanceError::Read`] if a column has a type that Esker can't decode.
+/// - Returns [`MaintenanceError::Read`] if a column has a type that Esker can't decode, or if it can't be looked up which files
+///   lie in places of other tables.
 pub(crate) async fn plan_compact(
     catalog: &Catalog,
     reader: &Reader,
@@ -138,16 +139,18 @@ pub(crate) async fn plan_compact(
     plan.sequence_number = snapshot.sequence_number();
     plan.data_files = live.data.len() as u64;
     plan.delete_files = live.deletes.len() as u64;
-    let mut files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
-    plan.has_files_of_others = files.any(|file| reader.check_open(&file.file.file_path).is_err());
+    let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
+    let paths: Vec<&str> = files.map(|file| file.file.file_path.as_str()).collect();
+    let closed = reader.closed_among(&paths).await?;
+    plan.has_files_of_others = !closed.is_empty();
     let chooser = Chooser {
         metadata,
-        reader,
+        closed: &closed,
         options,
         limits,
         filter,
         index: DeleteIndex::new(&live.deletes, metadata)?,
-        unreadable: live.deletes.iter().any(|delete| check_applicable(reader, delete).is_err()),
+        unreadable: live.deletes.iter().any(|delete| check_applicable(&closed, delete).is_err()),
         live: &live,
         changed: &changed,
     };
@@ -263,16 +266,21 @@ fn trim(groups: &mut Vec<Group>, options: &CompactOptions) {
     groups.iter_mut().enumerate().for_each(|(i, g)| g.id = i);
 }
 
-/// Checks that a delete can be applied: it has a format that Esker reads, and is not closed to the reader.
-fn check_applicable(reader: &Reader, delete: &LiveDelete) -> std::result::Result<(), ReadError> {
+/// Checks that a delete can be applied: it has a format that Esker reads, and is not one of the `closed` files.
+fn check_applicable(closed: &HashSet<&str>, delete: &LiveDelete) -> std::result::Result<(), ReadError> {
     check_readable(delete)?;
-    reader.check_open(&delete.entry.file.file_path)
+    let path = &delete.entry.file.file_path;
+    match closed.contains(path.as_str()) {
+        true => Err(ReadError::Closed { path: path.clone() }),
+        false => Ok(()),
+    }
 }
 
 /// Chooses the files to rewrite among all live data files of a snapshot.
 struct Chooser<'a> {
     metadata: &'a TableMetadata,
-    reader: &'a Reader,
+    /// Files that may not be read, because they lie in places of other tables.
+    closed: &'a HashSet<&'a str>,
     options: &'a CompactOptions,
     limits: GroupLimits,
     filter: Option<Expr>,
@@ -374,7 +382,7 @@ impl Chooser<'_> {
         if file.key_metadata.is_some() {
             return Some("encrypted files are not supported".to_owned());
         }
-        if self.reader.check_open(&file.file_path).is_err() {
+        if self.closed.contains(file.file_path.as_str()) {
             return Some("they lie in a place of another table, so their rows are not copied".to_owned());
         }
         if file.file_format != DataFileFormat::Parquet {
@@ -382,7 +390,7 @@ impl Chooser<'_> {
         }
         if self.unreadable {
             let errors =
-                self.index.all(data).into_iter().filter_map(|i| check_applicable(self.reader, &self.live.deletes[i]).err());
+                self.index.all(data).into_iter().filter_map(|i| check_applicable(self.closed, &self.live.deletes[i]).err());
             if let Some(error) = errors.into_iter().next() {
                 return Some(format!("a delete of its rows can't be applied: {error}"));
             }

@@ -108,7 +108,7 @@ async fn suspects(
     let mut found: BTreeMap<String, Suspect> = BTreeMap::new();
     let mut known: HashSet<String> = HashSet::new();
     for manifest in referenced_manifests(source, metadata).await? {
-        reader.check_open(manifest.path())?;
+        reader.check_open(manifest.path()).await?;
         for named in manifest.files(source, metadata, &ManifestProjection::all()).await?.iter().filter(EntryRef::is_alive) {
             let data = named.file();
             let path = Location::normalize(&data.file_path);

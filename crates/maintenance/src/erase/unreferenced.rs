@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use esker_catalog::{Catalog, LoadedTable, PathSet, Place, deletion, places_of, referenced_by_others};
+use esker_catalog::{Catalog, LoadedTable, PathSet, Place, places_of, referenced_by_others};
 use esker_storage::{Location, Storage, StorageError};
 use esker_table::metadata_dir;
-use esker_types::Millis;
+use esker_types::{Millis, TableId};
 use futures::stream::{StreamExt, TryChunksError, TryStreamExt};
 
 use super::suspect::Suspect;
@@ -76,8 +76,7 @@ pub(super) async fn outside(
 async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> bool) -> Result<Vec<UnreferencedFile>> {
     let own = places_of(catalog, table).await?;
     let elsewhere = referenced_by_others(catalog, table.row.id, &own).await?;
-    let others = deletion::other_places(catalog, Some(table.row.id)).await?;
-    let places = Places { own, elsewhere, others };
+    let places = Places { catalog, table: table.row.id, own, elsewhere };
     let metadata = Location::parse(&metadata_dir(&table.metadata.location, &table.metadata.properties))?;
     let mut strays: BTreeMap<String, u64> = BTreeMap::new();
     for place in places.own.iter().filter(|place| !places.own.iter().any(|outer| place.is_inside(outer))) {
@@ -107,15 +106,15 @@ async fn loose(catalog: &Catalog, table: &LoadedTable, known: impl Fn(&str) -> b
 }
 
 /// The places of a table and those of others.
-struct Places {
+struct Places<'a> {
+    catalog: &'a Catalog,
+    table: TableId,
     own: Vec<Location>,
     /// Files within the table's own places that other tables lead to.
     elsewhere: PathSet,
-    /// Places of other tables.
-    others: Vec<Place>,
 }
 
-impl Places {
+impl Places<'_> {
     /// Checks which files belong to another table. Where places enclose each other, the innermost decides.
     async fn are_anothers(&self, files: Vec<Location>) -> Result<Vec<bool>> {
         let theirs = |at: &Location, place: &Place| {
@@ -124,8 +123,9 @@ impl Places {
         };
         let paths: Vec<String> = files.iter().map(Location::to_string).collect();
         let mut anothers = self.elsewhere.contains_each(&paths).await?;
+        let others = self.catalog.places_around(Some(self.table), &files).await?;
         for (at, anothers) in files.iter().zip(&mut anothers) {
-            *anothers |= self.others.iter().any(|place| theirs(at, place));
+            *anothers |= others.iter().any(|place| theirs(at, place));
         }
         Ok(anothers)
     }

@@ -29,7 +29,7 @@ pub trait JobAuthorities: fmt::Debug + Send + Sync {
 ///
 /// # Errors
 ///
-/// Returns [`MaintenanceError::Catalog`] if the rules or the places of other tables can't be read.
+/// Returns [`MaintenanceError::Catalog`] if the rules can't be read.
 pub(super) async fn guarded(context: &JobContext, table: &LoadedTable) -> Result<JobContext> {
     let enforces = match &context.authorities {
         Some(authorities) => authorities.enforces().await.map_err(CatalogError::Carried)?,
@@ -38,8 +38,7 @@ pub(super) async fn guarded(context: &JobContext, table: &LoadedTable) -> Result
     if !enforces {
         return Ok(context.clone());
     }
-    let closed = context.catalog.closed_to(table).await?;
-    Ok(JobContext { reader: context.reader.with_closed(closed), ..context.clone() })
+    Ok(JobContext { reader: context.reader.with_closed(context.catalog.closed_to(table)), ..context.clone() })
 }
 
 /// Checks that who asked for a job may still start it on the table.

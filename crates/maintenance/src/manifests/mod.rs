@@ -78,17 +78,18 @@ pub struct ManifestOutcome {
     pub seconds: f64,
 }
 
-/// Plans a rewrite of some of `manifests`, as many as fit into the job's memory. Those that are closed to its reader stay.
+/// Plans a rewrite of some of `manifests`, as many as fit into the job's memory. The `closed` ones stay.
 fn plan_of(
     context: &JobContext,
     table: &LoadedTable,
     options: &ManifestOptions,
     manifests: &[ManifestFile],
+    closed: &HashSet<&str>,
 ) -> Result<ManifestPlan> {
     let target = manifest_bytes(&table.metadata);
     let mut kinds: BTreeMap<(bool, i32), Vec<&ManifestFile>> = BTreeMap::new();
-    let is_open = |manifest: &&ManifestFile| context.reader.check_open(&manifest.manifest_path).is_ok();
-    let open: Vec<&ManifestFile> = manifests.iter().filter(is_open).collect();
+    let open: Vec<&ManifestFile> =
+        manifests.iter().filter(|manifest| !closed.contains(manifest.manifest_path.as_str())).collect();
     for &manifest in &open {
         let deletes = manifest.content == ManifestContent::Deletes;
         kinds.entry((deletes, manifest.partition_spec_id)).or_default().push(manifest);
@@ -194,6 +195,7 @@ fn overlapping<'a>(metadata: &TableMetadata, spec_id: i32, manifests: &[&'a Mani
 ///
 /// - Returns [`MaintenanceError::Option`] if the branch does not exist.
 /// - Returns [`MaintenanceError::Table`] if the manifest list can't be read or a planned manifest is encrypted.
+/// - Returns [`MaintenanceError::Read`] if it can't be looked up which manifests lie in places of other tables.
 pub(crate) async fn plan_manifests(context: &JobContext, table: &LoadedTable, options: &ManifestOptions) -> Result<ManifestPlan> {
     let branch = options.branch.as_deref().unwrap_or(MAIN_BRANCH);
     let manifests = match table.metadata.snapshot_for_ref(branch) {
@@ -203,7 +205,9 @@ pub(crate) async fn plan_manifests(context: &JobContext, table: &LoadedTable, op
             return Err(MaintenanceError::Option { key: "branch", reason: format!("{} has no branch {branch}", table.row.name) });
         }
     };
-    plan_of(context, table, options, &manifests)
+    let paths: Vec<&str> = manifests.iter().map(|manifest| manifest.manifest_path.as_str()).collect();
+    let closed = context.reader.closed_among(&paths).await?;
+    plan_of(context, table, options, &manifests, &closed)
 }
 
 /// Executes a plan, in one commit. Manifests of the plan that were replaced meanwhile are skipped.

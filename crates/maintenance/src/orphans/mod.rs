@@ -12,7 +12,6 @@ mod spool;
 use std::path::Path;
 use std::time::Instant;
 
-use esker_catalog::deletion;
 use esker_catalog::recovery::is_ahead;
 use esker_catalog::{Catalog, LoadedTable, PathSet, referenced_by_others, referenced_paths};
 use esker_state::{NewQuarantine, QuarantineKind};
@@ -213,7 +212,7 @@ impl OrphanScan {
         catalog.state().outputs().visit_accounted_files(table.row.id, |path| accounted.insert(path)).await?;
         let accounted = accounted.finish()?;
         let elsewhere = referenced_by_others(catalog, table.row.id, std::slice::from_ref(&location)).await?;
-        let others = deletion::other_places(catalog, Some(table.row.id)).await?;
+        let others = catalog.places_overlapping(Some(table.row.id), &location).await?;
         // A place that encloses the location and is not a table's present location is shared. A file in it belongs to the table
         // that refers to it.
         let others =

@@ -23,7 +23,7 @@ use esker_format::{
     BlobMetadata, DataFileFormat, Extra, MAIN_BRANCH, NewBlob, PartitionStatisticsFile, PrimitiveType, PuffinCodec, PuffinWriter,
     Snapshot, StatisticsFile, TableMetadata, TableUpdate, Type, Value,
 };
-use esker_read::{BatchAdapter, optional_schema};
+use esker_read::{BatchAdapter, ReadError, optional_schema};
 use esker_table::{LiveFile, LiveFiles, PartitionKey, metadata_dir};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -194,7 +194,7 @@ pub(crate) async fn execute_statistics(
     let snapshot = plan.snapshot_id.and_then(|id| table.metadata.snapshots.get(id));
     let Some(snapshot) = snapshot else { return Ok(StatisticsOutcome::default()) };
     let live = context.catalog.live_files(table, snapshot).await?;
-    check_open(context, &live)?;
+    check_open(context, &live).await?;
     context.progress.set_total(live.data.len() as u64);
     // Deletes are resolved partition by partition, which bounds memory.
     let mut partitions: BTreeMap<PartitionKey<'_>, Vec<LiveFile>> = BTreeMap::new();
@@ -240,13 +240,14 @@ pub(crate) async fn execute_statistics(
 }
 
 /// Checks that no file of a snapshot is closed to the job's reader. Statistics of partitions come from manifests alone.
-fn check_open(context: &JobContext, live: &LiveFiles) -> Result<()> {
-    let manifests = live.manifests.iter().map(|manifest| &manifest.manifest_path);
+async fn check_open(context: &JobContext, live: &LiveFiles) -> Result<()> {
+    let manifests = live.manifests.iter().map(|manifest| manifest.manifest_path.as_str());
     let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
-    for path in manifests.chain(files.map(|file| &file.file.file_path)) {
-        context.reader.check_open(path)?;
+    let paths: Vec<&str> = manifests.chain(files.map(|file| file.file.file_path.as_str())).collect();
+    match context.reader.closed_among(&paths).await?.into_iter().min() {
+        Some(path) => Err(ReadError::Closed { path: path.to_owned() }.into()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Builds the sketches of one file. It reads one row group after the other, so that each worker holds one row group in memory.

@@ -73,7 +73,7 @@ impl Reader {
                 check_readable(&delete)?;
                 let file = &delete.entry.file;
                 // The caches have what other readers opened.
-                self.check_open(&file.file_path)?;
+                self.check_open(&file.file_path).await?;
                 let (path, size) = (file.file_path.as_str(), file.size());
                 let positions = if delete.kind == DeleteKind::DeletionVector {
                     let about = file.referenced_data_file.clone().unwrap_or_default();

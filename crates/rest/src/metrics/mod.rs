@@ -6,13 +6,13 @@
 //!
 //! Start reading at [`service`].
 
+mod fleet;
 mod tables;
 
 use std::time::Duration;
 
 use axum::extract::State;
-use esker_catalog::{Authority, CatalogError};
-use esker_health::{CODES, Severity};
+use esker_catalog::CatalogError;
 use esker_maintenance::Maintenance;
 use esker_types::{Coded, ErrorCode, JobKind};
 use prometheus::{
@@ -74,6 +74,8 @@ pub(crate) struct ServiceMetrics {
     audit_records: IntCounterVec,
     audit_queued: IntGauge,
     limit_refusals: IntCounterVec,
+    /// The last sums over all tables.
+    kept_totals: tokio::sync::Mutex<Option<fleet::KeptTotals>>,
 }
 
 /// Registers a metric. Its name and labels are constants, so only a mistake in this file could make it panic.
@@ -373,6 +375,7 @@ impl ServiceMetrics {
                 )
             ),
             registry,
+            kept_totals: tokio::sync::Mutex::default(),
         }
     }
 
@@ -538,36 +541,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 )]
 pub(crate) async fn service(State(app): State<App>) -> Result<String, ApiError> {
     let metrics = &app.inner.metrics;
-    let all = app.assess_all(&Authority::Server).await?;
-    metrics.tables.set(gauge(all.len()));
-    metrics.scores.reset();
-    metrics.findings.reset();
-    for class in ["90-100", "70-89", "50-69", "0-49", "unknown"] {
-        metrics.scores.with_label_values(&[class]).set(0);
-    }
-    for (code, severity) in CODES.iter().flat_map(|code| Severity::ALL.map(|severity| (code, severity))) {
-        metrics.findings.with_label_values(&[*code, severity.as_str()]).set(0);
-    }
-    metrics.damaged.set(gauge(all.iter().map(|assessed| assessed.damaged).sum::<usize>()));
-    metrics.data_bytes.reset();
-    metrics.data_files.reset();
-    for assessed in &all {
-        if let Ok(facts) = &assessed.facts {
-            metrics.data_bytes.with_label_values(&[&assessed.warehouse]).add(gauge(facts.data_bytes));
-            metrics.data_files.with_label_values(&[&assessed.warehouse]).add(gauge(facts.data_files));
-        }
-        let class = match assessed.score() {
-            Some(90..) => "90-100",
-            Some(70..) => "70-89",
-            Some(50..) => "50-69",
-            Some(_) => "0-49",
-            None => "unknown",
-        };
-        metrics.scores.with_label_values(&[class]).inc();
-        for finding in &assessed.assessment.findings {
-            metrics.findings.with_label_values(&[finding.code, finding.severity.as_str()]).inc();
-        }
-    }
+    fleet::fleet_totals(&app).await?.set(metrics);
     set_job_metrics(&app).await?;
     set_commit_metrics(&app);
     set_task_metrics(&app);

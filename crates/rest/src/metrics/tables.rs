@@ -3,17 +3,33 @@
 use std::collections::HashMap;
 
 use axum::extract::State;
-use esker_catalog::{Authority, NotAssessed};
+use esker_catalog::{Authority, CatalogError, NotAssessed};
 use esker_table::HISTOGRAM_BOUNDS;
 use esker_types::TableId;
 use prometheus::{GaugeVec, IntGauge, Opts, Registry};
 
 use super::{gauge, registered, render};
+use crate::health::TableAssessment;
 use crate::openapi::ReadErrors;
 use crate::{ApiError, App};
 
 /// The maximum number of tables with metrics; those with the lowest scores are exported.
-const MAX_TABLES: usize = 500;
+const MAX_TABLES: u32 = 500;
+
+/// Returns the tables to export, and the number of those that are left out.
+async fn exported(app: &App) -> Result<(Vec<TableAssessment>, u64), CatalogError> {
+    let (all, tables) = match app.has_large_fleet().await? {
+        true => (app.worst_tables(MAX_TABLES).await?, app.count_tables(u32::MAX).await?),
+        false => {
+            let mut all = app.assess_all(&Authority::Server, |_| true).await?;
+            let tables = all.len() as u64;
+            all.truncate(MAX_TABLES as usize);
+            (all, tables)
+        }
+    };
+    let left_out = tables.saturating_sub(all.len() as u64);
+    Ok((all, left_out))
+}
 
 /// Returns the metrics of up to 500 tables, the worst first.
 ///
@@ -107,11 +123,11 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
     for (table, kind, at) in app.overview().last_successes().await? {
         successes.entry(table).or_default().push((kind, at));
     }
-    let uses = app.overview().usages().await?;
-
-    let all = app.assess_all(&Authority::Server).await?;
-    left_out.set(gauge(all.len().saturating_sub(MAX_TABLES)));
-    for assessed in all.iter().take(MAX_TABLES) {
+    let (all, more) = exported(&app).await?;
+    let ids: Vec<TableId> = all.iter().map(|assessed| assessed.row.id).collect();
+    let uses = app.overview().usages_of(&ids).await?;
+    left_out.set(gauge(more));
+    for assessed in &all {
         let namespace = assessed.row.name.namespace.to_string();
         let labels = [assessed.warehouse.as_str(), namespace.as_str(), assessed.row.name.name.as_str()];
         let set = |metric: &GaugeVec, value: f64| metric.with_label_values(&labels).set(value);

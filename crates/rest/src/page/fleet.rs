@@ -10,11 +10,14 @@ use super::visitor::Visitor;
 use super::{ago, badge, encode, page, table_href};
 use crate::access::RequestAccess;
 use crate::extract::QueryParams;
-use crate::health::TableAssessment;
+use crate::health::{LARGE_FLEET, TableAssessment};
 use crate::{ApiError, App};
 
 /// The number of tables on a page.
 const SHOWN: usize = 200;
+
+/// The number of tables on all pages together, of a fleet that is too large to be looked at as a whole.
+const WORST: u32 = 1_000;
 
 /// The parameters of the start page.
 #[derive(Debug, Default, Deserialize)]
@@ -33,7 +36,13 @@ pub(crate) async fn show(
     caller: RequestAccess,
     QueryParams(wanted): QueryParams<FleetPageQuery>,
 ) -> Result<Markup, ApiError> {
-    let all = app.assess_all(&caller.authority()).await?;
+    let authority = caller.authority();
+    let is_large = !authority.is_limited() && app.has_large_fleet().await?;
+    let all = match is_large && wanted.q.is_empty() {
+        true => app.worst_tables(WORST).await?,
+        // Of a large fleet, nothing is read of tables with other names.
+        false => app.assess_all(&authority, |row| !is_large || row.name.to_string().contains(&wanted.q)).await?,
+    };
     let found: Vec<&TableAssessment> =
         all.iter().filter(|e| wanted.q.is_empty() || e.row.name.to_string().contains(&wanted.q)).collect();
     let pages = found.len().div_ceil(SHOWN);
@@ -43,6 +52,9 @@ pub(crate) async fn show(
     let content = html! {
         h1 { "Tables" }
         p.soft {
+            @if is_large && wanted.q.is_empty() {
+                "More than " (format_count(u64::from(LARGE_FLEET), "table")) ". Here are the worst; search for others by name: "
+            }
             (format_count(all.len() as u64, "table")) ", "
             @if poor == 0 { "none poor." } @else { (poor) " poor or without a score." }
         }

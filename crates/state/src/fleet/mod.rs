@@ -16,12 +16,15 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
 pub use self::damage::DamagedFile;
-use crate::batch::{ROWS, values};
+use crate::batch::{ROWS, delete_in_batches, placeholders, values};
 use crate::tables::{TABLE_COLUMNS, TABLE_FROM, table_row};
 use crate::{Result, State, TabularKind, TabularRow, Warehouse, parse_id};
 
 /// The length of the periods that have one point of history each, in milliseconds.
 const HISTORY_MS: DurationMillis = 10 * 60 * 1000;
+
+/// The score of a table without facts, in the order of scores.
+const NO_SCORE: i64 = -1;
 
 /// The reason for which a table could not be assessed, so that it has no facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,23 +179,85 @@ impl Fleet<'_> {
         rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
     }
 
-    /// Returns the last assessment of each table of a warehouse that has one.
+    /// Returns a page of the tables of a warehouse, each with the metadata file that it was last assessed at: at most `limit`, after
+    /// the table `after`, ordered by their identifiers.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn healths(self, warehouse: Warehouse) -> Result<HashMap<TableId, HealthRow>> {
+    pub async fn tables_page(
+        self,
+        warehouse: Warehouse,
+        after: Option<TableId>,
+        limit: u32,
+    ) -> Result<Vec<(TabularRow, Option<String>)>> {
+        // CROSS JOIN makes SQLite begin with the tables, in the order of their identifiers.
         let sql = format!(
-            "SELECT {HEALTH_COLUMNS}, h.table_id {TABLE_FROM}
-             JOIN table_health h ON h.table_id = t.id WHERE n.warehouse_id = $1 AND t.kind = $2"
+            "SELECT {TABLE_COLUMNS}, h.metadata_location FROM tabular t CROSS JOIN namespace n
+             LEFT JOIN table_health h ON h.table_id = t.id
+             WHERE n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2 AND t.id > $3 ORDER BY t.id LIMIT $4"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(warehouse.id)
+            .bind(TabularKind::Table.as_str())
+            .bind(after.map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(limit));
+        let rows = query.fetch_all(&self.state.readers).await?;
+        rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
+    }
+
+    /// Returns the tables of a warehouse with the lowest score at their last assessment, at most `limit`, the lowest first.
+    ///
+    /// Each comes with the metadata file that it was last assessed at. Tables without facts come before all others. Those that were
+    /// never assessed are left out.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn worst_tables(self, warehouse: Warehouse, limit: u32) -> Result<Vec<(TabularRow, Option<String>)>> {
+        // CROSS JOIN makes SQLite begin with the assessments, in the order of their scores.
+        let sql = format!(
+            "SELECT {TABLE_COLUMNS}, h.metadata_location FROM table_health h CROSS JOIN tabular t CROSS JOIN namespace n
+             WHERE t.id = h.table_id AND n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2
+             ORDER BY h.score, h.table_id LIMIT $3"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
-        let rows = query.fetch_all(&self.state.readers).await?;
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            if let Some(health) = health_row(row, 0)? {
-                found.insert(parse_id(row.try_get(4)?)?, health);
+        let rows = query.bind(i64::from(limit)).fetch_all(&self.state.readers).await?;
+        rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
+    }
+
+    /// Counts the tables of a warehouse, up to a number beyond which they need not be counted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn count_tables(self, warehouse: Warehouse, up_to: u32) -> Result<i64> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM tabular WHERE kind = $2
+                       AND namespace_id IN (SELECT id FROM namespace WHERE warehouse_id = $1) LIMIT $3) counted";
+        let query = sqlx::query_scalar(sql).bind(warehouse.id).bind(TabularKind::Table.as_str()).bind(i64::from(up_to));
+        Ok(query.fetch_one(&self.state.readers).await?)
+    }
+
+    /// Returns the last assessments of those of some tables that have one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn healths_of(self, tables: &[TableId]) -> Result<HashMap<TableId, HealthRow>> {
+        let mut found = HashMap::with_capacity(tables.len());
+        for tables in tables.chunks(ROWS) {
+            let sql = format!(
+                "SELECT {HEALTH_COLUMNS}, h.table_id FROM table_health h WHERE h.table_id IN ({})",
+                placeholders(1, tables.len())
+            );
+            let query = tables.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, table| query.bind(table.to_string()));
+            for row in &query.fetch_all(&self.state.readers).await? {
+                if let Some(health) = health_row(row, 0)? {
+                    found.insert(parse_id(row.try_get(4)?)?, health);
+                }
             }
         }
         Ok(found)
@@ -211,26 +276,47 @@ impl Fleet<'_> {
 
     /// Returns the tables of a warehouse that are to be assessed, at most `limit`, the least recently assessed first.
     ///
-    /// These have changed since their last assessment, were never assessed, or could not be assessed before `failed_before`
-    /// (milliseconds since the Unix epoch).
+    /// These have changed since their last assessment or were never assessed. Only tables that were entered or changed from
+    /// `changed_since` on are looked at: earlier ones have been assessed. In front of the end come those that could not be assessed
+    /// before `failed_before`. Both times are in milliseconds since the Unix epoch.
     ///
     /// # Errors
     ///
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
-    pub async fn stale_tables(self, warehouse: Warehouse, failed_before: Millis, limit: u32) -> Result<Vec<TabularRow>> {
-        let sql = format!(
-            "SELECT {TABLE_COLUMNS} {TABLE_FROM} LEFT JOIN table_health h ON h.table_id = t.id
-             WHERE n.warehouse_id = $1 AND t.kind = $2 AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location
-                  OR (h.facts IS NULL AND h.assessed_ms < $3))
+    pub async fn stale_tables(
+        self,
+        warehouse: Warehouse,
+        changed_since: Millis,
+        failed_before: Millis,
+        limit: u32,
+    ) -> Result<Vec<TabularRow>> {
+        // CROSS JOIN makes SQLite begin with the first table, which has an index for the time.
+        let changed = format!(
+            "SELECT {TABLE_COLUMNS} FROM tabular t CROSS JOIN namespace n LEFT JOIN table_health h ON h.table_id = t.id
+             WHERE n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2 AND t.updated_ms >= $3
+               AND (h.table_id IS NULL OR h.metadata_location <> t.metadata_location)
              ORDER BY coalesce(h.assessed_ms, 0), t.id LIMIT $4"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(warehouse.id)
-            .bind(TabularKind::Table.as_str())
-            .bind(failed_before)
-            .bind(i64::from(limit));
-        query.fetch_all(&self.state.readers).await?.iter().map(table_row).collect()
+        let failed = format!(
+            "SELECT {TABLE_COLUMNS} FROM table_health h CROSS JOIN tabular t CROSS JOIN namespace n
+             WHERE t.id = h.table_id AND n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2
+               AND h.facts IS NULL AND h.assessed_ms < $3
+             ORDER BY h.assessed_ms, t.id LIMIT $4"
+        );
+        let mut found: Vec<TabularRow> = Vec::new();
+        for (sql, time) in [(changed, changed_since), (failed, failed_before)] {
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str()).bind(time);
+            let rows = query.bind(i64::from(limit)).fetch_all(&self.state.readers).await?;
+            for row in rows.iter().map(table_row) {
+                let row = row?;
+                if !found.iter().any(|known| known.id == row.id) {
+                    found.push(row);
+                }
+            }
+        }
+        found.truncate(limit as usize);
+        Ok(found)
     }
 
     /// Stores the result of an assessment: facts, score and shape, or the reason for which there are none.
@@ -249,9 +335,10 @@ impl Fleet<'_> {
         let now = now_ms();
         let mut tx = self.state.begin_relaxed().await?;
         sqlx::query(
-            "INSERT INTO table_health (table_id, metadata_location, facts, error, passing, assessed_ms) VALUES ($1, $2, $3, $4, $5, $6)
+            "INSERT INTO table_health (table_id, metadata_location, facts, error, passing, assessed_ms, score)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (table_id) DO UPDATE SET metadata_location = excluded.metadata_location, facts = excluded.facts,
-                error = excluded.error, passing = excluded.passing, assessed_ms = excluded.assessed_ms",
+                error = excluded.error, passing = excluded.passing, assessed_ms = excluded.assessed_ms, score = excluded.score",
         )
         .bind(table.to_string())
         .bind(metadata_location)
@@ -259,6 +346,7 @@ impl Fleet<'_> {
         .bind(found.err().map(|e| e.why.as_str()))
         .bind(i64::from(found.is_err_and(|e| e.passing)))
         .bind(now)
+        .bind(found.map_or(NO_SCORE, |(_, score, _)| i64::from(score)))
         .execute(&mut *tx)
         .await?;
         if let Ok((_, score, shape)) = found {
@@ -317,6 +405,28 @@ impl Fleet<'_> {
         let rows =
             sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USAGE_DAYS).fetch_all(&self.state.readers).await?;
         rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, use_row(row, 1)?))).collect()
+    }
+
+    /// Returns the use of those of some tables that have any, in the last [`USAGE_DAYS`] days, today included.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn usages_of(self, tables: &[TableId]) -> Result<HashMap<TableId, TableUsage>> {
+        let mut found = HashMap::new();
+        for tables in tables.chunks(ROWS) {
+            let sql = format!(
+                "SELECT table_id, {USE_SUMS} FROM table_use WHERE day > $1 AND table_id IN ({}) GROUP BY table_id",
+                placeholders(2, tables.len())
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms() / DAY_MS - USAGE_DAYS);
+            let query = tables.iter().fold(query, |query, table| query.bind(table.to_string()));
+            for row in &query.fetch_all(&self.state.readers).await? {
+                found.insert(parse_id(row.try_get(0)?)?, use_row(row, 1)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the use of one table in the last [`USAGE_DAYS`] days, today included.
@@ -381,25 +491,72 @@ impl Fleet<'_> {
         row.map(|row| Ok((row.try_get(0)?, serde_json::from_str(row.try_get(1)?)?))).transpose()
     }
 
-    /// Removes history and use from before a time (milliseconds since the Unix epoch).
+    /// Returns the last decisions of the autopilot about those of some tables that have one, as the JSON that was stored.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn decisions_of(self, tables: &[TableId]) -> Result<HashMap<TableId, String>> {
+        let mut found = HashMap::with_capacity(tables.len());
+        for tables in tables.chunks(ROWS) {
+            let sql =
+                format!("SELECT table_id, decision FROM table_decision WHERE table_id IN ({})", placeholders(1, tables.len()));
+            let query = tables.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, table| query.bind(table.to_string()));
+            for row in &query.fetch_all(&self.state.readers).await? {
+                found.insert(parse_id(row.try_get(0)?)?, row.try_get(1)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes history and use from before a time (milliseconds since the Unix epoch), in batches.
     ///
     /// Also removes the assessments, damaged files and decisions of tables that the catalog does not have any more.
     ///
     /// # Errors
     ///
-    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    /// Returns [`Ambiguous`](crate::StateError::Ambiguous) if a commit was sent but not confirmed, and
+    /// [`Fenced`](crate::StateError::Fenced), [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if a batch was
+    /// not written. Earlier batches stay removed.
     pub async fn forget(self, before: Millis) -> Result<()> {
-        let mut tx = self.state.begin_relaxed().await?;
-        sqlx::query("DELETE FROM health_history WHERE time_ms < $1").bind(before).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM table_use WHERE day < $1").bind(before / DAY_MS).execute(&mut *tx).await?;
-        for sql in [
-            "DELETE FROM table_health WHERE table_id NOT IN (SELECT id FROM tabular)",
-            "DELETE FROM damaged_file WHERE table_id NOT IN (SELECT id FROM tabular)",
-            "DELETE FROM table_decision WHERE table_id NOT IN (SELECT id FROM tabular)",
-        ] {
-            sqlx::query(sql).execute(&mut *tx).await?;
+        let history = "DELETE FROM health_history WHERE (table_id, time_ms) IN
+                           (SELECT table_id, time_ms FROM health_history WHERE time_ms < $1 LIMIT $2)";
+        let usage =
+            "DELETE FROM table_use WHERE (table_id, day) IN (SELECT table_id, day FROM table_use WHERE day < $1 LIMIT $2)";
+        delete_in_batches(self.state, history, before).await?;
+        delete_in_batches(self.state, usage, before / DAY_MS).await?;
+        for table in ["table_health", "damaged_file", "table_decision"] {
+            self.forget_gone(table).await?;
         }
-        tx.commit().await?;
         Ok(())
+    }
+
+    /// Removes the rows of a table of the database that are about tables which the catalog does not have any more, in batches.
+    ///
+    /// They are looked for without any lock: in a large fleet that takes a while.
+    async fn forget_gone(self, table: &str) -> Result<()> {
+        loop {
+            let sql = format!(
+                "SELECT DISTINCT f.table_id FROM {table} f WHERE NOT EXISTS (SELECT 1 FROM tabular t WHERE t.id = f.table_id) LIMIT $1"
+            );
+            let query = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(sql)).bind(ROWS as i64);
+            let gone = query.fetch_all(&self.state.readers).await?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            let sql = format!(
+                "DELETE FROM {table} WHERE table_id IN ({})
+                 AND NOT EXISTS (SELECT 1 FROM tabular t WHERE t.id = {table}.table_id)",
+                placeholders(1, gone.len())
+            );
+            let mut tx = self.state.begin_relaxed().await?;
+            let delete = gone.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, id| query.bind(id));
+            delete.execute(&mut *tx).await?;
+            tx.commit().await?;
+            if gone.len() < ROWS {
+                return Ok(());
+            }
+        }
     }
 }

@@ -273,6 +273,16 @@ impl OutboxLog<'_> {
         rows.iter().map(event).collect()
     }
 
+    /// Returns the number of the newest event of any warehouse; 0 if there is none, or all have been removed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer.
+    pub async fn newest_event(self) -> Result<i64> {
+        let query = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM event");
+        Ok(query.fetch_one(&self.state.readers).await?)
+    }
+
     /// Returns the number of the last event that a sink has.
     ///
     /// A sink without a cursor gets one here, at the newest event: it begins with the next one.

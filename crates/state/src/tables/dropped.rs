@@ -11,8 +11,9 @@ use sqlx::{Any, Row, Transaction};
 use super::places::forget_places;
 use super::{Tables, insert_tabular};
 use crate::access::forget_tabular;
+use crate::batch::{ROWS, placeholders};
 use crate::quarantine::insert_quarantine;
-use crate::{NewQuarantine, NewTabular, Outbox, Result, StateError, TabularKind, TabularRow, Warehouse, flag, parse_id};
+use crate::{NewQuarantine, NewTabular, Outbox, Result, State, StateError, TabularKind, TabularRow, Warehouse, flag, parse_id};
 
 /// A drop that can be undone for a while.
 #[derive(Debug, Clone)]
@@ -87,6 +88,16 @@ fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
     })
 }
 
+/// Returns the dropped tables that have one of some identifiers, in no particular order. At most [`ROWS`] are given.
+pub(super) async fn dropped_by_ids(state: &State, ids: &[String]) -> Result<Vec<DroppedTable>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!("{SELECT} WHERE id IN ({})", placeholders(1, ids.len()));
+    let query = ids.iter().fold(sqlx::query(sqlx::AssertSqlSafe(sql)), |query, id| query.bind(id));
+    query.fetch_all(&state.readers).await?.iter().map(dropped_row).collect()
+}
+
 impl Tables<'_> {
     /// Returns the dropped tables of a warehouse, the newest first.
     ///
@@ -98,6 +109,29 @@ impl Tables<'_> {
         let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE warehouse_id = $1 ORDER BY dropped_ms DESC, id"));
         let rows = sqlx::query(sql).bind(warehouse.id).fetch_all(&self.state.readers).await?;
         rows.iter().map(dropped_row).collect()
+    }
+
+    /// Returns the dropped tables of a warehouse whose time was over at `now`, at most `limit`, the longest over first.
+    ///
+    /// `after` is the end of the page before: the time and the identifier of its last table.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
+    /// can't be read.
+    pub async fn dropped_until(
+        self,
+        warehouse: Warehouse,
+        now: Millis,
+        after: Option<(Millis, TableId)>,
+        limit: u32,
+    ) -> Result<Vec<DroppedTable>> {
+        let (ms, id) = after.map_or((Millis::MIN, String::new()), |(ms, id)| (ms, id.to_string()));
+        let sql = format!(
+            "{SELECT} WHERE warehouse_id = $1 AND expires_ms <= $2 AND (expires_ms, id) > ($3, $4) ORDER BY expires_ms, id LIMIT $5"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(now).bind(ms).bind(id).bind(i64::from(limit));
+        query.fetch_all(&self.state.readers).await?.iter().map(dropped_row).collect()
     }
 
     /// Returns one dropped table, or `None` if no dropped table has this identifier.

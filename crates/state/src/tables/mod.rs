@@ -5,6 +5,7 @@
 //! views share one name space. Start reading with [`Tables::publish`].
 
 mod dropped;
+mod place_index;
 mod places;
 
 use esker_access::{Member, Securable};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
+pub use self::place_index::{FoundPlace, PlaceCursor, PlaceRange};
 use self::places::{forget_places, inherit_places, insert_places};
 use crate::access::{add_rights_of_new, forget_tabular, inherit_restrictions};
 use crate::namespaces::namespace_id;
@@ -401,25 +403,29 @@ impl Tables<'_> {
         rows.iter().map(table_row).collect()
     }
 
-    /// Returns a page of a warehouse's tables or views: at most `limit`, ordered by their ids, after the id `after`.
+    /// Returns a page of the tables or of the views of a warehouse, or of both: at most `limit`, ordered by their ids, after the id
+    /// `after`.
     ///
     /// # Errors
     ///
-    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if stored values
+    /// Returns [`Sql`](StateError::Sql) if the database does not answer, and [`Corrupt`](StateError::Corrupt) if a stored value
     /// can't be read.
     pub async fn page(
         self,
-        kind: TabularKind,
+        kind: Option<TabularKind>,
         warehouse: Warehouse,
         after: Option<TableId>,
         limit: u32,
     ) -> Result<Vec<TabularRow>> {
-        let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT {TABLE_COLUMNS} {TABLE_FROM}
-             WHERE n.warehouse_id = $1 AND t.kind = $2 AND t.id > $3 ORDER BY t.id LIMIT $4"
-        ));
-        let after = after.map(|id| id.to_string()).unwrap_or_default();
-        let query = sqlx::query(sql).bind(warehouse.id).bind(kind.as_str()).bind(after).bind(i64::from(limit));
+        // CROSS JOIN makes SQLite begin with the entries, in the order of their ids.
+        let of_kind = if kind.is_some() { " AND t.kind = $4" } else { "" };
+        let sql = format!(
+            "SELECT {TABLE_COLUMNS} FROM tabular t CROSS JOIN namespace n
+             WHERE n.id = t.namespace_id AND n.warehouse_id = $1 AND t.id > $2{of_kind} ORDER BY t.id LIMIT $3"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id);
+        let query = query.bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(i64::from(limit));
+        let query = kind.into_iter().fold(query, |query, kind| query.bind(kind.as_str()));
         query.fetch_all(&self.state.readers).await?.iter().map(table_row).collect()
     }
 

@@ -4,12 +4,12 @@
 //! in quarantine.
 
 use esker_types::TableId;
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, Transaction};
 use uuid::Uuid;
 
 use super::Tables;
+use crate::Result;
 use crate::batch::{ROWS, values};
-use crate::{Result, Warehouse, parse_id};
 
 /// Records the places of a table or view. Places that it had before stay recorded.
 pub(crate) async fn insert_places(tx: &mut Transaction<'_, Any>, id: TableId, places: &[String]) -> Result<()> {
@@ -52,25 +52,6 @@ pub(crate) async fn forget_places(tx: &mut Transaction<'_, Any>, id: TableId) ->
 }
 
 impl Tables<'_> {
-    /// Returns the places of every table and view of a warehouse, ordered by entry and location.
-    ///
-    /// Dropped tables that can still be undropped are included.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
-    /// stored value can't be read.
-    pub async fn places(self, warehouse: Warehouse) -> Result<Vec<(TableId, String)>> {
-        let query = sqlx::query(
-            "SELECT p.table_id, p.location FROM place p
-             WHERE p.table_id IN (SELECT t.id FROM tabular t JOIN namespace n ON n.id = t.namespace_id WHERE n.warehouse_id = $1)
-                OR p.table_id IN (SELECT d.id FROM dropped_table d WHERE d.warehouse_id = $1)
-             ORDER BY p.table_id, p.location",
-        );
-        let rows = query.bind(warehouse.id).fetch_all(&self.state.readers).await?;
-        rows.iter().map(|row| Ok((parse_id(row.try_get(0)?)?, row.try_get(1)?))).collect()
-    }
-
     /// Returns the places of one table or view, ordered by location.
     ///
     /// An entry that is gone for good still has them while files of it are in quarantine.
