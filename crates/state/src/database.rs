@@ -260,7 +260,7 @@ impl Database {
     pub(crate) const fn by_bytes(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "",
-            Self::Postgres(_) => " COLLATE \"C\"",
+            Self::Postgres(_) | Self::PooledPostgres(_) => " COLLATE \"C\"",
         }
     }
 
