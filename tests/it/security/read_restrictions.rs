@@ -333,7 +333,13 @@ async fn who_only_maintains_a_table_is_told_no_partition_and_no_path_by_its_jobs
     };
     let compact = "/api/v1/warehouses/default/namespaces/n/tables/t/compact";
     let all = || Some(json!({"min-input-files": 2}));
-    let started = get(Method::POST, compact, all()).await;
+    for (query, wrong, why) in
+        [("priority=101", 403, "MANAGE_SERVER"), ("priority=-101", 403, "MANAGE_SERVER"), ("reason=a%00b", 400, "U+0000")]
+    {
+        let (status, text) = test.send(&keeper, Method::POST, &format!("{compact}?{query}"), all()).await;
+        assert!(status == wrong && text.contains(why), "{query}: {status} {text}");
+    }
+    let started = get(Method::POST, &format!("{compact}?priority=-100&reason=a%2500b"), all()).await;
     let id = started["job-id"].as_str().expect("an id").to_owned();
     let stored = test.app.wait_for_job(&id).await;
     assert_eq!((&stored["state"], &stored["outcome"]["groups"]), (&json!("succeeded"), &json!(1)), "{stored}");
