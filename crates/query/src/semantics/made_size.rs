@@ -13,7 +13,7 @@ use arrow::datatypes::{
     DataType, Date32Type, Field, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
 };
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
@@ -163,6 +163,7 @@ struct Argument {
 }
 
 impl Argument {
+    /// Takes an argument of a call.
     fn new(value: &ColumnarValue) -> Result<Self> {
         Ok(match value {
             ColumnarValue::Array(values) => Self { values: values.clone(), is_constant: false },
@@ -346,7 +347,8 @@ fn replaced(rows: usize, [text, from, to]: [&Argument; 3]) -> Result<u64> {
     };
     let searched = |row: usize| searched.as_string_view().value(from.at(row));
     let at_most = made(&|row| lengths[text.at(row)] / (searched(row).len() as u64).max(1) + 1);
-    if at_most <= if text.is_constant { MOST_CONSTANT_BYTES } else { MOST_BYTES } {
+    let few = if text.is_constant { MOST_CONSTANT_BYTES } else { MOST_BYTES };
+    if at_most <= few {
         return Ok(at_most);
     }
     Ok(made(&|row| texts.as_string_view().value(text.at(row)).matches(searched(row)).count() as u64))
@@ -436,7 +438,7 @@ impl ScalarUDFImpl for Joined {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        check(JOINED, size(JOINED, &arguments)?, &arguments)?;
+        check("||", size(JOINED, &arguments)?, &arguments)?;
         Ok(arguments.args.into_iter().next().unwrap_or(ColumnarValue::Scalar(ScalarValue::Null)))
     }
 }

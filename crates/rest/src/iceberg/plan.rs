@@ -131,8 +131,7 @@ impl Plans {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
 pub(crate) async fn plan(
     State(app): State<App>,
-    Extension(caller): Caller,
-    Extension(at_work): Extension<AtWork>,
+    (Extension(caller), Extension(at_work)): (Caller, Extension<AtWork>),
     access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
