@@ -36,6 +36,7 @@ use super::load::{CredentialRights, LoadOptions};
 use super::restrictions::require_files;
 use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
+use crate::rate::AtWork;
 use crate::{ApiError, App, Caller};
 
 pub(crate) use self::progress::Plans;
@@ -48,7 +49,7 @@ const PAGE: usize = 2_000;
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
 pub(crate) async fn plan(
     State(app): State<App>,
-    Extension(caller): Caller,
+    (Extension(caller), Extension(at_work)): (Caller, Extension<AtWork>),
     access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
@@ -63,7 +64,7 @@ pub(crate) async fn plan(
     let scan = PinnedScan::of(&table, request, asked.chain().clone())?;
     let checked = scan.resolve(&table)?;
     let (id, table_id, longest) = (Uuid::now_v7(), table.row.id, longest_wait(&app));
-    let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked).await;
+    let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked, at_work).await;
     wait(&mut progress, longest).await;
     // With a wait of 0 every plan is answered as submitted, even one that is ready.
     let reached = if longest.is_zero() { PlanState::Submitted } else { progress.borrow().clone() };
@@ -88,7 +89,7 @@ pub(crate) async fn plan(
 /// Route: `GET /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan/{plan-id}`. Spec: REST `fetchPlanningResult`.
 pub(crate) async fn fetch(
     State(app): State<App>,
-    Extension(caller): Caller,
+    (Extension(caller), Extension(at_work)): (Caller, Extension<AtWork>),
     access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
@@ -103,7 +104,7 @@ pub(crate) async fn fetch(
         app.inner.plans.forget(token.id).await;
         return Ok(Json(json!({"status": "cancelled"})));
     }
-    let progress = progress_of(&app, catalog, &named, &missing).await?;
+    let progress = progress_of(&app, catalog, &named, &missing, at_work).await?;
     let reached = progress.borrow().clone();
     Ok(Json(match reached {
         PlanState::Submitted => json!({"status": "submitted"}),
@@ -157,7 +158,7 @@ pub(crate) struct TasksRequest {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/tasks`. Spec: REST `fetchScanTasks`.
 pub(crate) async fn tasks(
     State(app): State<App>,
-    Extension(caller): Caller,
+    (Extension(caller), Extension(at_work)): (Caller, Extension<AtWork>),
     access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
@@ -171,7 +172,7 @@ pub(crate) async fn tasks(
     let (opened, place) = OpenedPlan::of_task(&app, &caller, &request.plan_task).await?.unzip();
     let named = named_plan(&app, &access, (catalog, &name), opened, &missing).await?;
     let place = place.filter(|_| !named.plan.is_cancelled).ok_or_else(missing)?;
-    let mut progress = progress_of(&app, catalog, &named, &missing).await?;
+    let mut progress = progress_of(&app, catalog, &named, &missing, at_work).await?;
     let reached = progress.wait_for(|state| !matches!(state, PlanState::Submitted)).await.map_err(|_| missing())?.clone();
     match reached {
         PlanState::Completed(planned) => {
@@ -227,6 +228,7 @@ async fn progress_of(
     catalog: &Catalog,
     named: &NamedPlan,
     missing: &(impl Fn() -> ApiError + Sync),
+    at_work: AtWork,
 ) -> Result<Progress, ApiError> {
     let id = named.plan.token.id;
     if let Some(progress) = app.inner.plans.find(id).await {
@@ -236,7 +238,7 @@ async fn progress_of(
     let scan = named.plan.scan.as_ref().ok_or_else(missing)?;
     // A snapshot or the schema is gone.
     let checked = scan.resolve(&table).map_err(|_| missing())?;
-    let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked).await;
+    let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked, at_work).await;
     wait(&mut progress, longest_wait(app)).await;
     Ok(progress)
 }

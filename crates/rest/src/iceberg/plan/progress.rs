@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::scan::{CheckedScan, Planned};
 use crate::ApiError;
+use crate::rate::AtWork;
 
 /// The time after its last use at which this server forgets a plan.
 const IDLE: Duration = Duration::from_secs(600);
@@ -73,8 +74,15 @@ impl Plans {
         self.started.get(&id).await.map(|plan| plan.progress)
     }
 
-    /// Computes a plan, in a task of its own.
-    pub(super) async fn start(&self, id: Uuid, catalog: Catalog, table: LoadedTable, scan: CheckedScan) -> Progress {
+    /// Computes a plan, in a task of its own. The request counts as one at work until its end, whenever it is answered.
+    pub(super) async fn start(
+        &self,
+        id: Uuid,
+        catalog: Catalog,
+        table: LoadedTable,
+        scan: CheckedScan,
+        at_work: AtWork,
+    ) -> Progress {
         let (done, progress) = watch::channel(PlanState::Submitted);
         let (begin, begun) = oneshot::channel::<()>();
         let started = self.started.clone();
@@ -97,6 +105,7 @@ impl Plans {
                 let weight = u32::try_from(planned.tasks().saturating_mul(TASK_BYTES)).unwrap_or(u32::MAX).min(MAX_PLAN_BYTES);
                 started.insert(id, StartedPlan { weight, ..plan }).await;
             }
+            drop(at_work);
             done.send_replace(result);
         });
         let plan = StartedPlan { progress: progress.clone(), task: task.abort_handle(), weight: 1 };
