@@ -216,7 +216,7 @@ mod tests {
             let proposal = change.propose(&table).await.expect("computed");
             assert!(matches!(proposal, Cow::Owned(_)), "replay {replay} computes its own");
         }
-        change.answer(Ok(Committed { table, batch: 1 }));
+        change.answer(Ok(Committed { table, batch: 1, merged: None }));
         let (committed, effect) = answer.await.expect("answered").expect("committed");
         assert_eq!((committed.batch, effect), (1, 3));
     }

@@ -28,6 +28,7 @@ mod plan_json;
 pub mod properties;
 mod ranges;
 mod reach;
+mod rebase;
 mod refs;
 mod residual;
 mod retention;
@@ -60,6 +61,10 @@ pub use ranges::source_range;
 pub use reach::{
     FileKind, Outline, Reachable, ReachableFiles, UnreadableFile, outline, outline_lenient, reachable, reachable_lenient,
     visit_reachable,
+};
+pub use rebase::{
+    BatchLists, LateCommit, MergeClass, MergeRule, REBASED_AS, REBASED_FROM, REBASED_LIST, RebasePlan, RebasedCommit, Refusal,
+    list_name, plan_rebase,
 };
 pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;
