@@ -1,8 +1,8 @@
 //! Merging: a client's late commit is built again on the table as it is, if its rules and the table's policy allow it.
 //!
 //! A commit is late if its branch has moved since the client read it. Without a merge it is answered 409, and the client decides.
-//! A merge takes the place of the client's own check, so it happens only where the result is one that snapshot isolation permits;
-//! for more than a renumbering, the owner of the table must have chosen it. `request` has the rules of the request, `policy` those
+//! A merge takes the place of the client's own check, so it happens only where the result is one that snapshot isolation permits.
+//! For more than a renumbering, the owner of the table must have chosen it. `request` has the rules of the request, `policy` those
 //! of the table, and `esker_table::plan_rebase` those of the files. Start reading at [`Catalog::merge_late`].
 //!
 //! Spec: "Optimistic Concurrency".
@@ -81,14 +81,9 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`NotMerged`](CatalogError::NotMerged) if the table's policy asks for merges and the commit breaks a rule, and
-    /// [`Conflict`](CatalogError::Conflict) if its manifest list is in quarantine or deleted. Returns [`State`](CatalogError::State)
-    /// if the database fails.
-    pub(crate) async fn merge_late(
-        &self,
-        table: &LoadedTable,
-        proposal: &Proposal,
-        batch: &mut BatchMerges,
-    ) -> Result<Merge> {
+    /// [`Conflict`](CatalogError::Conflict) if its manifest list is in quarantine or deleted. Returns
+    /// [`State`](CatalogError::State) if the database fails.
+    pub(crate) async fn merge_late(&self, table: &LoadedTable, proposal: &Proposal, batch: &mut BatchMerges) -> Result<Merge> {
         let Some(conflict) = conflict(&table.metadata, proposal) else { return Ok(Merge::AsSent) };
         let refusal = match self.try_merge(table, proposal, batch).await {
             Ok(merge) => return Ok(merge),
