@@ -1,9 +1,9 @@
 //! Merging: a client's late commit is built again on the table as it is, if its rules and the table's policy allow it.
 //!
 //! A commit is late if its branch has moved since the client read it. Without a merge it is answered 409, and the client decides.
-//! A merge takes the place of the client's own check, so it happens only where the result is one that snapshot isolation permits.
-//! For more than a renumbering, the owner of the table must have chosen it. `request` has the rules of the request, `policy` those
-//! of the table, and `esker_table::plan_rebase` those of the files. Start reading at [`Catalog::merge_late`].
+//! A merge takes the place of the client's own check, so the result must be one that snapshot isolation permits. For more than a
+//! renumbering, the owner of the table must have chosen it. `request` has the rules of the request, `policy` those of the table,
+//! and `esker_table::plan_rebase` those of the files. Start reading at [`Catalog::merge_late`].
 //!
 //! Spec: "Optimistic Concurrency".
 

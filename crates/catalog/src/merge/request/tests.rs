@@ -10,7 +10,8 @@ const UUID: &str = "9c12d441-03fe-4693-9a96-a0705ddf69c1";
 fn table() -> TableMetadata {
     let snapshot = |id: i64, parent: Option<i64>| {
         json!({"snapshot-id": id, "parent-snapshot-id": parent, "sequence-number": id, "timestamp-ms": id,
-            "manifest-list": format!("l{id}"), "schema-id": 0, "summary": {"operation": "append", "flink.job-id": "j", "flink.operator-id": "o"}})
+            "manifest-list": format!("l{id}"), "schema-id": 0,
+            "summary": {"operation": "append", "flink.job-id": "j", "flink.operator-id": "o"}})
     };
     let json = json!({
         "format-version": 2, "table-uuid": UUID, "location": "file:///w/t", "last-sequence-number": 2, "last-updated-ms": 2,
