@@ -1,8 +1,8 @@
 //! Random histories of late commits against a model of snapshot isolation: of two commits that change a row, the first wins.
 //!
 //! Several clients write on one state of the table, something else happens, and their commits come one after the other. A commit
-//! that the server merges must be one that the model permits, and the table has the rows of the model after each. A commit that the
-//! server refuses, though the model permits it, must be of a kind that the rules leave to the client. `ESKER_MERGES` is the number
+//! that the server merges must be one that the model permits, and the table has the rows of the model after each. If the server
+//! refuses a commit that the model permits, it must be of a kind that the rules leave to the client. `ESKER_MERGES` is the number
 //! of histories (60; `make soak` runs 10,000), `ESKER_SEED` the first seed.
 
 use std::collections::HashSet;
