@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_access::{Privilege, RightsError};
-use esker_format::{CommitContext, OPERATION, TableMetadata, TableUpdate};
+use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
     AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind,
     TabularRow,
@@ -254,6 +254,8 @@ impl Catalog {
         let mut working = current.clone();
         let (mut applied, mut merges) = (AppliedBatch::default(), BatchMerges::default());
         let mut results: Vec<Result<Option<MergeClass>>> = Vec::with_capacity(batch.len());
+        let sent: Vec<&Snapshot> = batch.iter().flat_map(|pending| pending.change.sent_snapshots()).collect();
+        self.prefetch_merges(&working, &sent, &mut merges).await;
         for pending in batch {
             let base = applied.proposals.is_empty().then_some(current.row.metadata_location.as_str());
             // A panic in one change fails that change, not the others of its batch.

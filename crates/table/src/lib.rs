@@ -63,7 +63,7 @@ pub use reach::{
     visit_reachable,
 };
 pub use rebase::{
-    BatchLists, LateCommit, MergeClass, MergeRule, REBASED_AS, REBASED_FROM, REBASED_LIST, RebasePlan, RebasedCommit, Refusal,
+    LateCommit, MergeCache, MergeClass, MergeRule, REBASED_AS, REBASED_FROM, REBASED_LIST, RebasePlan, RebasedCommit, Refusal,
     list_name, plan_rebase,
 };
 pub use refs::{ancestors, requirement_for_refs};

@@ -11,10 +11,10 @@ mod policy;
 mod request;
 mod writers;
 
-use esker_format::{TableRequirement, TableUpdate};
+use esker_format::{Snapshot, TableRequirement, TableUpdate};
 use esker_state::StateError;
 use esker_storage::Location;
-use esker_table::{BatchLists, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal, TableError, plan_rebase};
+use esker_table::{MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal, TableError, plan_rebase};
 use esker_types::now_ms;
 
 use crate::freeze::Namespaces;
@@ -27,7 +27,7 @@ pub use policy::{MergePolicies, MergePolicy};
 /// What the merges of one batch have in common, so that it is read once.
 #[derive(Debug, Default)]
 pub(crate) struct BatchMerges {
-    lists: BatchLists,
+    cache: MergeCache,
     /// The properties of the table's namespaces.
     namespaces: Option<Namespaces>,
 }
@@ -99,6 +99,15 @@ impl Catalog {
         Err(CatalogError::NotMerged { source: conflict, refusal })
     }
 
+    /// Reads what the merges of a batch are going to read, if several of its commits add snapshots and the policy lets them merge.
+    ///
+    /// A failure is left to the merges.
+    pub(crate) async fn prefetch_merges(&self, table: &LoadedTable, sent: &[&Snapshot], batch: &mut BatchMerges) {
+        if sent.len() > 1 && !matches!(self.merge_policy(table, batch).await, Ok(MergePolicy::Off) | Err(_)) {
+            batch.cache.prefetch(self.manifests(), &table.metadata, sent).await;
+        }
+    }
+
     /// Builds a late commit again.
     async fn try_merge(
         &self,
@@ -117,7 +126,7 @@ impl Catalog {
             return Ok(Merge::AsSent);
         }
         self.check_references(&proposal.updates).await?;
-        let plan = plan_rebase(manifests, metadata, sent.late.clone(), &mut batch.lists).await?;
+        let plan = plan_rebase(manifests, metadata, sent.late.clone(), &mut batch.cache).await?;
         let class = plan.class();
         if !policy.allows(class) {
             let what = format!("by its files it is of the class {}, which the table's commit.merge leaves out", class.name());
@@ -126,7 +135,7 @@ impl Catalog {
         self.check_added_paths(&plan).await?;
         let mut written = Vec::new();
         let record = self.recorder(table.row.id);
-        let rebased = match plan.write(manifests, metadata, &mut batch.lists, &record, &mut written).await {
+        let rebased = match plan.write(manifests, metadata, &mut batch.cache, &record, &mut written).await {
             Ok(rebased) => rebased,
             Err(error) => {
                 self.discard_files(&table.row, &written, "a late commit could not be built again").await;

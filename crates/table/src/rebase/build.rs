@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use esker_format::{DataFile, ManifestContent, ManifestEntry, ManifestFile, Snapshot, TableMetadata, UNASSIGNED_SEQUENCE_NUMBER};
 
 use super::conditions::removed_data;
 use super::effect::AddedFile;
-use super::{BatchLists, PlannedChange, RebasePlan, StepKind};
+use super::{MergeCache, MergeClass, PlannedChange, RebasePlan, StepKind};
 use crate::snapshot_builder::{
     COUNTS, ManifestDraft, NewSnapshot, TouchedManifests, added_entry, max_entries, partition_manifests, split, summary,
     write_manifests,
@@ -55,11 +54,11 @@ impl RebasePlan<'_> {
         self,
         source: &Manifests,
         metadata: &TableMetadata,
-        lists: &mut BatchLists,
+        cache: &mut MergeCache,
         record: RecordPaths<'_>,
         written: &mut Vec<String>,
     ) -> Result<RebasedCommit> {
-        let head_list = lists.of(source, self.late.head).await?;
+        let head_list = cache.list(source, self.late.head).await?;
         let (mut metadata, mut listed) = (Cow::Borrowed(metadata), head_list.to_vec());
         let (mut snapshots, mut superseded): (Vec<Snapshot>, Vec<String>) = (Vec::new(), Vec::new());
         let from = self.late.base.map_or_else(|| "none".to_owned(), |base| base.snapshot_id.to_string());
@@ -88,8 +87,11 @@ impl RebasePlan<'_> {
             superseded.extend(sent.manifest_list.clone());
             let (snapshot, as_listed) = new.write_listed(source, &metadata, paths.list, manifests, summary).await?;
             let snapshot = Snapshot { schema_id: sent.schema_id, extra: sent.extra.clone(), ..snapshot };
-            if let Some(path) = &snapshot.manifest_list {
-                lists.0.insert(path.clone(), Arc::from(as_listed.as_slice()));
+            cache.add_list(&snapshot, as_listed.as_slice().into());
+            if let StepKind::Change(change) = &step.kind
+                && self.class == MergeClass::Append
+            {
+                cache.add_append(parent, &snapshot, &change.effect);
             }
             listed = as_listed;
             advance(&mut metadata, &snapshot, snapshots.len() + 1 < self.steps.len());

@@ -28,6 +28,21 @@ pub(super) struct AddedFile {
     pub(super) sequence_number: Option<i64>,
 }
 
+impl AddedFile {
+    /// Returns the file as it is live in the snapshot that adds it. Its first row id is left out.
+    pub(super) fn live(&self, snapshot: &Snapshot) -> LiveFile {
+        let number = snapshot.sequence_number();
+        LiveFile {
+            file: self.file.clone(),
+            spec_id: self.spec_id,
+            sequence_number: self.sequence_number.unwrap_or(number),
+            file_sequence_number: Some(number),
+            snapshot_id: snapshot.snapshot_id,
+            first_row_id: None,
+        }
+    }
+}
+
 /// The files that a snapshot adds to the one before it, and those that it removes.
 #[derive(Debug, Default)]
 pub(super) struct Effect {
@@ -199,7 +214,7 @@ fn starting_number(metadata: &TableMetadata, snapshot: &Snapshot, entry: &Manife
 }
 
 /// The files that are live in one of two snapshots alone.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Changes {
     /// The files that only the later one has.
     pub(super) added: LiveFiles,

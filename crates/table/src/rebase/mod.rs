@@ -16,6 +16,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use esker_format::{ManifestFile, ManifestStatus, Operation, Snapshot, TableMetadata};
+use futures::FutureExt;
+use futures::stream::StreamExt;
 
 use crate::{DeleteKey, DeleteKind, Manifests, Result, delete_key};
 
@@ -39,22 +41,82 @@ pub struct LateCommit<'a> {
     pub chain: Vec<&'a Snapshot>,
 }
 
-/// The manifest lists that the commits of one batch read or wrote, so that each is read once.
-#[derive(Debug, Default)]
-pub struct BatchLists(HashMap<String, Arc<[ManifestFile]>>);
+/// The manifests of a snapshot, as its manifest list has them.
+type Listed = Arc<[ManifestFile]>;
 
-impl BatchLists {
+/// The number of late commits whose manifests are read at the same time.
+const CONCURRENT_COMMITS: usize = 16;
+
+/// What the late commits of one batch have read or written, so that each file is read once.
+#[derive(Debug, Default)]
+pub struct MergeCache {
+    /// The manifests of snapshots of the table, by the location of the manifest list.
+    lists: HashMap<String, Listed>,
+    /// The manifests of clients' snapshots, by the location of the manifest list.
+    sent: HashMap<String, Listed>,
+    /// The files that changed between a base and a head, with the ids of these snapshots.
+    changes: Option<([Option<i64>; 2], Arc<Changes>)>,
+}
+
+impl MergeCache {
+    /// Reads the manifests that the merges of clients' snapshots are going to read, several at a time.
+    ///
+    /// A failure is left to the merge.
+    pub async fn prefetch(&mut self, source: &Manifests, metadata: &TableMetadata, snapshots: &[&Snapshot]) {
+        let read: Vec<_> = snapshots.iter().map(|snapshot| prefetch_sent(source, metadata, snapshot).boxed()).collect();
+        let mut read = futures::stream::iter(read).buffered(CONCURRENT_COMMITS);
+        while let Some(found) = read.next().await {
+            self.sent.extend(found.ok().flatten());
+        }
+    }
+
     /// Returns the manifests of a snapshot of the table; none without a snapshot.
-    async fn of(&mut self, source: &Manifests, snapshot: Option<&Snapshot>) -> Result<Arc<[ManifestFile]>> {
+    async fn list(&mut self, source: &Manifests, snapshot: Option<&Snapshot>) -> Result<Listed> {
         let Some(snapshot) = snapshot else { return Ok(Arc::default()) };
-        if let Some(known) = snapshot.manifest_list.as_ref().and_then(|path| self.0.get(path)) {
+        if let Some(known) = snapshot.manifest_list.as_ref().and_then(|path| self.lists.get(path)) {
             return Ok(known.clone());
         }
-        let listed: Arc<[ManifestFile]> = source.list(snapshot).await?.into();
-        if let Some(path) = &snapshot.manifest_list {
-            self.0.insert(path.clone(), listed.clone());
-        }
+        let listed: Listed = source.list(snapshot).await?.into();
+        self.add_list(snapshot, listed.clone());
         Ok(listed)
+    }
+
+    /// Adds the manifests of a snapshot of the table.
+    fn add_list(&mut self, snapshot: &Snapshot, listed: Listed) {
+        if let Some(path) = &snapshot.manifest_list {
+            self.lists.insert(path.clone(), listed);
+        }
+    }
+
+    /// Returns the files that changed between a base and a head.
+    async fn changes(
+        &mut self,
+        source: &Manifests,
+        metadata: &TableMetadata,
+        base: Option<&Snapshot>,
+        head: Option<&Snapshot>,
+    ) -> Result<Arc<Changes>> {
+        let between = [base, head].map(|snapshot| snapshot.map(|snapshot| snapshot.snapshot_id));
+        if let Some((known, changes)) = &self.changes
+            && *known == between
+        {
+            return Ok(changes.clone());
+        }
+        let (before, after) = (self.list(source, base).await?, self.list(source, head).await?);
+        let changes = Arc::new(changes_between(source, metadata, &before, &after).await?);
+        self.changes = Some((between, changes.clone()));
+        Ok(changes)
+    }
+
+    /// Adds the files of an append to the changes that are known of its head.
+    ///
+    /// The next late commit of the batch was often written on the same base.
+    fn add_append(&mut self, head: Option<&Snapshot>, made: &Snapshot, effect: &Effect) {
+        let Some((known, changes)) = &mut self.changes else { return };
+        if known[1] == head.map(|head| head.snapshot_id) {
+            known[1] = Some(made.snapshot_id);
+            Arc::make_mut(changes).added.data.extend(effect.added().map(|added| added.live(made)));
+        }
     }
 }
 
@@ -77,7 +139,7 @@ struct Step<'a> {
 #[derive(Debug)]
 enum StepKind {
     /// With the manifests that the client listed, under new numbers.
-    Renumber(Arc<[ManifestFile]>),
+    Renumber(Listed),
     /// With the manifests of the head, changed by the effect.
     Change(Box<PlannedChange>),
 }
@@ -122,21 +184,18 @@ pub async fn plan_rebase<'a>(
     source: &Manifests,
     metadata: &TableMetadata,
     late: LateCommit<'a>,
-    lists: &mut BatchLists,
+    cache: &mut MergeCache,
 ) -> Result<RebasePlan<'a>> {
     let id = |snapshot: Option<&Snapshot>| snapshot.map(|snapshot| snapshot.snapshot_id);
     let is_renumbered = id(late.base) == id(late.head);
-    let mut before = lists.of(source, late.base).await?;
+    let mut before = cache.list(source, late.base).await?;
     let since = match is_renumbered {
-        true => Changes::default(),
-        false => {
-            let head = lists.of(source, late.head).await?;
-            changes_between(source, metadata, &before, &head).await?
-        }
+        true => Arc::default(),
+        false => cache.changes(source, metadata, late.base, late.head).await?,
     };
     let (mut steps, mut class) = (Vec::with_capacity(late.chain.len()), MergeClass::Renumber);
     for (at, snapshot) in late.chain.iter().copied().enumerate() {
-        let sent = sent_list(source, metadata, snapshot).await?;
+        let sent = sent_list(source, metadata, snapshot, &cache.sent).await?;
         let kind = if is_renumbered {
             check_renumbered(source, metadata, &before, &sent, snapshot, &late.chain[..at]).await?;
             StepKind::Renumber(sent.clone())
@@ -157,8 +216,24 @@ pub async fn plan_rebase<'a>(
     Ok(RebasePlan { late, class, steps })
 }
 
-/// Reads the manifest list that a client wrote.
-async fn sent_list(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Arc<[ManifestFile]>> {
+/// Reads the manifest list of a client's snapshot, and the snapshot's own manifests into the cache of manifests.
+///
+/// Returns the location of the list with the manifests; `None` if the snapshot has no list.
+async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, Listed)>> {
+    let listed = sent_list(source, metadata, snapshot, &HashMap::new()).await?;
+    for file in listed.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id) {
+        load_as_sent(source, metadata, file).await?;
+    }
+    Ok(snapshot.manifest_list.clone().map(|path| (path, listed)))
+}
+
+/// Reads the manifest list that a client wrote, unless it is among those that are known.
+async fn sent_list(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshot: &Snapshot,
+    known: &HashMap<String, Listed>,
+) -> Result<Listed> {
     let id = snapshot.snapshot_id;
     if snapshot.key_id.is_some() {
         return Err(MergeRule::Encryption.refuse(format!("the manifest list of snapshot {id} is encrypted")).into());
@@ -166,6 +241,9 @@ async fn sent_list(source: &Manifests, metadata: &TableMetadata, snapshot: &Snap
     let Some(path) = &snapshot.manifest_list else {
         return Err(MergeRule::FormatVersion.refuse(format!("snapshot {id} has no manifest list")).into());
     };
+    if let Some(listed) = known.get(path) {
+        return Ok(listed.clone());
+    }
     let (version, listed) = source.list_with_version(path).await?;
     if version.is_some_and(|version| version != metadata.format_version) {
         return Err(MergeRule::FormatVersion.refuse(format!("{path} has another format version than the table")).into());

@@ -147,11 +147,11 @@ impl Lake {
     /// Builds late snapshots on a head, and returns the class and the result.
     fn rebase(&self, head: &Snapshot, chain: &[&Snapshot]) -> Result<(MergeClass, RebasedCommit)> {
         let late = LateCommit { branch: "main", base: Some(&self.base), head: Some(head), chain: chain.to_vec() };
-        let (mut lists, mut written) = (BatchLists::default(), Vec::new());
+        let (mut cache, mut written) = (MergeCache::default(), Vec::new());
         block_on(async {
-            let plan = plan_rebase(&self.source, &self.metadata, late, &mut lists).await?;
+            let plan = plan_rebase(&self.source, &self.metadata, late, &mut cache).await?;
             let (class, record) = (plan.class(), |_: Vec<String>| async { Ok::<(), TableError>(()) }.boxed());
-            let rebased = plan.write(&self.source, &self.metadata, &mut lists, &record, &mut written).await?;
+            let rebased = plan.write(&self.source, &self.metadata, &mut cache, &record, &mut written).await?;
             assert!(rebased.snapshots.iter().all(|made| written.contains(made.manifest_list.as_ref().expect("a list"))));
             Ok((class, rebased))
         })
