@@ -408,6 +408,7 @@ mod tests {
             ("esker.orphans.min-age-ms", &["3d", "-1"]),
             ("write.delete.isolation-level", &["snapshots"]),
             ("write.update.isolation-level", &["none"]),
+            ("write.merge.isolation-level", &["none"]),
             ("schema.name-mapping.default", &["{", "[{\"names\": 3}]"]),
             ("write.parquet.compression-codec", &["lzo", "zst"]),
             ("write.parquet.compression-level", &["high", "23", "-1"]),

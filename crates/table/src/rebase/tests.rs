@@ -146,12 +146,17 @@ impl Lake {
 
     /// Builds late snapshots on a head, and returns the class and the result.
     fn rebase(&self, head: &Snapshot, chain: &[&Snapshot]) -> Result<(MergeClass, RebasedCommit)> {
+        self.rebase_in(&mut MergeCache::default(), head, chain)
+    }
+
+    /// Builds late snapshots like [`Self::rebase`], in a batch.
+    fn rebase_in(&self, cache: &mut MergeCache, head: &Snapshot, chain: &[&Snapshot]) -> Result<(MergeClass, RebasedCommit)> {
         let late = LateCommit { branch: "main", base: Some(&self.base), head: Some(head), chain: chain.to_vec() };
-        let (mut cache, mut written) = (MergeCache::default(), Vec::new());
+        let mut written = Vec::new();
         block_on(async {
-            let plan = plan_rebase(&self.source, &self.metadata, late, &mut cache).await?;
+            let plan = plan_rebase(&self.source, &self.metadata, late, cache).await?;
             let (class, record) = (plan.class(), |_: Vec<String>| async { Ok::<(), TableError>(()) }.boxed());
-            let rebased = plan.write(&self.source, &self.metadata, &mut cache, &record, &mut written).await?;
+            let rebased = plan.write(&self.source, &self.metadata, cache, &record, &mut written).await?;
             assert!(rebased.snapshots.iter().all(|made| written.contains(made.manifest_list.as_ref().expect("a list"))));
             Ok((class, rebased))
         })
@@ -281,6 +286,35 @@ fn a_chain_is_built_in_its_order() {
         lake.live(two).iter().map(|(path, n, id)| (path.as_str(), *n, *id)).collect::<Vec<_>>(),
         [("a", 1, Some(0)), ("b", 2, Some(10)), ("c", 3, Some(20)), ("d", 4, Some(30))]
     );
+}
+
+/// The commits of a batch share what was read, and each is built on the one before it.
+#[test]
+fn the_next_commit_of_a_batch_knows_what_the_one_before_it_added() {
+    for version in 1..=3 {
+        let mut lake = Lake::new(version);
+        let base = lake.listed(&lake.base);
+        let sent = |id: i64, path: &str| {
+            let own = [lake.manifest(path, id, &[added(path)])];
+            lake.snapshot(id, Some(1), 2, "append", &[own.as_slice(), base.as_slice()].concat())
+        };
+        let commits = [sent(7, "c"), sent(8, "d"), sent(9, "c")];
+        let mut head = lake.head();
+        let mut cache = MergeCache::default();
+        block_on(cache.prefetch(&lake.source, &lake.metadata, &commits.iter().collect::<Vec<_>>()));
+        for commit in &commits[..2] {
+            let (_, mut rebased) = lake.rebase_in(&mut cache, &head, &[commit]).expect("merged");
+            let made = rebased.snapshots.remove(0);
+            assert_eq!(made.parent_snapshot_id, Some(head.snapshot_id));
+            lake.metadata.last_sequence_number += i64::from(version > 1);
+            lake.metadata.next_row_id = lake.metadata.next_row_id.map(|next| next + 10);
+            head = made;
+        }
+        let live: Vec<String> = lake.live(&head).into_iter().map(|(path, ..)| path).collect();
+        assert_eq!(live, ["a", "b", "c", "d"], "version {version}");
+        assert_eq!(rule(lake.rebase_in(&mut cache, &head, &[&commits[2]])), MergeRule::AddedPath);
+        assert_eq!(rule(lake.rebase(&head, &[&commits[2]])), MergeRule::AddedPath, "and so without the batch");
+    }
 }
 
 #[test]
