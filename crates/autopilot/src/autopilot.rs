@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use esker_catalog::{AssessedTable, Catalog, CatalogError, MergePolicy, is_audit_name};
+use esker_catalog::{AssessedTable, Catalog, CatalogError, MergeSettings, is_audit_name};
 use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
@@ -97,11 +97,12 @@ pub fn frozen_by(layers: &Layers, namespaces: &Namespaces, name: &TableName, own
     policy.freeze.then(|| policy.origin("freeze").to_string())
 }
 
-/// Returns the late commits to a table that are merged. Of a table whose value can't be read none is.
+/// Returns which late commits to a table are merged. If the value can't be read, none is.
 ///
 /// `namespaces` are the properties of the table's namespaces, and `own` those of the table. Mistakes in other keys do not count.
-pub fn merges_of(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> MergePolicy {
-    merge_policy(layers, namespaces, name, own).merge
+pub fn merges_of(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> MergeSettings {
+    let policy = merge_policy(layers, namespaces, name, own);
+    MergeSettings { policy: policy.merge, writer_keys: policy.writer_keys }
 }
 
 /// A table with the input of a decision, except its jobs.

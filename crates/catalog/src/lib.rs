@@ -72,7 +72,7 @@ pub use extents::referenced_by_others;
 pub use failpoint::Failpoint;
 pub use fleet::{AssessedTable, NotAssessed};
 pub use freeze::Freeze;
-pub use merge::{MergePolicies, MergePolicy};
+pub use merge::{MergePolicies, MergePolicy, MergeSettings};
 pub use namespaces::PropertyChange;
 pub use overview::{Overview, QueueCounts};
 pub use paths::{PathSet, PathSetBuilder};

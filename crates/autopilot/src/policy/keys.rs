@@ -91,10 +91,11 @@ fn order(text: &str) -> ParseResult<String> {
 }
 
 /// All policy keys, in the order in which they are listed.
-pub const KEYS: [PolicyKey; 22] = [
+pub const KEYS: [PolicyKey; 23] = [
     key!("autopilot", Flag, "false", "Esker starts jobs on the table where they pay.", p, v => autopilot = flag(v)?),
     key!("freeze", Flag, "false", "No job but a check runs on the table, and none of its files is deleted.", p, v => freeze = flag(v)?),
     key!("commit.merge", Merge, "off", "Late commits of clients that are merged in place of a 409: `off`, `append` or `snapshot`. A merge gives snapshot isolation.", p, v => merge = merge(v)?),
+    key!("commit.writer-keys", Columns, "", "Keys of snapshot summaries, separated by commas, that name further exactly-once writers; their late commits are merged only if no other of them came.", p, v => writer_keys = list(v)),
     key!("time-zone", TimeZone, "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
     key!("window", Windows, "", "Times at which the autopilot may begin a job, such as `22:00-06:00, Sat+Sun 00:00-24:00`; default: always.", p, v => windows = MaintenanceWindow::parse_list(v)?),
     schedule!(Compact, "compact.schedule", "", "Start of compactions, as a cron pattern."),

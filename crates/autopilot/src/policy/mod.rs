@@ -107,6 +107,8 @@ pub struct Policy {
     pub freeze: bool,
     /// The late commits of clients that are merged.
     pub merge: MergePolicy,
+    /// The keys of snapshot summaries that name exactly-once writers, besides those that Esker knows.
+    pub writer_keys: Vec<String>,
     /// The time zone of schedules and windows.
     pub time_zone: Tz,
     /// The windows in which the autopilot may begin a job. If there are none, it always may.
@@ -149,6 +151,7 @@ impl Default for Policy {
             autopilot: false,
             freeze: false,
             merge: MergePolicy::Off,
+            writer_keys: Vec::new(),
             time_zone: Tz::UTC,
             windows: Vec::new(),
             schedules: BTreeMap::new(),

@@ -22,7 +22,7 @@ use crate::{Catalog, CatalogError, CommitRecords, LoadedTable, Proposal, Result}
 
 use self::request::{SentCommit, conflict};
 
-pub use policy::{MergePolicies, MergePolicy};
+pub use policy::{MergePolicies, MergePolicy, MergeSettings};
 
 /// What the merges of one batch have in common, so that it is read once.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Catalog {
             Err(Stop::Refused(refusal)) => refusal,
         };
         // Without the policy, a conflict is answered as if there were no merges.
-        if self.merge_policy(table, batch).await? == MergePolicy::Off {
+        if self.merge_settings(table, batch).await?.policy == MergePolicy::Off {
             return Ok(Merge::AsSent);
         }
         let (name, rule) = (&table.row.name, refusal.rule.name());
@@ -103,8 +103,12 @@ impl Catalog {
     ///
     /// A failure is left to the merges.
     pub(crate) async fn prefetch_merges(&self, table: &LoadedTable, sent: &[&Snapshot], batch: &mut BatchMerges) {
-        if sent.len() > 1 && !matches!(self.merge_policy(table, batch).await, Ok(MergePolicy::Off) | Err(_)) {
-            batch.cache.prefetch(self.manifests(), &table.metadata, sent).await;
+        if sent.len() < 2 {
+            return;
+        }
+        match self.merge_settings(table, batch).await {
+            Ok(MergeSettings { policy: MergePolicy::Off, .. }) | Err(_) => {}
+            Ok(_) => batch.cache.prefetch(self.manifests(), &table.metadata, sent).await,
         }
     }
 
@@ -120,11 +124,12 @@ impl Catalog {
         if sent.was_applied {
             return Ok(Merge::AppliedBefore);
         }
-        let policy = self.merge_policy(table, batch).await?;
+        let MergeSettings { policy, writer_keys } = self.merge_settings(table, batch).await?;
         let [base, head] = [sent.late.base, sent.late.head].map(|snapshot| snapshot.map(|snapshot| snapshot.snapshot_id));
         if base != head && policy == MergePolicy::Off {
             return Ok(Merge::AsSent);
         }
+        sent.check_writers(&writer_keys)?;
         self.check_references(&proposal.updates).await?;
         let plan = plan_rebase(manifests, metadata, sent.late.clone(), &mut batch.cache).await?;
         let class = plan.class();
@@ -150,8 +155,8 @@ impl Catalog {
         Ok(Merge::Rebased(Box::new(Proposal { requirements, updates, records, actor, restore: None }), class))
     }
 
-    /// Returns the policy `commit.merge` of a table.
-    async fn merge_policy(&self, table: &LoadedTable, batch: &mut BatchMerges) -> Result<MergePolicy> {
+    /// Returns what the policies of a table say of merges.
+    async fn merge_settings(&self, table: &LoadedTable, batch: &mut BatchMerges) -> Result<MergeSettings> {
         if batch.namespaces.is_none() {
             let mut namespaces = Namespaces::new();
             let mut next = Some(table.row.name.namespace.clone());

@@ -35,25 +35,35 @@ impl MergePolicy {
     }
 }
 
-/// The lookup: it takes the properties of the table's namespaces, the table's name, and the table's properties.
-type MergeLookup = dyn Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> MergePolicy + Send + Sync;
+/// What the policies of a table say of merges.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MergeSettings {
+    /// The value of `commit.merge`.
+    pub policy: MergePolicy,
+    /// The value of `commit.writer-keys`: keys of summaries that name exactly-once writers, besides those that Esker knows.
+    pub writer_keys: Vec<String>,
+}
 
-/// The lookup of the policy `commit.merge` of a table.
+/// The lookup: it takes the properties of the table's namespaces, the table's name, and the table's properties.
+type MergeLookup = dyn Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> MergeSettings + Send + Sync;
+
+/// The lookup of the policies of a table that are about merges.
 ///
 /// It sees the properties of the table's namespaces, the table's name, and the table's own properties.
 #[derive(Clone)]
 pub struct MergePolicies(Arc<MergeLookup>);
 
 impl MergePolicies {
-    /// Wraps a function that looks up the policy.
-    pub fn new(of: impl Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> MergePolicy + Send + Sync + 'static) -> Self {
+    /// Wraps a function that looks up the policies.
+    pub fn new(of: impl Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> MergeSettings + Send + Sync + 'static) -> Self {
         Self(Arc::new(of))
     }
 
-    /// Returns the policy of a table. It is off, whatever is said elsewhere, if the table says that its changes are serializable.
-    pub(crate) fn of(&self, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> MergePolicy {
+    /// Returns the policies of a table. Nothing is merged, whatever is said elsewhere, if the table says that its changes are
+    /// serializable.
+    pub(crate) fn of(&self, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> MergeSettings {
         match says_serializable(own) {
-            true => MergePolicy::Off,
+            true => MergeSettings::default(),
             false => (self.0)(namespaces, name, own),
         }
     }
@@ -80,11 +90,11 @@ mod tests {
 
     #[test]
     fn a_table_that_says_serializable_is_not_merged_whatever_the_policy() {
-        let policies = MergePolicies::new(|_, _, _| MergePolicy::Snapshot);
+        let policies = MergePolicies::new(|_, _, _| MergeSettings { policy: MergePolicy::Snapshot, writer_keys: Vec::new() });
         let name: TableName = "n.t".parse().expect("a name");
         let of = |own: &[(&str, &str)]| {
             let own = own.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            policies.of(&Namespaces::new(), &name, &own)
+            policies.of(&Namespaces::new(), &name, &own).policy
         };
         assert_eq!(of(&[]), MergePolicy::Snapshot);
         assert_eq!(of(&[("write.merge.isolation-level", "snapshot")]), MergePolicy::Snapshot);

@@ -49,6 +49,8 @@ fn is_stale(metadata: &TableMetadata, update: &TableUpdate) -> bool {
 #[derive(Debug)]
 pub(super) struct SentCommit<'a> {
     pub(super) late: LateCommit<'a>,
+    /// The snapshots of the branch since the base, the newest first; none of a commit that was applied.
+    since: Vec<&'a SnapshotRef>,
     /// The branch as the client sets it.
     pub(super) reference: &'a SnapshotReference,
     /// The updates that set statistics of the new snapshots.
@@ -71,11 +73,30 @@ impl<'a> SentCommit<'a> {
         let was_applied = was_applied(metadata, head, &chain)?;
         // The base of a commit that was made may be gone since.
         let known = base.and_then(|id| metadata.snapshots.get(id));
+        let mut since = Vec::new();
         if !was_applied {
-            check_summaries(&chain, &since_base(metadata, branch, head, base)?)?;
+            check_staged(&chain)?;
+            since = since_base(metadata, branch, head, base)?;
         }
         let late = LateCommit { branch, base: known.map(AsRef::as_ref), head: head.map(AsRef::as_ref), chain };
-        Ok(Self { late, reference, statistics, was_applied })
+        Ok(Self { late, since, reference, statistics, was_applied })
+    }
+
+    /// Checks that no exactly-once writer of the commit has committed since its base. `further` are keys that name such writers.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal of [`MergeRule::WriterKey`] if one has.
+    pub(super) fn check_writers(&self, further: &[String]) -> Result<(), Refusal> {
+        for sent in &self.late.chain {
+            for made in &self.since {
+                if let Some(key) = same_writer(sent, made, further) {
+                    let what = format!("snapshot {} is of the same writer, by {key}", made.snapshot_id);
+                    return Err(MergeRule::WriterKey.refuse(what));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -198,17 +219,11 @@ fn was_applied(metadata: &TableMetadata, head: Option<&SnapshotRef>, chain: &[&S
     }
 }
 
-/// Checks what summaries say of a commit: it is not staged, and its writer did not commit meanwhile.
-fn check_summaries(chain: &[&Snapshot], since: &[&SnapshotRef]) -> Result<(), Refusal> {
+/// Checks that no snapshot of a commit is staged, or was published from a staged one.
+fn check_staged(chain: &[&Snapshot]) -> Result<(), Refusal> {
     for sent in chain {
         if let Some(key) = STAGED.into_iter().find(|key| sent.summary_value(key).is_some()) {
             return Err(MergeRule::Staged.refuse(format!("snapshot {} has the key {key}", sent.snapshot_id)));
-        }
-        for made in since {
-            if let Some(key) = same_writer(sent, made) {
-                let what = format!("snapshot {} is of the same writer, by {key}", made.snapshot_id);
-                return Err(MergeRule::WriterKey.refuse(what));
-            }
         }
     }
     Ok(())

@@ -52,7 +52,9 @@ fn proposal(request: &Value) -> Proposal {
 fn judged(table: &TableMetadata, change: impl FnOnce(&mut Value)) -> Result<bool, MergeRule> {
     let mut request = request();
     change(&mut request);
-    SentCommit::of(table, &proposal(&request)).map(|sent| sent.was_applied).map_err(|refusal| refusal.rule)
+    let proposal = proposal(&request);
+    let sent = SentCommit::of(table, &proposal).and_then(|sent| sent.check_writers(&[]).map(|()| sent.was_applied));
+    sent.map_err(|refusal| refusal.rule)
 }
 
 #[test]
