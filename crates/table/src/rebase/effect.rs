@@ -236,7 +236,6 @@ pub(super) async fn changes_between(
     before: &[ManifestFile],
     after: &[ManifestFile],
 ) -> Result<Changes> {
-    let identity = |file: &ManifestFile| (file.manifest_path.clone(), file.sequence_number);
     let [in_before, in_after] = [before, after].map(|list| list.iter().map(identity).collect::<HashSet<_>>());
     let mut earlier: HashMap<LiveKey, Vec<LiveFile>> = HashMap::new();
     for file in before.iter().filter(|file| !in_after.contains(&identity(file))) {
@@ -254,6 +253,11 @@ pub(super) async fn changes_between(
     }
     earlier.into_values().flatten().for_each(|live| add_live(&mut changes.removed, live));
     Ok(changes)
+}
+
+/// Returns the identity of a manifest in a list: its path, and the sequence number that its entries inherit.
+fn identity(file: &ManifestFile) -> (&str, i64) {
+    (&file.manifest_path, file.sequence_number)
 }
 
 /// Returns the identity of a live entry.
