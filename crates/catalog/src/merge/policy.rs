@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(of(&[("write.merge.isolation-level", "snapshot")]), MergePolicy::Snapshot);
         for key in ["write.delete.isolation-level", "write.update.isolation-level", "write.merge.isolation-level"] {
             assert_eq!(of(&[(key, "serializable")]), MergePolicy::Off, "{key}");
-            assert_eq!(of(&[(key, "snapshoot")]), MergePolicy::Off, "{key}: what was meant is not known");
+            assert_eq!(of(&[(key, "snapshots")]), MergePolicy::Off, "{key}: what was meant is not known");
         }
     }
 

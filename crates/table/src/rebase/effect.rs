@@ -257,7 +257,7 @@ pub(super) async fn changes_between(
 
 /// Returns the identity of a manifest in a list: its path, and the sequence number that its entries inherit.
 fn identity(file: &ManifestFile) -> (&str, i64) {
-    (&file.manifest_path, file.sequence_number)
+    (file.manifest_path.as_str(), file.sequence_number)
 }
 
 /// Returns the identity of a live entry.
