@@ -39,7 +39,7 @@ mod summary;
 pub use append_only::beyond_append;
 pub use bounds::{ColumnBounds, with_bounds};
 pub use cherry::cherry_pick;
-pub use deletes::{DeleteIndex, EqualityDeleteKeys, dangling};
+pub use deletes::{DeleteIndex, EqualityDeleteKeys, FILE_PATH_FIELD_ID, dangling};
 pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobRange, decode_vector, encode_puffin, encode_vector};
 pub use entries::{

@@ -5,11 +5,11 @@
 
 use std::collections::HashSet;
 
-use esker_format::{Operation, Snapshot, TableMetadata};
+use esker_format::{DataFile, Operation, Snapshot, TableMetadata};
 
 use super::MergeRule;
 use super::effect::{AddedFile, Changes, Effect};
-use crate::{DeleteIndex, DeleteKind, LiveFile, PartitionKey, Refusal, Result};
+use crate::{DeleteIndex, DeleteKind, FILE_PATH_FIELD_ID, LiveFile, PartitionKey, Refusal, Result};
 
 /// The class of a change, which decides under which conditions it is merged. Later classes need more of the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,10 +117,10 @@ pub(super) fn removed_data(effect: &Effect) -> impl Iterator<Item = &LiveFile> {
 
 /// Checks that deletes by position are about data files of the same commit, so that no other commit can have changed those.
 fn check_blind(effect: &Effect) -> std::result::Result<(), Refusal> {
-    let own: HashSet<&str> = effect.added().map(|added| added.file.file_path.as_str()).collect();
+    let own: HashSet<&[u8]> = effect.added().map(|added| added.file.file_path.as_bytes()).collect();
     let is_blind = |added: &&AddedFile| match DeleteKind::of(&added.file) {
         None | Some(DeleteKind::Equality) => true,
-        Some(_) => added.file.referenced_data_file.as_deref().is_some_and(|path| own.contains(path)),
+        Some(_) => only_path(&added.file).is_some_and(|path| own.contains(path.as_slice())),
     };
     match effect.added().find(|added| !is_blind(added)) {
         None => Ok(()),
@@ -128,6 +128,20 @@ fn check_blind(effect: &Effect) -> std::result::Result<(), Refusal> {
             let what = format!("{} deletes rows of older data files by position", added.file.file_path);
             Err(MergeRule::NotMergedYet.refuse(what))
         }
+    }
+}
+
+/// Returns the path of the only data file whose rows a delete file deletes by position, if its entry names it.
+///
+/// Writers without `referenced_data_file` say so by equal bounds of the paths. Spec: "Position Delete Files".
+fn only_path(file: &DataFile) -> Option<Vec<u8>> {
+    if let Some(path) = &file.referenced_data_file {
+        return Some(path.clone().into_bytes());
+    }
+    let bounds = [&file.lower_bounds, &file.upper_bounds].map(|bounds| bounds.as_ref()?.get(FILE_PATH_FIELD_ID));
+    match bounds {
+        [Some(lower), Some(upper)] if lower == upper => Some(lower.bytes().to_vec()),
+        _ => None,
     }
 }
 

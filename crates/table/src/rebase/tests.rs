@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use esker_format::{
-    AvroCodec, DataContentType, DataFile, DataFileFormat, Extra, ManifestContent, ManifestEntry, ManifestListWriter,
+    AvroCodec, BoundBytes, DataContentType, DataFile, DataFileFormat, Extra, ManifestContent, ManifestEntry, ManifestListWriter,
     ManifestWriter, NewManifest, NewManifestList,
 };
 use esker_storage::Storage;
@@ -409,7 +409,25 @@ fn equality_deletes_are_merged_and_do_not_apply_to_the_rows_of_their_commit() {
     let equal = DataFile { content: DataContentType::EqualityDeletes, equality_ids: Some(vec![1]), ..data("e") };
     let own = [lake.manifest("e", 7, &[ManifestEntry { data_file: equal, ..added("e") }]), lake.manifest("c", 7, &[added("c")])];
     let sent = lake.snapshot(7, Some(1), 2, "overwrite", &[own.as_slice(), lake.listed(&lake.base).as_slice()].concat());
+    // Deletes by position are about the rows of the commit. The bounds of the paths say so, if nothing else does.
+    let about = |path: &str| {
+        let bounds = || Some([(2_147_483_546, BoundBytes::new(path.as_bytes().to_vec()))].into_iter().collect());
+        let content = DataContentType::PositionDeletes;
+        ManifestEntry {
+            data_file: DataFile { content, lower_bounds: bounds(), upper_bounds: bounds(), ..data("p") },
+            ..added("p")
+        }
+    };
+    let with = |name: &str, id: i64, deletes: ManifestEntry| {
+        let positions = [lake.manifest(name, id, &[deletes])];
+        let own = [lake.manifest(&format!("{name}c"), id, &[added("c")])];
+        let all = [positions.as_slice(), own.as_slice(), lake.listed(&lake.base).as_slice()].concat();
+        lake.snapshot(id, Some(1), 2, "overwrite", &all)
+    };
+    let (blind, seeing) = (with("blind", 8, about("c")), with("seeing", 9, about("a")));
     let head = lake.head();
+    assert!(lake.rebase(&head, &[&blind]).is_ok());
+    assert_eq!(rule(lake.rebase(&head, &[&seeing])), MergeRule::NotMergedYet);
     let (class, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
     assert_eq!(class, MergeClass::EqualityDeletes);
     let live = block_on(crate::load_live(&lake.source, &lake.metadata, &rebased.snapshots[0])).expect("readable");
