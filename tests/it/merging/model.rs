@@ -233,8 +233,8 @@ impl<'a> History<'a> {
 
     fn count(&self, sent: &Sent, is_late: bool, body: &Value) {
         let id = &sent.commit.snapshot()["snapshot-id"];
-        let snapshots = body["metadata"]["snapshots"].as_array().into_iter().flatten();
-        let made = snapshots.into_iter().find(|snapshot| snapshot["snapshot-id"] == *id).expect("the snapshot");
+        let mut snapshots = body["metadata"]["snapshots"].as_array().into_iter().flatten();
+        let made = snapshots.find(|snapshot| snapshot["snapshot-id"] == *id).expect("the snapshot");
         let counter = match made["summary"]["esker.rebased-as"].as_str() {
             Some("append") => &self.seen.appends,
             Some("equality-deletes") => &self.seen.upserts,
