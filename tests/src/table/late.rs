@@ -66,11 +66,6 @@ impl PreparedCommit {
 }
 
 impl TestTable<'_> {
-    /// Returns the UUID of the table.
-    pub async fn uuid(&self) -> String {
-        self.metadata().await.table_uuid.expect("a UUID").to_string()
-    }
-
     /// Writes a change on the head of `main`, without sending it. It asserts the UUID of the table.
     pub async fn prepare_change(&self, change: &ClientChange) -> PreparedCommit {
         let metadata = self.metadata().await;
