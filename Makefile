@@ -82,6 +82,7 @@ test-previous: build  ## Run the previous landing's binary on a database that th
 # factor 1, all of TPC-DS, 1,000 hostile tables and 100,000 statements. Those can be stopped: they keep how far they came, and go on.
 soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	ESKER_HISTORIES=$(or $(HISTORIES),10000) cargo test --workspace --test it -- histories
+	ESKER_MERGES=$(or $(MERGES),10000) cargo test --workspace --test it -- random_merges
 	for n in 12500 25000 50000; do ESKER_SNAPSHOTS=$$n cargo test --workspace --test it -- --nocapture long_history; done
 	ESKER_RULES=$(or $(RULES),2000) cargo test --workspace --test it -- random_rules
 	ESKER_DISASTERS=$(or $(DISASTERS),500) cargo test --workspace --test it -- disasters

@@ -98,6 +98,29 @@ def test_a_stale_commit_is_a_conflict(server: Server) -> None:
         update.add_column("b", StringType())
 
 
+def test_late_appends_are_merged_where_the_table_asks_for_it(server: Server) -> None:
+    catalog = server.catalog()
+    catalog.create_namespace("late")
+    for format_version in ("1", "2"):
+        name = f"late.t{format_version}"
+        properties = {"commit.retry.num-retries": "0", "format-version": format_version}
+        first = catalog.create_table(name, rows(1).schema, properties=properties)
+        first.append(rows(1))
+        second = catalog.load_table(name)
+        first.append(rows(10, 100))
+        with pytest.raises(CommitFailedException, match="branch main has changed"):
+            second.append(rows(10, 200))
+        with first.transaction() as changes:
+            changes.set_properties({"esker.commit.merge": "append"})
+        second = catalog.load_table(name)
+        first.append(rows(10, 300))
+        second.append(rows(10, 400))
+        assert second.current_snapshot() == catalog.load_table(name).current_snapshot()
+        summary = second.current_snapshot().summary
+        assert (summary["esker.rebased-as"], summary["total-records"]) == ("append", "31")
+        assert catalog.load_table(name).scan().to_arrow().num_rows == 31
+
+
 def test_a_registered_table_is_foreign_until_claimed(server: Server) -> None:
     catalog = server.catalog()
     catalog.create_namespace("reg")

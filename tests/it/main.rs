@@ -46,6 +46,8 @@ mod layering;
 mod lifecycle;
 // The manifests job.
 mod manifests;
+// Late commits that are merged.
+mod merging;
 // Data files without some columns, field ids or statistics.
 mod missing_columns;
 // Authentication, health, metrics, and a stop in order.

@@ -30,5 +30,5 @@ pub use listed_statuses::{check_listed, is_listed};
 pub use logs::{check_logs, has_secret, searched_lines, watch_for};
 pub use provider::TestProvider;
 pub use schema::check_schema;
-pub use table::{PositionDeleteScope, PreparedCommit, Row, RowUnderSpec, TestTable, schema_json, text_cells};
+pub use table::{ClientChange, PositionDeleteScope, PreparedCommit, Row, RowUnderSpec, TestTable, schema_json, text_cells};
 pub use transcript::Transcript;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use esker_catalog::{AssessedTable, Catalog, CatalogError, is_audit_name};
+use esker_catalog::{AssessedTable, Catalog, CatalogError, MergeSettings, is_audit_name};
 use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
@@ -100,6 +100,14 @@ pub async fn policy_of(catalog: &Catalog, layers: &Layers, row: &TabularRow) -> 
 pub fn frozen_by(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> Option<String> {
     let policy = merge_policy(layers, namespaces, name, own);
     policy.freeze.then(|| policy.origin("freeze").to_string())
+}
+
+/// Returns which late commits to a table are merged. If the value can't be read, none is.
+///
+/// `namespaces` are the properties of the table's namespaces, and `own` those of the table. Mistakes in other keys do not count.
+pub fn merges_of(layers: &Layers, namespaces: &Namespaces, name: &TableName, own: &BTreeMap<String, String>) -> MergeSettings {
+    let policy = merge_policy(layers, namespaces, name, own);
+    MergeSettings { policy: policy.merge, writer_keys: policy.writer_keys }
 }
 
 /// A table with the input of a decision, except its jobs.

@@ -14,7 +14,7 @@ mod error;
 mod kinds;
 pub mod policy;
 
-pub use autopilot::{Autopilot, AutopilotOptions, PRINCIPAL, Recommendation, frozen_by, policy_of, recommendations};
+pub use autopilot::{Autopilot, AutopilotOptions, PRINCIPAL, Recommendation, frozen_by, merges_of, policy_of, recommendations};
 pub use decide::{ConsideredJob, Decision, Verdict};
 pub use error::PolicyError;
 pub use policy::{Layer, Layers, Origin, Policy, Setting};

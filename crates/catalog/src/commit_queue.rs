@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use esker_format::{Snapshot, TableUpdate};
 use esker_types::TableId;
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -35,6 +36,11 @@ pub(crate) trait QueuedChange: Send {
     /// Computes the proposal on a state of the table. It is borrowed if a replay has the same one.
     fn propose<'p: 't, 't>(&'p mut self, table: &'t LoadedTable) -> BoxFuture<'t, Result<Cow<'p, Proposal>>>;
 
+    /// Returns the snapshots that a client sent; none for a change that is computed.
+    fn sent_snapshots(&self) -> Vec<&Snapshot> {
+        Vec::new()
+    }
+
     /// Answers the caller. The caller may be gone; the commit stands.
     fn answer(self: Box<Self>, result: Result<Committed>);
 
@@ -51,6 +57,14 @@ pub(crate) struct FixedChange {
 impl QueuedChange for FixedChange {
     fn propose<'p: 't, 't>(&'p mut self, _table: &'t LoadedTable) -> BoxFuture<'t, Result<Cow<'p, Proposal>>> {
         Box::pin(std::future::ready(Ok(Cow::Borrowed(&self.proposal))))
+    }
+
+    fn sent_snapshots(&self) -> Vec<&Snapshot> {
+        let sent = self.proposal.updates.iter().filter_map(|update| match update {
+            TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
+            _ => None,
+        });
+        sent.collect()
     }
 
     fn answer(self: Box<Self>, result: Result<Committed>) {
@@ -272,7 +286,7 @@ mod tests {
             let proposal = change.propose(&table).await.expect("computed");
             assert!(matches!(proposal, Cow::Owned(_)), "replay {replay} computes its own");
         }
-        change.answer(Ok(Committed { table, batch: 1 }));
+        change.answer(Ok(Committed { table, batch: 1, merged: None }));
         let (committed, effect) = answer.await.expect("answered").expect("committed");
         assert_eq!((committed.batch, effect), (1, 3));
     }

@@ -7,7 +7,7 @@ use esker_access::RightsError;
 use esker_format::FormatError;
 use esker_state::StateError;
 use esker_storage::StorageError;
-use esker_table::TableError;
+use esker_table::{Refusal, TableError};
 use esker_types::{Coded, CodedError, ErrorCode, IdentError, Panicked, code_of_io};
 
 /// A failed catalog operation.
@@ -87,6 +87,14 @@ pub enum CatalogError {
     /// The commit is based on a state of the table that is no longer current.
     #[error("{0}")]
     Conflict(String),
+    /// A late commit was not merged, though the table's policy asks for merges.
+    #[error("{source}; not merged: {refusal}")]
+    NotMerged {
+        /// Error that the commit has because it is late.
+        source: FormatError,
+        /// The rule that it breaks, with what breaks it.
+        refusal: Refusal,
+    },
     /// An update can't be applied, or the request contradicts itself or the configuration.
     #[error("{0}")]
     Invalid(String),
@@ -181,7 +189,11 @@ pub enum CatalogError {
 impl CatalogError {
     /// Checks whether a commit was refused because its table moved after its client loaded it. The client may compute it again.
     pub(crate) fn is_late(&self) -> bool {
-        matches!(self, Self::Format(FormatError::Requirement(_) | FormatError::StaleSnapshot(_)))
+        let is_of_late = |error: &FormatError| matches!(error, FormatError::Requirement(_) | FormatError::StaleSnapshot(_));
+        match self {
+            Self::Format(error) | Self::NotMerged { source: error, .. } => is_of_late(error),
+            _ => false,
+        }
     }
 
     /// Maps a failed publish: the outcome is unknown if the database did not confirm it; otherwise nothing was changed.
@@ -208,7 +220,7 @@ impl Coded for CatalogError {
             Self::MetadataGone { .. } => ErrorCode::DataMissing,
             Self::MetadataInvalid { .. } | Self::OwnFileInvalid { .. } => ErrorCode::DataInvalid,
             Self::Encode { .. } => ErrorCode::Internal,
-            Self::Conflict(_) => ErrorCode::CommitConflict,
+            Self::Conflict(_) | Self::NotMerged { .. } => ErrorCode::CommitConflict,
             Self::Contradiction(_) => ErrorCode::Unprocessable,
             Self::StateUnknown { .. } => ErrorCode::CommitStateUnknown,
             Self::Busy(..) | Self::QueueFull { .. } | Self::Overtaken(_) => ErrorCode::TooBusy,

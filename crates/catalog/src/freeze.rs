@@ -12,7 +12,7 @@ use esker_types::{NamespaceName, TableName};
 use crate::{Catalog, LoadedTable, Result};
 
 /// Properties of the namespace of a table and of those around it, by the name of the namespace.
-type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
+pub(crate) type Namespaces = BTreeMap<NamespaceName, BTreeMap<String, String>>;
 
 /// The lookup: it takes the properties of the namespaces around the table, the table's name, and the table's properties.
 type FreezeLookup = dyn Fn(&Namespaces, &TableName, &BTreeMap<String, String>) -> Option<String> + Send + Sync;

@@ -27,6 +27,7 @@ mod ledger;
 mod listing;
 mod locations;
 mod manifest_places;
+mod merge;
 mod moves;
 mod namespaces;
 pub mod needs;
@@ -73,6 +74,7 @@ pub use extents::referenced_by_others;
 pub use failpoint::Failpoint;
 pub use fleet::{AssessedTable, NotAssessed};
 pub use freeze::Freeze;
+pub use merge::{MergePolicies, MergePolicy, MergeSettings};
 pub use namespaces::PropertyChange;
 pub use overview::{Overview, QueueCounts};
 pub use paths::{PathSet, PathSetBuilder};
@@ -145,6 +147,8 @@ pub struct CatalogOptions {
     pub check_policy: fn(&BTreeMap<String, String>) -> Vec<BadProperty>,
     /// Lookup in the policies that names who froze a table.
     pub freeze: Freeze,
+    /// Lookup in the policies that says which late commits to a table are merged.
+    pub merge: MergePolicies,
     /// Named points at which a test stops or panics the process.
     pub failpoint: Failpoint,
 }

@@ -4,6 +4,7 @@
 
 use esker_format::{TableRequirement, TableUpdate};
 use esker_state::NewQuarantine;
+use esker_table::MergeClass;
 use futures::future::BoxFuture;
 
 use crate::{Actor, LoadedTable, Restored, Result};
@@ -67,4 +68,6 @@ pub struct Committed {
     pub table: LoadedTable,
     /// Number of commits in the batch, including those that failed or changed nothing.
     pub batch: usize,
+    /// Class of the commit, if it was late and was merged.
+    pub merged: Option<MergeClass>,
 }

@@ -13,7 +13,7 @@ use esker_format::{
     MAIN_BRANCH, ReferenceKind, SnapshotRef, SnapshotReference, TableMetadata, TableRequirement, TableUpdate, branch_at,
 };
 use esker_table::{ancestors, cherry_pick};
-use esker_types::{CodedError, DurationMillis, Millis, TableName};
+use esker_types::{DurationMillis, Millis, TableName};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -167,15 +167,7 @@ impl RefCommit {
             return Err(CatalogError::Refused(what));
         }
         self.catalog.check_snapshot(metadata, newest).await?;
-        let (catalog, id) = (self.catalog.clone(), table.row.id);
-        let record = move |paths: Vec<String>| -> BoxFuture<'static, esker_table::Result<()>> {
-            let catalog = catalog.clone();
-            async move {
-                let done = catalog.record_outputs(id, None, &paths).await;
-                done.map_err(|e| esker_table::TableError::Caller(CodedError::new(e)))
-            }
-            .boxed()
-        };
+        let record = self.catalog.recorder(table.row.id);
         let picked = cherry_pick(self.catalog.manifests(), metadata, newest, &record).await?;
         Ok(Proposal {
             requirements: picked.requirements,

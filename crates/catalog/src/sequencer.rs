@@ -8,6 +8,7 @@
 //!           | turn: the oldest commits in the queue become one batch
 //!           v
 //! +---> applied -------- a check of this commit fails -----------------------> answered: its own error
+//! |         |  `-------- late, and no rule forbids it: built again (merge) ------> applied
 //! |         |  `-------- no commit of the batch changes anything ------------> answered: Ok, receipts stored, no file
 //! |         v
 //! |    file written ---- the storage or the database fails ------------------> answered: error, file to quarantine
@@ -34,12 +35,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_access::{Privilege, RightsError};
-use esker_format::{CommitContext, OPERATION, TableMetadata, TableUpdate};
+use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
     AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind,
     TabularRow,
 };
 use esker_storage::Location;
+use esker_table::MergeClass;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
 use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
@@ -53,6 +55,7 @@ use crate::authorize::{ANY_OF_TABLE, no_such_tabular};
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
 use crate::locations::PathsOrigin;
+use crate::merge::{BatchMerges, Merge};
 use crate::moves::{copy_path_of_next, metadata_files, with_copies};
 use crate::proposal::CommitRecords;
 use crate::readable::check_numbers;
@@ -78,6 +81,8 @@ struct AppliedBatch<'a> {
     records: CommitRecords,
     /// Authors of the changes that had no effect.
     idle: Vec<Actor>,
+    /// Paths of the files that were written to merge late commits.
+    merged_files: Vec<String>,
 }
 
 impl<'a> AppliedBatch<'a> {
@@ -85,7 +90,10 @@ impl<'a> AppliedBatch<'a> {
     ///
     /// The records of a proposal that was computed for this state are moved: an expiry has one for each of its files. Those of a
     /// client's proposal are copied, because a replay needs them again.
-    fn add(&mut self, mut proposal: Cow<'a, Proposal>, outdated: Vec<NewQuarantine>) {
+    fn add(&mut self, mut proposal: Cow<'a, Proposal>, merged: Option<MergeClass>, outdated: Vec<NewQuarantine>) {
+        if merged.is_some() {
+            self.merged_files.extend_from_slice(&proposal.records.settled_outputs);
+        }
         self.records.append(match &mut proposal {
             Cow::Borrowed(fixed) => fixed.records.clone(),
             Cow::Owned(computed) => std::mem::take(&mut computed.records),
@@ -93,6 +101,15 @@ impl<'a> AppliedBatch<'a> {
         self.records.quarantine.extend(outdated);
         self.proposals.push(proposal);
     }
+}
+
+/// A change of a batch, computed for the state that it is applied to.
+struct Computed<'a> {
+    proposal: Cow<'a, Proposal>,
+    /// The table after the change; `None` if nothing changes.
+    after: Option<AppliedProposal>,
+    /// The class of the change, if it was late and was merged.
+    merged: Option<MergeClass>,
 }
 
 impl Catalog {
@@ -137,7 +154,8 @@ impl Catalog {
     ///   result, a snapshot's sequence number or time leaves no room for later ones, or the commit names a location provider that
     ///   is not allowed.
     /// - Returns [`Conflict`](CatalogError::Conflict) if a snapshot's manifest list is in quarantine or deleted, or other servers
-    ///   won the race ten times.
+    ///   won the race ten times. Returns [`NotMerged`](CatalogError::NotMerged) if the snapshot was made for an earlier state, and
+    ///   the table's policy `commit.merge` would have it merged but for a rule.
     /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location, and
     ///   [`Refused`](CatalogError::Refused) if the snapshots of [`Proposal::restore`] can't come back.
     /// - Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait for the table, [`Busy`](CatalogError::Busy) if
@@ -253,21 +271,23 @@ impl Catalog {
         self.check_not_behind(&row).await?;
         let current = self.load_row(row).await?;
         let mut working = current.clone();
-        let mut applied = AppliedBatch::default();
-        let mut results: Vec<Result<()>> = Vec::with_capacity(batch.len());
+        let (mut applied, mut merges) = (AppliedBatch::default(), BatchMerges::default());
+        let mut results: Vec<Result<Option<MergeClass>>> = Vec::with_capacity(batch.len());
+        let sent: Vec<&Snapshot> = batch.iter().flat_map(|pending| pending.change.sent_snapshots()).collect();
+        self.prefetch_merges(&working, &sent, &mut merges).await;
         for pending in batch {
             let base = applied.proposals.is_empty().then_some(current.row.metadata_location.as_str());
             // A panic in one change fails that change, not the others of its batch.
-            let computed = catch_panic(self.compute(&working, base, pending.change.as_mut())).await;
+            let computed = catch_panic(self.compute(&working, base, pending.change.as_mut(), &mut merges)).await;
             match computed.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
-                Ok((proposal, Some(after))) => {
+                Ok(Computed { proposal, after: Some(after), merged }) => {
                     working.metadata = Arc::new(after.metadata);
-                    applied.add(proposal, after.outdated);
-                    results.push(Ok(()));
+                    applied.add(proposal, merged, after.outdated);
+                    results.push(Ok(merged));
                 }
-                Ok((proposal, None)) => {
+                Ok(Computed { proposal, after: None, .. }) => {
                     applied.idle.push(proposal.actor.clone());
-                    results.push(Ok(()));
+                    results.push(Ok(None));
                 }
                 Err(e) => results.push(Err(e)),
             }
@@ -279,22 +299,41 @@ impl Catalog {
         } else if !self.publish(&current, &mut working, applied).await? {
             return Ok(None);
         }
-        let committed = Committed { table: working, batch: results.len() };
-        Ok(Some(results.into_iter().map(|r| r.map(|()| committed.clone())).collect()))
+        let committed = Committed { table: working, batch: results.len(), merged: None };
+        Ok(Some(results.into_iter().map(|r| r.map(|merged| Committed { merged, ..committed.clone() })).collect()))
     }
 
     /// Computes the proposal of one change and the metadata after it; see [`Catalog::apply_proposal`].
+    ///
+    /// A client's change that is late may be merged: then its proposal is another one.
     async fn compute<'p>(
         &self,
         table: &LoadedTable,
         base: Option<&str>,
         change: &'p mut dyn QueuedChange,
-    ) -> Result<(Cow<'p, Proposal>, Option<AppliedProposal>)> {
+        merges: &mut BatchMerges,
+    ) -> Result<Computed<'p>> {
         let proposal = change.propose(table).await?;
         // The state of the table is the one that the change is applied to, so no other commit can come between.
         self.authorize_commit(table, &proposal)?;
-        let applied = self.apply_proposal(table, base, &proposal).await?;
-        Ok((proposal, applied))
+        let merge = match &proposal {
+            Cow::Borrowed(sent) if sent.restore.is_none() => self.merge_late(table, sent, merges).await?,
+            _ => Merge::AsSent,
+        };
+        match merge {
+            Merge::AsSent => {
+                let after = self.apply_proposal(table, base, &proposal).await?;
+                Ok(Computed { proposal, after, merged: None })
+            }
+            Merge::AppliedBefore => Ok(Computed { proposal, after: None, merged: None }),
+            Merge::Rebased(proposal, class) => match self.apply_proposal(table, base, &proposal).await {
+                Ok(after) => Ok(Computed { proposal: Cow::Owned(*proposal), after, merged: Some(class) }),
+                Err(e) => {
+                    self.discard_files(&table.row, &proposal.records.settled_outputs, "its merged commit was refused").await;
+                    Err(e)
+                }
+            },
+        }
     }
 
     /// Computes the metadata after one proposal, and runs every check on it but that of its privileges. `None` if nothing changes.
@@ -331,7 +370,7 @@ impl Catalog {
     }
 
     /// Refuses a snapshot whose manifest list is in quarantine: it would soon point to a deleted file.
-    async fn check_references(&self, updates: &[TableUpdate]) -> Result<()> {
+    pub(crate) async fn check_references(&self, updates: &[TableUpdate]) -> Result<()> {
         for update in updates {
             let TableUpdate::AddSnapshot { snapshot } = update else { continue };
             for file in manifest_list_paths(snapshot) {
@@ -399,9 +438,15 @@ impl Catalog {
     ///
     /// Returns `false` if another server was first.
     async fn publish(&self, current: &LoadedTable, working: &mut LoadedTable, applied: AppliedBatch<'_>) -> Result<bool> {
-        let AppliedBatch { proposals, records, idle } = applied;
+        let AppliedBatch { proposals, records, idle, merged_files } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
-        let swap = self.write_next(current, working, records, updates).await?;
+        let swap = match self.write_next(current, working, records, updates).await {
+            Ok(swap) => swap,
+            Err(e) => {
+                self.discard_files(&current.row, &merged_files, "the metadata file of the commit could not be written").await;
+                return Err(e);
+            }
+        };
         self.failpoint("commit-before-swap").await;
         // Receipts of commits without effect go into the same transaction: once the pointer has moved, nothing more may fail.
         let actors = proposals.iter().map(|proposal| &proposal.actor).chain(&idle);
@@ -417,13 +462,17 @@ impl Catalog {
                 Ok(true)
             }
             Ok(false) => {
-                self.discard(&current.row, &swap.to, "the commit lost the race against another server").await;
+                let reason = "the commit lost the race against another server";
+                self.discard(&current.row, &swap.to, reason).await;
+                self.discard_files(&current.row, &merged_files, reason).await;
                 Ok(false)
             }
             Err(e) => {
                 // The commit may have been applied, so its file is kept.
                 if !matches!(e, StateError::Ambiguous(_)) {
-                    self.discard(&current.row, &swap.to, "the state database refused the commit").await;
+                    let reason = "the state database refused the commit";
+                    self.discard(&current.row, &swap.to, reason).await;
+                    self.discard_files(&current.row, &merged_files, reason).await;
                 }
                 Err(CatalogError::of_publishing(e, &current.row.name))
             }
@@ -489,9 +538,17 @@ impl Catalog {
     ///
     /// If that fails, its pending output stays recorded, and a server settles it once this one has stopped.
     pub(crate) async fn discard(&self, row: &TabularRow, uri: &str, reason: &str) {
-        let files = std::iter::once(uri.to_owned()).chain(copy_path_of_next(row, uri));
+        let files: Vec<String> = std::iter::once(uri.to_owned()).chain(copy_path_of_next(row, uri)).collect();
+        self.discard_files(row, &files, reason).await;
+    }
+
+    /// Puts files that were written for a commit, and are part of no state of the table, into quarantine like [`Catalog::discard`].
+    pub(crate) async fn discard_files(&self, row: &TabularRow, files: &[String], reason: &str) {
+        let files = files.iter().cloned();
         let quarantines: Vec<NewQuarantine> = files.map(|file| row.quarantine(file, None, reason, None, now_ms())).collect();
+        let Some(first) = quarantines.first() else { return };
         if let Err(error) = self.state().quarantine().add(&quarantines).await {
+            let uri = &first.path;
             tracing::warn!(%error, uri, "a metadata file could not be quarantined; it is reclaimed once this server has stopped");
         }
     }

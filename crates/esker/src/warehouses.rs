@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_autopilot::frozen_by;
-use esker_catalog::{CatalogOptions, Freeze};
+use esker_autopilot::{frozen_by, merges_of};
+use esker_catalog::{CatalogOptions, Freeze, MergePolicies};
 use esker_storage::{Location, Scheme, Storage, StorageOptions, s3_option};
 use object_store::ObjectStore;
 
@@ -61,6 +61,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
     };
     let allowed: std::result::Result<Vec<_>, _> = warehouse.allowed_locations.iter().map(|uri| Location::parse(uri)).collect();
     let layers = config.layers_of(name, warehouse)?;
+    let of_merges = layers.clone();
     let ms = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000);
     Ok(CatalogOptions {
         warehouse: name.to_owned(),
@@ -82,6 +83,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         spill_dir: config.maintenance.spill_dir(dir),
         check_policy: esker_autopilot::policy::bad_properties,
         freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),
+        merge: MergePolicies::new(move |namespaces, name, own| merges_of(&of_merges, namespaces, name, own)),
         failpoint: config.debug.failpoint(),
     })
 }

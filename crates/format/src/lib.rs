@@ -53,7 +53,8 @@ pub use file::{
 pub use json::{value_from_json, value_to_json};
 pub use manifest::{
     BatchColumn, ColumnSet, ManifestBatch, ManifestHeader, ManifestListWriter, ManifestProjection, ManifestWriter, NewManifest,
-    NewManifestList, PartitionColumn, decode_manifest, manifest_schema, read_manifest, read_manifest_header, read_manifest_list,
+    NewManifestList, PartitionColumn, decode_manifest, manifest_list_version, manifest_schema, read_manifest,
+    read_manifest_header, read_manifest_list,
 };
 pub use metadata::{MAX_FORMAT_VERSION, Snapshots, TableMetadata};
 pub use partition::{

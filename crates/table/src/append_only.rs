@@ -102,19 +102,27 @@ async fn beyond_append_in(
 
 /// The live files of replaced manifests that no new manifest has carried over yet.
 #[derive(Default)]
-struct MissingFiles(HashMap<DeleteKey, Vec<LiveFile>>);
+pub(crate) struct MissingFiles(HashMap<DeleteKey, Vec<LiveFile>>);
 
 impl MissingFiles {
-    fn add(&mut self, file: LiveFile) {
+    /// Adds a file of a replaced manifest.
+    pub(crate) fn add(&mut self, file: LiveFile) {
         self.0.entry(delete_key(&file.file)).or_default().push(file);
     }
 
     /// Takes a file off. Returns false if there is none that is the same in every way.
-    fn take(&mut self, after: &LiveFile) -> bool {
+    pub(crate) fn take(&mut self, after: &LiveFile) -> bool {
         let Some(files) = self.0.get_mut(&delete_key(&after.file)) else { return false };
         let Some(at) = files.iter().position(|before| is_same_file(before, after)) else { return false };
         files.swap_remove(at);
         true
+    }
+
+    /// Returns the files that are missing, by path.
+    pub(crate) fn into_files(self) -> Vec<LiveFile> {
+        let mut files: Vec<LiveFile> = self.0.into_values().flatten().collect();
+        files.sort_by(|a, b| delete_key(&a.file).cmp(&delete_key(&b.file)));
+        files
     }
 
     /// Returns the path of a file that is missing.
@@ -124,7 +132,7 @@ impl MissingFiles {
 }
 
 /// Checks that two lists describe a manifest alike. Row ids may be new, and unknown fields may be lost.
-fn is_same_manifest(before: &ManifestFile, after: &ManifestFile) -> bool {
+pub(crate) fn is_same_manifest(before: &ManifestFile, after: &ManifestFile) -> bool {
     let first_row_id = before.first_row_id.or(after.first_row_id);
     ManifestFile { first_row_id, extra: after.extra.clone(), ..before.clone() } == *after
 }

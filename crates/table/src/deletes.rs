@@ -10,6 +10,11 @@ use esker_format::TableMetadata;
 
 use crate::{DeleteKind, LiveDelete, LiveFile, LiveFiles, PartitionKey, Result, TableError};
 
+/// The field id of the column `file_path` in position delete files.
+///
+/// Spec: "Reserved Field IDs".
+pub const FILE_PATH_FIELD_ID: i32 = 2_147_483_546;
+
 /// The delete files of one scope: sequence number and position of each, the oldest first.
 type BySequence = Vec<(i64, usize)>;
 

@@ -7,6 +7,8 @@ use esker_storage::StorageError;
 use esker_types::{Coded, CodedError, ErrorCode};
 use serde::{Deserialize, Serialize};
 
+use crate::Refusal;
+
 /// A property whose value cannot be parsed. Its display form is the evidence of the health finding `bad-property`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema)]
 #[error("table property {key} = {value:?} is not {expects}; {instead}")]
@@ -58,6 +60,9 @@ pub enum TableError {
     /// The change does not apply to the table as it is now.
     #[error("{0}")]
     Conflict(String),
+    /// A late commit is not merged.
+    #[error(transparent)]
+    NotMerged(#[from] Refusal),
     /// A row filter or another argument of a scan does not fit the table.
     #[error("{0}")]
     Filter(String),
@@ -93,7 +98,7 @@ impl Coded for TableError {
             Self::Invalid(_) => ErrorCode::DataInvalid,
             Self::Filter(_) => ErrorCode::BadRequest,
             Self::Property(_) => ErrorCode::Refused,
-            Self::Conflict(_) => ErrorCode::CommitConflict,
+            Self::Conflict(_) | Self::NotMerged(_) => ErrorCode::CommitConflict,
             Self::Unsupported(_) => ErrorCode::Unsupported,
         }
     }

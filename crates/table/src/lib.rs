@@ -28,6 +28,7 @@ mod plan_json;
 pub mod properties;
 mod ranges;
 mod reach;
+mod rebase;
 mod refs;
 mod residual;
 mod retention;
@@ -38,7 +39,7 @@ mod summary;
 pub use append_only::beyond_append;
 pub use bounds::{ColumnBounds, with_bounds};
 pub use cherry::cherry_pick;
-pub use deletes::{DeleteIndex, EqualityDeleteKeys, dangling};
+pub use deletes::{DeleteIndex, EqualityDeleteKeys, FILE_PATH_FIELD_ID, dangling};
 pub use dirs::{data_dir, metadata_dir};
 pub use dv::{BlobRange, decode_vector, encode_puffin, encode_vector};
 pub use entries::{
@@ -60,6 +61,10 @@ pub use ranges::source_range;
 pub use reach::{
     FileKind, Outline, Reachable, ReachableFiles, UnreadableFile, outline, outline_lenient, reachable, reachable_lenient,
     visit_reachable,
+};
+pub use rebase::{
+    LateCommit, MergeCache, MergeClass, MergeRule, REBASED_AS, REBASED_FROM, REBASED_LIST, RebasePlan, RebasedCommit, Refusal,
+    list_name, plan_rebase,
 };
 pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;

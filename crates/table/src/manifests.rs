@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_format::{
     ManifestBatch, ManifestContent, ManifestEntry, ManifestFile, ManifestHeader, ManifestProjection, Snapshot, TableMetadata,
-    Tuple, UnknownFields, decode_manifest, read_manifest_header, read_manifest_list,
+    Tuple, UnknownFields, decode_manifest, manifest_list_version, read_manifest_header, read_manifest_list,
 };
 use esker_storage::Storage;
 use moka::future::Cache;
@@ -139,6 +139,15 @@ impl Manifests {
             manifests.push(manifest_without_list(path, bytes.len(), &header, snapshot.snapshot_id));
         }
         Ok(manifests)
+    }
+
+    /// Reads a manifest list and the format version in its header, which is `None` if the header has none.
+    ///
+    /// Spec: "Manifest Lists".
+    pub(crate) async fn list_with_version(&self, path: &str) -> Result<(Option<u8>, Vec<ManifestFile>)> {
+        let bytes = self.read(path, false).await?;
+        let version = manifest_list_version(&bytes).map_err(|e| TableError::file(path, e))?;
+        Ok((version, read_manifest_list(&bytes).map_err(|e| TableError::file(path, e))?))
     }
 
     async fn read(&self, path: &str, is_encrypted: bool) -> Result<Bytes> {

@@ -303,6 +303,8 @@ properties! {
     DELETE_ISOLATION: Isolation = "write.delete.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is used";
     /// The isolation level of UPDATE.
     UPDATE_ISOLATION: Isolation = "write.update.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is used";
+    /// The isolation level of MERGE, which decides with the two others if late commits are merged.
+    MERGE_ISOLATION: Isolation = "write.merge.isolation-level", Isolation::Serializable, isolation, "serializable or snapshot", "serializable is used";
     /// The name mapping for files without field ids.
     NAME_MAPPING: Option<NameMapping> = "schema.name-mapping.default", None, mapping, "a name mapping as JSON", "files without field ids can't be read until the property is fixed";
     /// The compression codec of data files.
@@ -406,6 +408,7 @@ mod tests {
             ("esker.orphans.min-age-ms", &["3d", "-1"]),
             ("write.delete.isolation-level", &["snapshots"]),
             ("write.update.isolation-level", &["none"]),
+            ("write.merge.isolation-level", &["none"]),
             ("schema.name-mapping.default", &["{", "[{\"names\": 3}]"]),
             ("write.parquet.compression-codec", &["lzo", "zst"]),
             ("write.parquet.compression-level", &["high", "23", "-1"]),

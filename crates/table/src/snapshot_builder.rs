@@ -127,7 +127,7 @@ pub async fn build_snapshot(
     if !rewrite.rewritten_manifests.is_empty() {
         by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| partition(a, *spec).cmp(&partition(b, *spec))));
     }
-    let max_entries = usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1);
+    let max_entries = max_entries(metadata, bytes_per_entry);
 
     let all = added(rewrite).into_iter().chain(by_kind).chain(restored_entries(&rewrite.restored_files));
     let parts = |(content, spec_id, entries)| split(entries, max_entries).map(move |entries| (content, spec_id, entries));
@@ -260,6 +260,11 @@ fn restored_entries(files: &[LiveFile]) -> Vec<ManifestDraft> {
     by_kind.into_iter().map(draft).collect()
 }
 
+/// Returns the number of entries of a manifest that has the table's target size.
+pub(crate) fn max_entries(metadata: &TableMetadata, bytes_per_entry: u64) -> usize {
+    usize::try_from(manifest_bytes(metadata) / bytes_per_entry.max(1)).unwrap_or(usize::MAX).max(1)
+}
+
 /// Makes a draft of a group of entries.
 fn draft(((content, spec_id), entries): ((ManifestContent, i32), Vec<ManifestEntry>)) -> ManifestDraft {
     (content, spec_id, entries)
@@ -278,7 +283,7 @@ fn partition(entry: &ManifestEntry, spec_id: i32) -> PartitionKey<'_> {
 }
 
 /// Splits a list of entries into parts of at most `max_entries` entries.
-fn split(entries: Vec<ManifestEntry>, max_entries: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
+pub(crate) fn split(entries: Vec<ManifestEntry>, max_entries: usize) -> impl Iterator<Item = Vec<ManifestEntry>> {
     let mut entries = entries.into_iter();
     std::iter::from_fn(move || {
         let part: Vec<ManifestEntry> = entries.by_ref().take(max_entries).collect();
@@ -287,15 +292,15 @@ fn split(entries: Vec<ManifestEntry>, max_entries: usize) -> impl Iterator<Item 
 }
 
 /// The manifests of the head, divided into those that a rewrite keeps and the entries of those that it replaces.
-struct TouchedManifests {
+pub(crate) struct TouchedManifests {
     /// The manifests that stay as they are.
-    kept: Vec<ManifestFile>,
+    pub(crate) kept: Vec<ManifestFile>,
     /// The entries of the rewritten manifests, grouped by content and spec, so that many small manifests become few.
-    by_kind: Vec<ManifestDraft>,
+    pub(crate) by_kind: Vec<ManifestDraft>,
     /// The removed data and delete files, with the ids of their partition specs.
-    removed: Vec<(i32, DataFile)>,
+    pub(crate) removed: Vec<(i32, DataFile)>,
     /// The average size in bytes of an entry in the rewritten manifests.
-    bytes_per_entry: u64,
+    pub(crate) bytes_per_entry: u64,
     /// The number of rewritten manifests, and of their entries. Manifests without live files that the caller names count as well:
     /// nothing of them is written again.
     rewritten_counts: (usize, usize),
@@ -303,7 +308,7 @@ struct TouchedManifests {
 
 /// Divides the manifests of the head into those that stay and those that are rewritten, because they contain a removed file or the
 /// caller names them.
-async fn partition_manifests(
+pub(crate) async fn partition_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
     manifests: Vec<ManifestFile>,
@@ -419,9 +424,14 @@ impl Paths {
 impl NewSnapshot {
     /// Starts a snapshot on `head`. Its time is not before that of the head, nor before the last change of the metadata.
     pub(crate) fn onto(metadata: &TableMetadata, head: Option<&Snapshot>) -> Self {
+        Self::with_id(metadata, head, fresh_snapshot_id(metadata))
+    }
+
+    /// Starts a snapshot on `head` that has an id already.
+    pub(crate) fn with_id(metadata: &TableMetadata, head: Option<&Snapshot>, snapshot_id: i64) -> Self {
         let newest = head.map_or(0, |head| head.timestamp_ms);
         Self {
-            snapshot_id: fresh_snapshot_id(metadata),
+            snapshot_id,
             parent: head.map(|head| head.snapshot_id),
             sequence_number: metadata.next_sequence_number(),
             timestamp_ms: now_ms().max(newest).max(metadata.last_updated_ms),
@@ -448,6 +458,18 @@ impl NewSnapshot {
         manifests: Vec<ManifestFile>,
         summary: BTreeMap<String, String>,
     ) -> Result<Snapshot> {
+        Ok(self.write_listed(source, metadata, list, manifests, summary).await?.0)
+    }
+
+    /// Writes the manifest list like [`Self::write`]. Returns the manifests as they are listed, too.
+    pub(crate) async fn write_listed(
+        self,
+        source: &Manifests,
+        metadata: &TableMetadata,
+        list: String,
+        manifests: Vec<ManifestFile>,
+        summary: BTreeMap<String, String>,
+    ) -> Result<(Snapshot, Vec<ManifestFile>)> {
         let first = (metadata.format_version >= 3).then(|| metadata.next_row_id.unwrap_or(0));
         let first_row_id = match first.map(i64::try_from).transpose() {
             Ok(first) => first,
@@ -465,10 +487,10 @@ impl NewSnapshot {
             let manifest = if metadata.format_version >= 2 { with_counts(source, manifest).await? } else { manifest };
             writer.add(&manifest)?;
         }
-        let next = writer.next_row_id();
+        let (next, listed) = (writer.next_row_id(), writer.manifests().to_vec());
         source.storage().write(&list, writer.finish()?.into()).await?;
         let added = first_row_id.zip(next).and_then(|(first, next)| u64::try_from(next.checked_sub(first)?).ok());
-        Ok(Snapshot {
+        let snapshot = Snapshot {
             snapshot_id: self.snapshot_id,
             parent_snapshot_id: self.parent,
             sequence_number: (metadata.format_version >= 2).then_some(self.sequence_number),
@@ -481,7 +503,8 @@ impl NewSnapshot {
             added_rows: added,
             key_id: None,
             extra: Extra::default(),
-        })
+        };
+        Ok((snapshot, listed))
     }
 }
 
@@ -582,8 +605,37 @@ fn counts<'a>(files: impl Iterator<Item = &'a DataFile>) -> Counts {
     sum
 }
 
+/// The summary keys of the changes that a snapshot makes, without the totals.
+///
+/// Spec: "Optional Snapshot Summary Fields".
+pub(crate) const COUNTS: [&str; 19] = [
+    "added-data-files",
+    "deleted-data-files",
+    "added-records",
+    "deleted-records",
+    "added-files-size",
+    "removed-files-size",
+    "added-delete-files",
+    "removed-delete-files",
+    "added-position-delete-files",
+    "removed-position-delete-files",
+    "added-equality-delete-files",
+    "removed-equality-delete-files",
+    "added-dvs",
+    "removed-dvs",
+    "added-position-deletes",
+    "removed-position-deletes",
+    "added-equality-deletes",
+    "removed-equality-deletes",
+    "changed-partition-count",
+];
+
 /// Builds the summary of the new snapshot: the changes that it makes, and the totals of `previous` with these changes.
-fn summary(previous: Option<&Snapshot>, rewrite: &SnapshotChanges, removed: &[(i32, DataFile)]) -> BTreeMap<String, String> {
+pub(crate) fn summary(
+    previous: Option<&Snapshot>,
+    rewrite: &SnapshotChanges,
+    removed: &[(i32, DataFile)],
+) -> BTreeMap<String, String> {
     let added = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(spec, file)| (*spec, file));
     let added = added.chain(rewrite.restored_files.iter().map(|live| (live.spec_id, &live.file)));
     let removed = removed.iter().map(|(spec, file)| (*spec, file));
@@ -591,25 +643,28 @@ fn summary(previous: Option<&Snapshot>, rewrite: &SnapshotChanges, removed: &[(i
     let minus = counts(removed.clone().map(|(_, file)| file));
     let partitions: HashSet<_> = removed.chain(added).map(|(spec, file)| PartitionKey::new(spec, &file.partition)).collect();
     let mut properties = rewrite.summary.clone();
-    for (key, value) in [
-        ("added-data-files", plus.data_files),
-        ("deleted-data-files", minus.data_files),
-        ("added-records", plus.records),
-        ("deleted-records", minus.records),
-        ("added-files-size", plus.bytes),
-        ("removed-files-size", minus.bytes),
-        ("added-delete-files", plus.delete_files),
-        ("removed-delete-files", minus.delete_files),
-        ("added-position-delete-files", plus.position_delete_files),
-        ("removed-position-delete-files", minus.position_delete_files),
-        ("removed-equality-delete-files", minus.equality_delete_files),
-        ("added-dvs", plus.vectors),
-        ("removed-dvs", minus.vectors),
-        ("added-position-deletes", plus.position_deletes),
-        ("removed-position-deletes", minus.position_deletes),
-        ("removed-equality-deletes", minus.equality_deletes),
-        ("changed-partition-count", partitions.len() as u64),
-    ] {
+    let values = [
+        plus.data_files,
+        minus.data_files,
+        plus.records,
+        minus.records,
+        plus.bytes,
+        minus.bytes,
+        plus.delete_files,
+        minus.delete_files,
+        plus.position_delete_files,
+        minus.position_delete_files,
+        plus.equality_delete_files,
+        minus.equality_delete_files,
+        plus.vectors,
+        minus.vectors,
+        plus.position_deletes,
+        minus.position_deletes,
+        plus.equality_deletes,
+        minus.equality_deletes,
+        partitions.len() as u64,
+    ];
+    for (key, value) in COUNTS.into_iter().zip(values) {
         if value > 0 || key.ends_with("data-files") {
             properties.insert(key.to_owned(), value.to_string());
         }

@@ -13,12 +13,12 @@ use uuid::Uuid;
 
 use super::TestTable;
 
-/// The files that one commit adds, each with the id of its partition spec, and the delete files that it replaces.
+/// The files that one commit adds, each with the id of its partition spec, and the files that it removes.
 #[derive(Debug, Default)]
 pub(super) struct Additions {
     pub(super) data: Vec<(i32, DataFile)>,
     pub(super) deletes: Vec<(i32, DataFile)>,
-    /// Deletion vectors that new ones replace, by path and offset.
+    /// Data files, and deletion vectors that new ones replace, by path and offset.
     pub(super) replaced: HashSet<(String, Option<i64>)>,
 }
 
@@ -38,7 +38,7 @@ impl Additions {
 /// A commit whose files are written and that was not sent yet.
 #[derive(Debug, Clone)]
 pub struct PreparedCommit {
-    body: Value,
+    pub(super) body: Value,
     /// The paths of everything that was written for it.
     written: Vec<String>,
 }
@@ -131,7 +131,7 @@ impl TestTable<'_> {
         PreparedCommit { body: commit_body(&metadata, &snapshot, draft.id), written: draft.written }
     }
 
-    /// Rewrites every delete manifest, with the replaced deletion vectors marked as deleted. Returns all manifests.
+    /// Rewrites the manifests that have a replaced file, with that marked as deleted. Returns all manifests.
     async fn without(
         &self,
         draft: &mut DraftSnapshot<'_>,
@@ -140,24 +140,21 @@ impl TestTable<'_> {
     ) -> Vec<ManifestFile> {
         let mut kept = Vec::new();
         for file in manifests {
-            if file.content == ManifestContent::Data {
+            let manifest = self.manifests().load(draft.metadata, &file).await.expect("a manifest");
+            let live: Vec<_> = manifest.entries.iter().filter(|entry| entry.is_alive()).collect();
+            let goes = |file: &DataFile| replaced.contains(&(file.file_path.clone(), file.content_offset));
+            if !live.iter().any(|entry| goes(&entry.data_file)) {
                 kept.push(file);
                 continue;
             }
-            let manifest = self.manifests().load(draft.metadata, &file).await.expect("a manifest");
-            let mut out = draft.manifest(file.partition_spec_id, ManifestContent::Deletes);
-            let mut any = false;
-            for entry in manifest.entries.iter().filter(|e| e.is_alive()) {
-                any = true;
-                let place = (entry.data_file.file_path.clone(), entry.data_file.content_offset);
-                match replaced.contains(&place) {
+            let mut out = draft.manifest(file.partition_spec_id, file.content);
+            for entry in live {
+                match goes(&entry.data_file) {
                     true => out.deleted(entry).expect("added"),
                     false => out.existing(entry).expect("added"),
                 }
             }
-            if any {
-                kept.push(draft.write(out).await);
-            }
+            kept.push(draft.write(out).await);
         }
         kept
     }

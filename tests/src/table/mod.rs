@@ -1,14 +1,15 @@
 //! [`TestTable`]: a table of a test, with writers that act as an engine does: files and manifests go to storage, commits to REST.
 //!
 //! `encode.rs` makes bytes, `files.rs` writes files with their entries, `commit.rs` writes manifests and commits. The others stand
-//! on these: `rows.rs` appends, `deletes.rs` deletes, `jobs.rs` runs jobs, `queries.rs` reads. Start reading at
-//! [`TestTable::create`] and [`TestTable::append`].
+//! on these: `rows.rs` appends, `deletes.rs` deletes, `late.rs` comes late, `jobs.rs` runs jobs, `queries.rs` reads. Start reading
+//! at [`TestTable::create`] and [`TestTable::append`].
 
 mod commit;
 mod deletes;
 mod encode;
 mod files;
 mod jobs;
+mod late;
 mod queries;
 mod rows;
 
@@ -26,6 +27,7 @@ use crate::TestApp;
 
 pub use commit::PreparedCommit;
 pub use deletes::PositionDeleteScope;
+pub use late::ClientChange;
 pub use queries::text_cells;
 
 /// A row: the columns `id`, `s` and `p`, and the column `extra` that a test may add to the table later.

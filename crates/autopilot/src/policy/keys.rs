@@ -6,6 +6,7 @@
 use super::schema::ValueForm;
 use super::values::{ParseResult, age, bytes, cron, flag, list, number, optional};
 use super::{MaintenanceWindow, Policy};
+use esker_catalog::MergePolicy;
 use esker_maintenance::{Strategy, check_sort_order};
 use esker_types::JobKind;
 
@@ -74,15 +75,27 @@ fn strategy(text: &str) -> ParseResult<Strategy> {
     })
 }
 
+/// Parses which late commits are merged.
+fn merge(text: &str) -> ParseResult<MergePolicy> {
+    match text.trim() {
+        "off" => Ok(MergePolicy::Off),
+        "append" => Ok(MergePolicy::Append),
+        "snapshot" => Ok(MergePolicy::Snapshot),
+        _ => Err("not one of off, append, snapshot".to_owned()),
+    }
+}
+
 /// Checks the text of a sort order. Columns are not looked up: a policy may hold for many tables.
 fn order(text: &str) -> ParseResult<String> {
     check_sort_order(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
 }
 
 /// All policy keys, in the order in which they are listed.
-pub const KEYS: [PolicyKey; 21] = [
+pub const KEYS: [PolicyKey; 23] = [
     key!("autopilot", Flag, "false", "Esker starts jobs on the table where they pay.", p, v => autopilot = flag(v)?),
     key!("freeze", Flag, "false", "No job but a check runs on the table, and none of its files is deleted.", p, v => freeze = flag(v)?),
+    key!("commit.merge", Merge, "off", "Late commits of clients that are merged in place of a 409: `off`, `append` or `snapshot`. A merge gives snapshot isolation.", p, v => merge = merge(v)?),
+    key!("commit.writer-keys", Columns, "", "Keys of snapshot summaries, separated by commas, that name further exactly-once writers; their late commits are merged only if no other of them came.", p, v => writer_keys = list(v)),
     key!("time-zone", TimeZone, "UTC", "The time zone of schedules and windows.", p, v => time_zone = v.parse().map_err(|_| "not a time zone like Europe/Zurich".to_owned())?),
     key!("window", Windows, "", "Times at which the autopilot may begin a job, such as `22:00-06:00, Sat+Sun 00:00-24:00`; default: always.", p, v => windows = MaintenanceWindow::parse_list(v)?),
     schedule!(Compact, "compact.schedule", "", "Start of compactions, as a cron pattern."),

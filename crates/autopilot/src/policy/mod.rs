@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use croner::Cron;
+use esker_catalog::MergePolicy;
 use esker_maintenance::Strategy;
 use esker_table::BadProperty;
 use esker_types::{JobKind, Millis};
@@ -35,6 +36,9 @@ pub const PREFIX: &str = "esker.";
 /// The policy key that stops all jobs and deletions of a table.
 const FREEZE: &str = "freeze";
 
+/// The policy key that names the late commits to merge.
+const MERGE: &str = "commit.merge";
+
 /// Returns the policy properties of a table that can't be followed, for the health finding `bad-property`.
 ///
 /// Takes all properties of the table, and looks at those that begin with [`PREFIX`].
@@ -45,6 +49,7 @@ pub fn bad_properties(own: &BTreeMap<String, String>) -> Vec<BadProperty> {
         PolicyError::Value { key, value, reason, .. } => {
             let instead = match key.as_str() {
                 FREEZE => "the table is frozen until the value is corrected",
+                MERGE => "no commit is merged, and no job is started, until the value is corrected",
                 _ => "neither the autopilot nor a schedule starts a job on the table until the value is corrected",
             };
             let (key, expects) = (format!("{PREFIX}{key}"), format!("a valid value ({reason})"));
@@ -100,6 +105,10 @@ pub struct Policy {
     pub autopilot: bool,
     /// Stops every job but a check, and every deletion of the table's files.
     pub freeze: bool,
+    /// The late commits of clients that are merged.
+    pub merge: MergePolicy,
+    /// The keys of snapshot summaries that name exactly-once writers, besides those that Esker knows.
+    pub writer_keys: Vec<String>,
     /// The time zone of schedules and windows.
     pub time_zone: Tz,
     /// The windows in which the autopilot may begin a job. If there are none, it always may.
@@ -141,6 +150,8 @@ impl Default for Policy {
         Self {
             autopilot: false,
             freeze: false,
+            merge: MergePolicy::Off,
+            writer_keys: Vec::new(),
             time_zone: Tz::UTC,
             windows: Vec::new(),
             schedules: BTreeMap::new(),

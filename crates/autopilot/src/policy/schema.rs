@@ -23,6 +23,8 @@ pub enum ValueForm {
     TimeZone,
     /// The strategy of a compaction.
     Strategy,
+    /// The late commits that are merged.
+    Merge,
     /// A sort order: names of columns with directions; commas separate them.
     SortOrder,
     /// Names of columns; commas separate them.
@@ -55,6 +57,7 @@ impl ValueForm {
                 "description": "A name of the time zone database.", "type": "string", "minLength": 1, "examples": ["Europe/Zurich"],
             }),
             Self::Strategy => json!({"enum": ["binpack", "sort", "zorder"], "examples": ["zorder"]}),
+            Self::Merge => json!({"enum": ["off", "append", "snapshot"], "examples": ["append"]}),
             Self::SortOrder => json!({
                 "description": "Columns with `asc` or `desc`, and `nulls first` or `nulls last`; commas separate them.",
                 "type": "string", "examples": ["day, id desc nulls last"],
@@ -129,6 +132,7 @@ mod tests {
                 ValueForm::Age => &["7", "7 weeks", "-1d"],
                 ValueForm::Bytes => &["2TB", "-1", "1.5GiB"],
                 ValueForm::Strategy => &["convert-deletes", "zort"],
+                ValueForm::Merge => &["true", "appends", ""],
                 // Other forms are texts that only the parser knows.
                 _ => &[],
             };

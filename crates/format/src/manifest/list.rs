@@ -52,6 +52,15 @@ pub fn read_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     Ok(manifests)
 }
 
+/// Returns the format version that a manifest list's header names, or `None` if it names none.
+///
+/// # Errors
+///
+/// Returns [`Avro`](crate::FormatError::Avro) if the file is no Avro file, its header is damaged, or its codec is not supported.
+pub fn manifest_list_version(file: &[u8]) -> Result<Option<u8>> {
+    Ok(Container::open(LIST, file)?.text("format-version").and_then(|text| text.trim().parse().ok()))
+}
+
 /// A field of a record whose values take bytes.
 struct Part<'a> {
     field: &'a Field,

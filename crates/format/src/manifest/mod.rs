@@ -24,7 +24,7 @@ mod tests;
 pub use batch::{BatchColumn, ColumnSet, ManifestBatch, ManifestProjection};
 pub use decode::{decode_manifest, read_manifest};
 pub use header::{ManifestHeader, PartitionColumn, manifest_schema, read_manifest_header};
-pub use list::read_manifest_list;
+pub use list::{manifest_list_version, read_manifest_list};
 pub use write::{ManifestWriter, NewManifest};
 pub use write_list::{ManifestListWriter, NewManifestList};
 

@@ -77,6 +77,8 @@ impl ManifestListWriter {
             if manifest.content == ManifestContent::Deletes {
                 return Err(bad("version 1 has no delete files".to_owned()));
             }
+            // Readers take numbers that a list does not have for 0.
+            (manifest.sequence_number, manifest.min_sequence_number) = (0, 0);
             self.manifests.push(manifest);
             return Ok(());
         }
@@ -100,6 +102,11 @@ impl ManifestListWriter {
         }
         self.manifests.push(manifest);
         Ok(())
+    }
+
+    /// Returns the manifests that were added, with what they were assigned.
+    pub fn manifests(&self) -> &[ManifestFile] {
+        &self.manifests
     }
 
     /// Returns the table's next row id after the commit (version 3).

@@ -11,6 +11,7 @@ use arrow::array::{Array, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use esker_format::DataFileFormat;
+pub use esker_table::FILE_PATH_FIELD_ID;
 use esker_table::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, decode_vector};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
@@ -18,8 +19,6 @@ use roaring::RoaringTreemap;
 use crate::delete_cache::DeletedPositions;
 use crate::{ReadError, ReadStats, Reader, Result, field_id};
 
-/// Field id of the column `file_path` in position delete files. Spec: "Reserved Field IDs".
-pub const FILE_PATH_FIELD_ID: i32 = 2_147_483_546;
 /// Field id of the column `pos` in position delete files. Spec: "Reserved Field IDs".
 pub const POS_FIELD_ID: i32 = 2_147_483_545;
 

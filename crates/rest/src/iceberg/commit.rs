@@ -41,7 +41,7 @@ pub(crate) async fn commit(
     let result = match creates {
         true => catalog.create_by_commit(name, proposal).await,
         false => catalog.commit(&name, proposal).await.map(|committed| {
-            app.inner.metrics.batch(committed.batch);
+            app.inner.metrics.committed(&committed);
             committed.table
         }),
     };

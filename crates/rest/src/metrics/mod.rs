@@ -12,7 +12,7 @@ mod tables;
 use std::time::Duration;
 
 use axum::extract::State;
-use esker_catalog::CatalogError;
+use esker_catalog::{CatalogError, Committed};
 use esker_maintenance::Maintenance;
 use esker_types::{Coded, ErrorCode, JobKind};
 use prometheus::{
@@ -41,6 +41,8 @@ pub(crate) struct ServiceMetrics {
     turn_wait: CounterVec,
     commits_waiting: IntGaugeVec,
     batches: Histogram,
+    merged: IntCounterVec,
+    not_merged: IntCounterVec,
     servers: IntGauge,
     tables: IntGauge,
     scores: IntGaugeVec,
@@ -148,6 +150,23 @@ impl ServiceMetrics {
                 )
             ),
             batches: registered!(r, Histogram::with_opts(batches)),
+            merged: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new("esker_commits_merged_total", "Number of late commits that were merged, by class."),
+                    &["class"]
+                )
+            ),
+            not_merged: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_commits_not_merged_total",
+                        "Number of late commits that the policy of their table would have merged, by the rule that forbade it."
+                    ),
+                    &["rule"]
+                )
+            ),
             servers: registered!(r, gauge("esker_servers", "Number of live servers on the state database.")),
             tables: registered!(r, gauge("esker_tables", "Number of tables in the catalog.")),
             scores: registered!(
@@ -395,11 +414,17 @@ impl ServiceMetrics {
         if error.is_some_and(|error| error.code() == ErrorCode::CommitConflict) {
             self.conflicts.with_label_values(&[operation]).inc();
         }
+        if let Some(CatalogError::NotMerged { refusal, .. }) = error {
+            self.not_merged.with_label_values(&[refusal.rule.name()]).inc();
+        }
     }
 
-    /// Counts the batch of a commit by its size, the number of commits that share a metadata file.
-    pub(crate) fn batch(&self, size: usize) {
-        self.batches.observe(size as f64);
+    /// Counts the batch of a commit by its size, the number of commits that share a metadata file, and a merge by its class.
+    pub(crate) fn committed(&self, committed: &Committed) {
+        self.batches.observe(committed.batch as f64);
+        if let Some(class) = committed.merged {
+            self.merged.with_label_values(&[class.name()]).inc();
+        }
     }
 }
 

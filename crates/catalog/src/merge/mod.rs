@@ -1,0 +1,235 @@
+//! Merging: a client's late commit is built again on the table as it is, if its rules and the table's policy allow it.
+//!
+//! A commit is late if its branch has moved since the client read it. Without a merge it is answered 409, and the client decides.
+//! A merge takes the place of the client's own check, so the result must be one that snapshot isolation permits. For more than a
+//! renumbering, the owner of the table must have chosen it. `request` has the rules of the request, `policy` those of the table,
+//! and `esker_table::plan_rebase` those of the files. Start reading at [`Catalog::merge_late`].
+//!
+//! Spec: "Optimistic Concurrency".
+
+mod policy;
+mod request;
+mod writers;
+
+use esker_format::{Snapshot, TableRequirement, TableUpdate};
+use esker_storage::Location;
+use esker_table::{MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal, TableError, plan_rebase};
+use esker_types::now_ms;
+
+use crate::freeze::Namespaces;
+use crate::{Catalog, CatalogError, CommitRecords, LoadedTable, Proposal, Result};
+
+use self::request::{SentCommit, conflict};
+
+pub use policy::{MergePolicies, MergePolicy, MergeSettings};
+
+/// What the merges of one batch have in common, so that it is read once.
+#[derive(Debug, Default)]
+pub(crate) struct BatchMerges {
+    cache: MergeCache,
+    /// The properties of the table's namespaces.
+    namespaces: Option<Namespaces>,
+}
+
+/// A commit as it is applied.
+#[derive(Debug)]
+pub(crate) enum Merge {
+    /// As the client sent it.
+    AsSent,
+    /// Not at all, because it was applied before.
+    AppliedBefore,
+    /// As it was built again.
+    Rebased(Box<Proposal>, MergeClass),
+}
+
+/// The reason why a commit is not merged.
+enum Stop {
+    /// It breaks a rule.
+    Refused(Refusal),
+    /// Something else failed, which is the answer.
+    Failed(CatalogError),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<CatalogError> for Stop {
+    fn from(error: CatalogError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A commit whose files can't be read or written is refused: its client can try again, and nothing was changed.
+impl From<TableError> for Stop {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::NotMerged(refusal) => Self::Refused(refusal),
+            error => Self::Refused(MergeRule::Unreadable.refuse(error.to_string())),
+        }
+    }
+}
+
+impl Catalog {
+    /// Builds a client's commit again if it is late.
+    ///
+    /// The caller has called [`Catalog::authorize_commit`]. The files of a commit that was built again are written and recorded.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NotMerged`](CatalogError::NotMerged) if the table's policy asks for merges and the commit breaks a rule, and
+    /// [`Conflict`](CatalogError::Conflict) if its manifest list is in quarantine or deleted. Returns
+    /// [`State`](CatalogError::State) if the database fails.
+    pub(crate) async fn merge_late(&self, table: &LoadedTable, proposal: &Proposal, batch: &mut BatchMerges) -> Result<Merge> {
+        let Some(conflict) = conflict(&table.metadata, proposal) else { return Ok(Merge::AsSent) };
+        let refusal = match self.try_merge(table, proposal, batch).await {
+            Ok(merge) => return Ok(merge),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Refused(refusal)) => refusal,
+        };
+        // Without the policy, a conflict is answered as if there were no merges.
+        if self.merge_settings(table, batch).await?.policy == MergePolicy::Off {
+            return Ok(Merge::AsSent);
+        }
+        let (name, rule) = (&table.row.name, refusal.rule.name());
+        tracing::info!(table = %name, rule, why = refusal.why, %conflict, "a late commit was not merged");
+        Err(CatalogError::NotMerged { source: conflict, refusal })
+    }
+
+    /// Reads what the merges of a batch are going to read, if several of its commits add snapshots and the policy lets them merge.
+    ///
+    /// A failure is left to the merges.
+    pub(crate) async fn prefetch_merges(&self, table: &LoadedTable, sent: &[&Snapshot], batch: &mut BatchMerges) {
+        if sent.len() < 2 {
+            return;
+        }
+        match self.merge_settings(table, batch).await {
+            Ok(MergeSettings { policy: MergePolicy::Off, .. }) | Err(_) => {}
+            Ok(_) => batch.cache.prefetch(self.manifests(), &table.metadata, sent).await,
+        }
+    }
+
+    /// Builds a late commit again.
+    async fn try_merge(
+        &self,
+        table: &LoadedTable,
+        proposal: &Proposal,
+        batch: &mut BatchMerges,
+    ) -> std::result::Result<Merge, Stop> {
+        let (metadata, manifests) = (&table.metadata, self.manifests());
+        let sent = SentCommit::of(metadata, proposal)?;
+        if sent.was_applied {
+            return Ok(Merge::AppliedBefore);
+        }
+        let MergeSettings { policy, writer_keys } = self.merge_settings(table, batch).await?;
+        let [base, head] = [sent.late.base, sent.late.head].map(|snapshot| snapshot.map(|snapshot| snapshot.snapshot_id));
+        if base != head && policy == MergePolicy::Off {
+            return Ok(Merge::AsSent);
+        }
+        sent.check_writers(&writer_keys)?;
+        self.check_references(&proposal.updates).await?;
+        let plan = plan_rebase(manifests, metadata, sent.late.clone(), &mut batch.cache).await?;
+        let class = plan.class();
+        if !policy.allows(class) {
+            let what = format!("by its files it is of the class {}, which the table's commit.merge leaves out", class.name());
+            return Err(MergeRule::Policy.refuse(what).into());
+        }
+        self.check_added_paths(&plan).await?;
+        let mut written = Vec::new();
+        let record = self.recorder(table.row.id);
+        let rebased = match plan.write(manifests, metadata, &mut batch.cache, &record, &mut written).await {
+            Ok(rebased) => rebased,
+            Err(error) => {
+                self.discard_files(&table.row, &written, "a late commit could not be built again").await;
+                return Err(error.into());
+            }
+        };
+        let branch = sent.late.branch;
+        tracing::info!(table = %table.row.name, branch, base, head, class = class.name(), "a late commit was merged");
+        let records = self.merge_records(table, &sent, class, &rebased, written);
+        let (requirements, updates) = (requirements(proposal, branch, head), updates(&sent, class, rebased));
+        let actor = proposal.actor.clone();
+        Ok(Merge::Rebased(Box::new(Proposal { requirements, updates, records, actor, restore: None }), class))
+    }
+
+    /// Returns what the policies of a table say of merges.
+    async fn merge_settings(&self, table: &LoadedTable, batch: &mut BatchMerges) -> Result<MergeSettings> {
+        if batch.namespaces.is_none() {
+            batch.namespaces = Some(self.properties_around(&table.row.name.namespace).await?);
+        }
+        let (nothing, own) = (Namespaces::new(), &table.metadata.properties);
+        let namespaces = batch.namespaces.as_ref().unwrap_or(&nothing);
+        Ok(self.options().merge.of(namespaces, &table.row.name, own))
+    }
+
+    /// Refuses files that are in quarantine or deleted: the table would soon lose them.
+    async fn check_added_paths(&self, plan: &RebasePlan<'_>) -> std::result::Result<(), Stop> {
+        let paths: Vec<String> = plan.added_paths().flat_map(Location::all_spellings).collect();
+        let (quarantined, going) = self.state().quarantine().quarantined_among(&paths).await.map_err(CatalogError::from)?;
+        match quarantined.iter().chain(&going).next() {
+            None => Ok(()),
+            Some(path) => Err(MergeRule::AddedPath.refuse(format!("it adds {path}, which is in quarantine or deleted")).into()),
+        }
+    }
+
+    /// Returns what a merge records: the files that it wrote, and those of the client that the table does not have.
+    ///
+    /// Some clients delete theirs after the commit, others leave them.
+    fn merge_records(
+        &self,
+        table: &LoadedTable,
+        sent: &SentCommit<'_>,
+        class: MergeClass,
+        rebased: &RebasedCommit,
+        written: Vec<String>,
+    ) -> CommitRecords {
+        let statistics = sent.statistics.iter().filter(|_| class != MergeClass::Renumber).filter_map(|update| match update {
+            TableUpdate::SetStatistics { statistics } => Some(statistics.statistics_path.clone()),
+            TableUpdate::SetPartitionStatistics { partition_statistics } => Some(partition_statistics.statistics_path.clone()),
+            _ => None,
+        });
+        let due_ms = now_ms().saturating_add(self.options().grace_ms);
+        let reason = "its late commit was merged, and another file took its place";
+        let superseded = rebased.superseded.iter().cloned().chain(statistics).filter(|_| table.row.owned);
+        let quarantine = superseded.map(|file| table.row.quarantine(file, None, reason, None, due_ms)).collect();
+        CommitRecords { quarantine, settled_outputs: written, restored: Vec::new() }
+    }
+}
+
+/// Returns the requirements of a merged commit: those of the client, with the branch at its present head.
+fn requirements(proposal: &Proposal, branch: &str, head: Option<i64>) -> Vec<TableRequirement> {
+    let own = proposal.requirements.iter().cloned().map(|requirement| match requirement {
+        TableRequirement::AssertRefSnapshotId { .. } => {
+            TableRequirement::AssertRefSnapshotId { name: branch.to_owned(), snapshot_id: head }
+        }
+        other => other,
+    });
+    own.collect()
+}
+
+/// Returns the updates of a merged commit: the new snapshots, and the branch at the last of them.
+///
+/// Statistics stay if the snapshots have the files that the statistics were made of.
+fn updates(sent: &SentCommit<'_>, class: MergeClass, rebased: RebasedCommit) -> Vec<TableUpdate> {
+    let numbers: Vec<(i64, i64)> = rebased.snapshots.iter().map(|made| (made.snapshot_id, made.sequence_number())).collect();
+    let added = rebased.snapshots.into_iter().map(|snapshot| TableUpdate::AddSnapshot { snapshot });
+    let (ref_name, reference) = (sent.late.branch.to_owned(), sent.reference.clone());
+    let moved = TableUpdate::SetSnapshotRef { ref_name, reference };
+    let statistics = sent.statistics.iter().filter(|_| class == MergeClass::Renumber);
+    added.chain([moved]).chain(statistics.map(|update| renumbered_statistics(update, &numbers))).collect()
+}
+
+/// Gives to statistics the sequence numbers that their snapshots have now.
+fn renumbered_statistics(update: &TableUpdate, numbers: &[(i64, i64)]) -> TableUpdate {
+    let mut update = update.clone();
+    if let TableUpdate::SetStatistics { statistics } = &mut update {
+        for blob in &mut statistics.blob_metadata {
+            if let Some((_, number)) = numbers.iter().find(|(id, _)| *id == blob.snapshot_id) {
+                blob.sequence_number = *number;
+            }
+        }
+    }
+    update
+}

@@ -1,0 +1,280 @@
+//! The effect of a snapshot: the files that are live in it alone, and those that are live in the one before it alone.
+//!
+//! The difference of the two sets decides, not the status of entries: some writers drop a manifest without entries for what they
+//! removed. Only manifests that one of the two lists alone has are read. Start reading at [`effect_of`] and [`changes_between`].
+
+use std::collections::{HashMap, HashSet};
+
+use esker_format::{
+    DataContentType, DataFile, ManifestContent, ManifestEntry, ManifestFile, ManifestProjection, ManifestStatus, Snapshot,
+    TableMetadata, UNASSIGNED_SEQUENCE_NUMBER,
+};
+
+use super::MergeRule;
+use crate::append_only::{MissingFiles, is_same_manifest};
+use crate::{DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, Manifests, Result, delete_key};
+
+/// The first row id from which [`load_as_sent`] counts: ids that entries inherit are negative, and those that they have are not.
+const INHERITED_ROW_IDS: i64 = i64::MIN;
+
+/// A file that a snapshot adds.
+#[derive(Debug, Clone)]
+pub(super) struct AddedFile {
+    /// The id of the partition spec of the file.
+    pub(super) spec_id: i32,
+    /// The data or delete file, without a first row id.
+    pub(super) file: DataFile,
+    /// The data sequence number that the writer gave to older rows; `None` if the file has that of its commit.
+    pub(super) sequence_number: Option<i64>,
+}
+
+impl AddedFile {
+    /// Returns the file as it is live in the snapshot that adds it. Its first row id is left out.
+    pub(super) fn live(&self, snapshot: &Snapshot) -> LiveFile {
+        let number = snapshot.sequence_number();
+        LiveFile {
+            file: self.file.clone(),
+            spec_id: self.spec_id,
+            sequence_number: self.sequence_number.unwrap_or(number),
+            file_sequence_number: Some(number),
+            snapshot_id: snapshot.snapshot_id,
+            first_row_id: None,
+        }
+    }
+}
+
+/// The files that a snapshot adds to the one before it, and those that it removes.
+#[derive(Debug, Default)]
+pub(super) struct Effect {
+    /// The new manifests that have nothing but added files. Any later list may have them: their entries inherit the numbers.
+    pub(super) taken: Vec<ManifestFile>,
+    /// The files of the manifests in `taken`.
+    pub(super) taken_files: Vec<AddedFile>,
+    /// The added files of the other new manifests.
+    pub(super) fresh_files: Vec<AddedFile>,
+    /// The data and delete files that are live before the snapshot and not in it.
+    pub(super) removed: Vec<LiveFile>,
+    /// The paths of the new manifests that are not in `taken`.
+    pub(super) superseded: Vec<String>,
+}
+
+impl Effect {
+    /// Iterates over all added files.
+    pub(super) fn added(&self) -> impl Iterator<Item = &AddedFile> {
+        self.taken_files.iter().chain(&self.fresh_files)
+    }
+}
+
+/// Finds the effect of `snapshot`, whose manifest list is `after`, on the snapshot before it, whose list is `before`.
+///
+/// # Errors
+///
+/// - Returns [`TableError::NotMerged`](crate::TableError::NotMerged) if a new manifest is not one of the snapshot's own, is
+///   encrypted or has a spec that the table lacks; if a file that is carried over is not live before, or has other values; or if
+///   an added file has a sequence number that its snapshot can't give.
+/// - Returns the errors of [`Manifests::load`].
+pub(super) async fn effect_of(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    before: &[ManifestFile],
+    after: &[ManifestFile],
+    snapshot: &Snapshot,
+) -> Result<Effect> {
+    let mut only_before: HashMap<&str, &ManifestFile> = before.iter().map(|file| (file.manifest_path.as_str(), file)).collect();
+    let mut new = Vec::new();
+    for file in after {
+        match only_before.remove(file.manifest_path.as_str()) {
+            None => new.push(file),
+            Some(kept) if is_same_manifest(kept, file) => {}
+            Some(_) => {
+                let what = format!("snapshot {} lists {} with other values", snapshot.snapshot_id, file.manifest_path);
+                return Err(MergeRule::Manifest.refuse(what).into());
+            }
+        }
+    }
+    let mut missing = MissingFiles::default();
+    for file in before.iter().filter(|file| only_before.contains_key(file.manifest_path.as_str())) {
+        let entries = source.load(metadata, file).await?.entries;
+        entries.into_iter().filter(ManifestEntry::is_alive).for_each(|entry| missing.add(LiveFile::of(file, entry)));
+    }
+    let mut effect = Effect::default();
+    for file in new {
+        check_manifest(metadata, file, snapshot)?;
+        add_manifest(source, metadata, file, snapshot, &mut missing, &mut effect).await?;
+    }
+    effect.removed = missing.into_files();
+    Ok(effect)
+}
+
+/// Checks that a new manifest is one of the snapshot's own, and can be read.
+pub(super) fn check_manifest(metadata: &TableMetadata, file: &ManifestFile, snapshot: &Snapshot) -> Result<()> {
+    let (path, id) = (&file.manifest_path, snapshot.snapshot_id);
+    let refused = |rule: MergeRule, why: String| -> Result<()> { Err(rule.refuse(why).into()) };
+    if file.key_metadata.is_some() {
+        return refused(MergeRule::Encryption, format!("{path} is encrypted"));
+    }
+    if file.added_snapshot_id != id {
+        return refused(MergeRule::Manifest, format!("{path} is new in snapshot {id}, and {} added it", file.added_snapshot_id));
+    }
+    if metadata.partition_spec_by_id(file.partition_spec_id).is_none() {
+        return refused(MergeRule::PartitionSpec, format!("{path} has partition spec {}", file.partition_spec_id));
+    }
+    let claim = snapshot.sequence_number();
+    if metadata.format_version > 1 && (file.sequence_number != claim || claim <= 0) {
+        return refused(MergeRule::SequenceNumber, format!("{path} has the sequence number {}", file.sequence_number));
+    }
+    Ok(())
+}
+
+/// Adds the files of a new manifest to the effect, and takes those that it carries over off the missing ones.
+async fn add_manifest(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    file: &ManifestFile,
+    snapshot: &Snapshot,
+    missing: &mut MissingFiles,
+    effect: &mut Effect,
+) -> Result<()> {
+    let mut added = Vec::new();
+    let mut is_plain = true;
+    for entry in load_as_sent(source, metadata, file).await?.entries {
+        let path = &entry.data_file.file_path;
+        if (entry.data_file.content == DataContentType::Data) != (file.content == ManifestContent::Data) {
+            let what = format!("{} lists {path} among files of another kind", file.manifest_path);
+            return Err(MergeRule::Manifest.refuse(what).into());
+        }
+        match entry.status {
+            ManifestStatus::Deleted => is_plain = false,
+            ManifestStatus::Existing => {
+                is_plain = false;
+                let what = format!("{} carries over {path}, which is not live before it in this form", file.manifest_path);
+                if !missing.take(&LiveFile::of(file, entry)) {
+                    return Err(MergeRule::ExistingFile.refuse(what).into());
+                }
+            }
+            ManifestStatus::Added => {
+                is_plain &= inherits(metadata, entry.sequence_number, &entry);
+                let sequence_number = starting_number(metadata, snapshot, &entry)?;
+                let data_file = DataFile { first_row_id: None, ..entry.data_file };
+                added.push(AddedFile { spec_id: file.partition_spec_id, file: data_file, sequence_number });
+            }
+        }
+    }
+    if is_plain {
+        effect.taken.push(file.clone());
+        effect.taken_files.append(&mut added);
+    } else {
+        effect.superseded.push(file.manifest_path.clone());
+        effect.fresh_files.append(&mut added);
+    }
+    Ok(())
+}
+
+/// Loads a manifest so that values that its entries inherit differ from those that they have.
+///
+/// An inherited sequence number is [`UNASSIGNED_SEQUENCE_NUMBER`], an inherited first row id is missing. Version 1 has neither.
+pub(super) async fn load_as_sent(source: &Manifests, metadata: &TableMetadata, file: &ManifestFile) -> Result<Manifest> {
+    if metadata.format_version == 1 {
+        return source.load(metadata, file).await;
+    }
+    let has_row_ids = metadata.format_version >= 3 && file.content == ManifestContent::Data;
+    let first_row_id = has_row_ids.then_some(INHERITED_ROW_IDS);
+    let sent = ManifestFile { sequence_number: UNASSIGNED_SEQUENCE_NUMBER, first_row_id, ..file.clone() };
+    let mut manifest = source.load(metadata, &sent).await?;
+    for entry in &mut manifest.entries {
+        entry.data_file.first_row_id = entry.data_file.first_row_id.filter(|id| *id >= 0);
+    }
+    Ok(manifest)
+}
+
+/// Checks that an added entry, as [`load_as_sent`] returns it, inherits all that its commit gives to it.
+///
+/// `sequence_number` is the data sequence number of the entry.
+pub(super) fn inherits(metadata: &TableMetadata, sequence_number: Option<i64>, entry: &ManifestEntry) -> bool {
+    let inherited = |number: Option<i64>| number.is_none_or(|number| number == UNASSIGNED_SEQUENCE_NUMBER);
+    let numbers = metadata.format_version == 1 || inherited(sequence_number) && inherited(entry.file_sequence_number);
+    numbers && entry.data_file.first_row_id.is_none()
+}
+
+/// Returns the data sequence number of older rows in an added file, or `None` if the file has that of its commit.
+///
+/// A number that equals the claim of the snapshot counts as inherited.
+fn starting_number(metadata: &TableMetadata, snapshot: &Snapshot, entry: &ManifestEntry) -> Result<Option<i64>> {
+    let claim = snapshot.sequence_number();
+    match entry.sequence_number {
+        _ if metadata.format_version == 1 => Ok(None),
+        None | Some(UNASSIGNED_SEQUENCE_NUMBER) => Ok(None),
+        Some(number) if number == claim => Ok(None),
+        Some(number) if number < claim && entry.data_file.content == DataContentType::Data => Ok(Some(number)),
+        Some(number) => {
+            let what = format!("{} has the sequence number {number} in a commit of {claim}", entry.data_file.file_path);
+            Err(MergeRule::SequenceNumber.refuse(what).into())
+        }
+    }
+}
+
+/// The files that are live in one of two snapshots alone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Changes {
+    /// The files that only the later one has.
+    pub(super) added: LiveFiles,
+    /// The files that only the earlier one has.
+    pub(super) removed: LiveFiles,
+}
+
+/// The identity of a live entry: the file, its partition spec and its data sequence number.
+type LiveKey = (DeleteKey, i32, i64);
+
+/// Finds the files that are live in one of two snapshots alone, given their manifest lists. Statistics of columns are left out.
+///
+/// # Errors
+///
+/// Returns the errors of [`Manifests::load`].
+pub(super) async fn changes_between(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    before: &[ManifestFile],
+    after: &[ManifestFile],
+) -> Result<Changes> {
+    let [in_before, in_after] = [before, after].map(|list| list.iter().map(identity).collect::<HashSet<_>>());
+    let mut earlier: HashMap<LiveKey, Vec<LiveFile>> = HashMap::new();
+    for file in before.iter().filter(|file| !in_after.contains(&identity(file))) {
+        for live in live_files(source, metadata, file).await? {
+            earlier.entry(live_key(&live)).or_default().push(live);
+        }
+    }
+    let mut changes = Changes::default();
+    for file in after.iter().filter(|file| !in_before.contains(&identity(file))) {
+        for live in live_files(source, metadata, file).await? {
+            if earlier.get_mut(&live_key(&live)).and_then(Vec::pop).is_none() {
+                add_live(&mut changes.added, live);
+            }
+        }
+    }
+    earlier.into_values().flatten().for_each(|live| add_live(&mut changes.removed, live));
+    Ok(changes)
+}
+
+/// Returns the identity of a manifest in a list: its path, and the sequence number that its entries inherit.
+fn identity(file: &ManifestFile) -> (&str, i64) {
+    (file.manifest_path.as_str(), file.sequence_number)
+}
+
+/// Returns the identity of a live entry.
+fn live_key(live: &LiveFile) -> LiveKey {
+    (delete_key(&live.file), live.spec_id, live.sequence_number)
+}
+
+/// Loads the live files of a manifest, without statistics of columns.
+async fn live_files(source: &Manifests, metadata: &TableMetadata, file: &ManifestFile) -> Result<Vec<LiveFile>> {
+    let entries = source.load_fields(metadata, file, &ManifestProjection::files()).await?.entries;
+    Ok(entries.into_iter().filter(ManifestEntry::is_alive).map(|entry| LiveFile::of(file, entry)).collect())
+}
+
+/// Adds a file to the data files or to the deletes.
+fn add_live(files: &mut LiveFiles, live: LiveFile) {
+    match DeleteKind::of(&live.file) {
+        Some(kind) => files.deletes.push(LiveDelete { entry: live, kind }),
+        None => files.data.push(live),
+    }
+}

@@ -1,0 +1,305 @@
+//! Builds a client's late commit again on the branch as it is now.
+//!
+//! A commit is late if its branch has moved since the client read it, or if another branch took its sequence number. The server
+//! finds the effect of each of its snapshots (`effect`), decides if that effect may be had on the new head (`conditions`), and
+//! writes a manifest list with it (`build`). Which commits come here at all, and which rules of requests and policies hold, is
+//! decided above, in `esker_catalog`. Start reading at [`plan_rebase`], then [`RebasePlan::write`].
+//!
+//! Spec: "Commit Conflict Resolution and Retry", "Sequence Number Inheritance", "First Row ID Assignment".
+
+mod build;
+mod conditions;
+mod effect;
+mod rule;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use esker_format::{ManifestFile, ManifestStatus, Operation, Snapshot, TableMetadata};
+use futures::FutureExt;
+use futures::stream::StreamExt;
+
+use crate::{DeleteKey, DeleteKind, Manifests, Result, delete_key};
+
+use self::conditions::removed_data;
+use self::effect::{Changes, Effect, changes_between, check_manifest, effect_of, inherits, load_as_sent};
+
+pub use build::{REBASED_AS, REBASED_FROM, REBASED_LIST, RebasedCommit, list_name};
+pub use conditions::MergeClass;
+pub use rule::{MergeRule, Refusal};
+
+/// The snapshots of a late commit, with the branch as it was and as it is.
+#[derive(Debug, Clone)]
+pub struct LateCommit<'a> {
+    /// The name of the branch that the commit moves.
+    pub branch: &'a str,
+    /// The head of the branch that the client read; `None` for a branch without snapshots.
+    pub base: Option<&'a Snapshot>,
+    /// The head of the branch now.
+    pub head: Option<&'a Snapshot>,
+    /// The new snapshots as the client sent them. The first has the base as its parent, each other the one before it.
+    pub chain: Vec<&'a Snapshot>,
+}
+
+/// The manifests of a snapshot, as its manifest list has them.
+type Listed = Arc<[ManifestFile]>;
+
+/// The number of late commits whose manifests are read at the same time.
+const CONCURRENT_COMMITS: usize = 16;
+
+/// What the late commits of one batch have read or written, so that each file is read once.
+#[derive(Debug, Default)]
+pub struct MergeCache {
+    /// The manifests of snapshots of the table, by the location of the manifest list.
+    lists: HashMap<String, Listed>,
+    /// The manifests of clients' snapshots, by the location of the manifest list.
+    sent: HashMap<String, Listed>,
+    /// The files that changed between a base and a head, with the ids of these snapshots.
+    changes: Option<([Option<i64>; 2], Arc<Changes>)>,
+}
+
+impl MergeCache {
+    /// Reads the manifests that the merges of clients' snapshots are going to read, several at a time.
+    ///
+    /// A failure is left to the merge.
+    pub async fn prefetch(&mut self, source: &Manifests, metadata: &TableMetadata, snapshots: &[&Snapshot]) {
+        let read: Vec<_> = snapshots.iter().map(|snapshot| prefetch_sent(source, metadata, snapshot).boxed()).collect();
+        let mut read = futures::stream::iter(read).buffered(CONCURRENT_COMMITS);
+        while let Some(found) = read.next().await {
+            self.sent.extend(found.ok().flatten());
+        }
+    }
+
+    /// Returns the manifests of a snapshot of the table; none without a snapshot.
+    async fn list(&mut self, source: &Manifests, snapshot: Option<&Snapshot>) -> Result<Listed> {
+        let Some(snapshot) = snapshot else { return Ok(Arc::default()) };
+        if let Some(known) = snapshot.manifest_list.as_ref().and_then(|path| self.lists.get(path)) {
+            return Ok(known.clone());
+        }
+        let listed: Listed = source.list(snapshot).await?.into();
+        self.add_list(snapshot, listed.clone());
+        Ok(listed)
+    }
+
+    /// Adds the manifests of a snapshot of the table.
+    fn add_list(&mut self, snapshot: &Snapshot, listed: Listed) {
+        if let Some(path) = &snapshot.manifest_list {
+            self.lists.insert(path.clone(), listed);
+        }
+    }
+
+    /// Returns the files that changed between a base and a head.
+    async fn changes(
+        &mut self,
+        source: &Manifests,
+        metadata: &TableMetadata,
+        base: Option<&Snapshot>,
+        head: Option<&Snapshot>,
+    ) -> Result<Arc<Changes>> {
+        let between = [base, head].map(|snapshot| snapshot.map(|snapshot| snapshot.snapshot_id));
+        if let Some((known, changes)) = &self.changes
+            && *known == between
+        {
+            return Ok(changes.clone());
+        }
+        let (before, after) = (self.list(source, base).await?, self.list(source, head).await?);
+        let changes = Arc::new(changes_between(source, metadata, &before, &after).await?);
+        self.changes = Some((between, changes.clone()));
+        Ok(changes)
+    }
+
+    /// Adds the files of an append to the changes that are known of its head.
+    ///
+    /// The next late commit of the batch was often written on the same base.
+    fn add_append(&mut self, head: Option<&Snapshot>, made: &Snapshot, effect: &Effect) {
+        let Some((known, changes)) = &mut self.changes else { return };
+        if known[1] == head.map(|head| head.snapshot_id) {
+            known[1] = Some(made.snapshot_id);
+            Arc::make_mut(changes).added.data.extend(effect.added().map(|added| added.live(made)));
+        }
+    }
+}
+
+/// The plan to build a late commit on another head. Nothing is written yet.
+#[derive(Debug)]
+pub struct RebasePlan<'a> {
+    late: LateCommit<'a>,
+    class: MergeClass,
+    steps: Vec<Step<'a>>,
+}
+
+/// The plan for one snapshot.
+#[derive(Debug)]
+struct Step<'a> {
+    snapshot: &'a Snapshot,
+    kind: StepKind,
+}
+
+/// The way in which a snapshot is built again.
+#[derive(Debug)]
+enum StepKind {
+    /// With the manifests that the client listed, under new numbers.
+    Renumber(Listed),
+    /// With the manifests of the head, changed by the effect.
+    Change(Box<PlannedChange>),
+}
+
+/// A change that may be made to the head.
+#[derive(Debug)]
+struct PlannedChange {
+    operation: Operation,
+    effect: Effect,
+    /// Delete files that go, because their only data file does.
+    removed_deletes: HashSet<DeleteKey>,
+}
+
+impl RebasePlan<'_> {
+    /// Returns the class of the commit: that of the snapshot which needs most of the policy.
+    pub const fn class(&self) -> MergeClass {
+        self.class
+    }
+
+    /// Iterates over the paths of the data and delete files that the commit adds. A commit that is only renumbered has none: its
+    /// client checked them against this head.
+    pub fn added_paths(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().flat_map(|step| match &step.kind {
+            StepKind::Renumber(_) => Vec::new(),
+            StepKind::Change(change) => change.effect.added().map(|added| added.file.file_path.as_str()).collect(),
+        })
+    }
+}
+
+/// Plans to build a late commit on the head of its branch. Reads the manifests that base, head and commit don't share.
+///
+/// If the head is the base, the commit is renumbered, whatever it does: its client validated it against this head.
+///
+/// # Errors
+///
+/// - Returns [`TableError::NotMerged`](crate::TableError::NotMerged) with the rule that the commit breaks.
+/// - Returns [`TableError::File`](crate::TableError::File) if a manifest list or a manifest can't be read or decoded, and
+///   [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
+/// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if the base or the head names neither a manifest list nor
+///   manifests, or if a data file has two deletion vectors.
+pub async fn plan_rebase<'a>(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    late: LateCommit<'a>,
+    cache: &mut MergeCache,
+) -> Result<RebasePlan<'a>> {
+    let id = |snapshot: Option<&Snapshot>| snapshot.map(|snapshot| snapshot.snapshot_id);
+    let is_renumbered = id(late.base) == id(late.head);
+    let mut before = cache.list(source, late.base).await?;
+    let since = match is_renumbered {
+        true => Arc::default(),
+        false => cache.changes(source, metadata, late.base, late.head).await?,
+    };
+    let (mut steps, mut class) = (Vec::with_capacity(late.chain.len()), MergeClass::Renumber);
+    for (at, snapshot) in late.chain.iter().copied().enumerate() {
+        let sent = sent_list(source, metadata, snapshot, &cache.sent).await?;
+        let kind = if is_renumbered {
+            check_renumbered(source, metadata, &before, &sent, snapshot, &late.chain[..at]).await?;
+            StepKind::Renumber(sent.clone())
+        } else {
+            if snapshot.schema_id != Some(metadata.current_schema_id) {
+                let what = format!("snapshot {} was written with another schema", snapshot.snapshot_id);
+                return Err(MergeRule::Schema.refuse(what).into());
+            }
+            let operation = operation(snapshot)?;
+            let effect = effect_of(source, metadata, &before, &sent, snapshot).await?;
+            class = class.max(conditions::check(metadata, snapshot, operation, &effect, &since)?);
+            let removed_deletes = superseded_deletes(&effect, &since);
+            StepKind::Change(Box::new(PlannedChange { operation, effect, removed_deletes }))
+        };
+        steps.push(Step { snapshot, kind });
+        before = sent;
+    }
+    Ok(RebasePlan { late, class, steps })
+}
+
+/// Reads the manifest list of a client's snapshot, and the snapshot's own manifests into the cache of manifests.
+///
+/// Returns the location of the list with the manifests; `None` if the snapshot has no list.
+async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, Listed)>> {
+    let listed = sent_list(source, metadata, snapshot, &HashMap::new()).await?;
+    for file in listed.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id) {
+        load_as_sent(source, metadata, file).await?;
+    }
+    Ok(snapshot.manifest_list.clone().map(|path| (path, listed)))
+}
+
+/// Reads the manifest list that a client wrote, unless it is among those that are known.
+async fn sent_list(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    snapshot: &Snapshot,
+    known: &HashMap<String, Listed>,
+) -> Result<Listed> {
+    let id = snapshot.snapshot_id;
+    if snapshot.key_id.is_some() {
+        return Err(MergeRule::Encryption.refuse(format!("the manifest list of snapshot {id} is encrypted")).into());
+    }
+    let Some(path) = &snapshot.manifest_list else {
+        return Err(MergeRule::FormatVersion.refuse(format!("snapshot {id} has no manifest list")).into());
+    };
+    if let Some(listed) = known.get(path) {
+        return Ok(listed.clone());
+    }
+    let (version, listed) = source.list_with_version(path).await?;
+    if version.is_some_and(|version| version != metadata.format_version) {
+        return Err(MergeRule::FormatVersion.refuse(format!("{path} has another format version than the table")).into());
+    }
+    Ok(listed.into())
+}
+
+/// Returns the operation of a snapshot.
+fn operation(snapshot: &Snapshot) -> Result<Operation> {
+    let known = [Operation::Append, Operation::Replace, Operation::Overwrite, Operation::Delete];
+    let found = known.into_iter().find(|operation| snapshot.is(*operation));
+    Ok(found.ok_or_else(|| MergeRule::Operation.refuse(format!("snapshot {} has no known operation", snapshot.snapshot_id)))?)
+}
+
+/// Returns the delete files that go with removed data files: those that name such a file alone, and that the head still has.
+///
+/// All other delete files stay. A client drops deletes that are older than every data file of its base, and an undo may have
+/// brought back an older one since.
+fn superseded_deletes(effect: &Effect, since: &Changes) -> HashSet<DeleteKey> {
+    let removed: HashSet<&str> = removed_data(effect).map(|live| live.file.file_path.as_str()).collect();
+    let gone: HashSet<DeleteKey> = since.removed.deletes.iter().map(|delete| delete_key(&delete.entry.file)).collect();
+    let deletes = effect.removed.iter().filter(|live| DeleteKind::of(&live.file).is_some());
+    let going = deletes.filter(|live| live.file.referenced_data_file.as_deref().is_some_and(|path| removed.contains(path)));
+    going.map(|live| delete_key(&live.file)).filter(|key| !gone.contains(key)).collect()
+}
+
+/// Checks that the manifests of a snapshot can be listed again with other numbers: nothing in them has the old ones.
+async fn check_renumbered(
+    source: &Manifests,
+    metadata: &TableMetadata,
+    before: &[ManifestFile],
+    sent: &[ManifestFile],
+    snapshot: &Snapshot,
+    earlier: &[&Snapshot],
+) -> Result<()> {
+    let known: HashSet<&str> = before.iter().map(|file| file.manifest_path.as_str()).collect();
+    for file in sent.iter().filter(|file| !known.contains(file.manifest_path.as_str())) {
+        check_manifest(metadata, file, snapshot)?;
+        for entry in load_as_sent(source, metadata, file).await?.entries {
+            let is_fixed = match entry.status {
+                ManifestStatus::Added => {
+                    // A rewrite gives to its files the number of the snapshot that it read.
+                    let is_older = |number: &i64| (0..snapshot.sequence_number()).contains(number);
+                    !inherits(metadata, entry.sequence_number.filter(|number| !is_older(number)), &entry)
+                }
+                ManifestStatus::Existing => earlier.iter().any(|before| entry.snapshot_id == Some(before.snapshot_id)),
+                ManifestStatus::Deleted => false,
+            };
+            if is_fixed {
+                let what = format!("{} has the numbers of this commit for {}", file.manifest_path, entry.data_file.file_path);
+                return Err(MergeRule::SequenceNumber.refuse(what).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
