@@ -179,7 +179,9 @@ async fn confirm(holds: &str, file: &Path, database: &Database) -> Result<()> {
     describe(header.as_ref());
     print_line(match database {
         Database::Sqlite(_) => "The present database stays next to the new one, as esker.db.before-….",
-        Database::Postgres(_) | Database::PooledPostgres(_) => "The present rows are lost: back them up first if you may want them back.",
+        Database::Postgres(_) | Database::PooledPostgres(_) => {
+            "The present rows are lost: back them up first if you may want them back."
+        }
     });
     let failed = |source| Error::Io { path: "the terminal".to_owned(), source };
     let mut out = std::io::stdout();
