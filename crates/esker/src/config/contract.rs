@@ -236,8 +236,7 @@ fn every_key_that_a_page_names_is_in_the_schema() {
         let quoted = text.split('`').skip(1).step_by(2).filter(is_key).filter(|text| !is_file(text));
         // The name of an event, and those of policies and of table properties of Iceberg, begin as a section does.
         let is_policy = |text: &str| esker_autopilot::policy::KEYS.iter().any(|key| key.name == text);
-        let other =
-            |text: &&str| *text == esker_state::AUDIT_RECORDED || is_policy(text) || text.starts_with("commit.manifest.");
+        let other = |text: &&str| *text == esker_state::AUDIT_RECORDED || is_policy(text) || text.starts_with("commit.manifest.");
         let quoted = quoted.filter(|text| !other(text)).map(str::to_owned);
         let variables = text.split("ESKER__").skip(1).filter(|rest| !rest.starts_with("SECTION"));
         let variables = variables.map(|rest| {
