@@ -50,15 +50,10 @@ pub(crate) type Extents = HashMap<TableId, Arc<Extent>>;
 pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Location]) -> Result<PathSet> {
     let mut found = catalog.path_set();
     let inside = |path: &str| Location::parse(path).is_ok_and(|at| within.iter().any(|place| at.is_inside(place)));
-    let (mut known, mut after) = (HashSet::new(), None);
+    // A table may be dropped or brought back meanwhile, so the dropped ones are listed before the living ones, and again at the end.
+    let (mut known, mut rows, mut after, mut is_end) = (HashSet::new(), dropped_rows(catalog).await?, None, false);
     loop {
-        let mut rows = catalog.state().tables().page(None, catalog.warehouse(), after, ROWS_AT_ONCE).await?;
-        after = rows.last().map(|row| row.id);
-        if after.is_none() {
-            rows = catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row).collect();
-        }
-        known.extend(rows.iter().map(|row| row.id));
-        for row in rows.into_iter().filter(|row| row.id != own) {
+        for row in rows.into_iter().filter(|row| known.insert(row.id) && row.id != own) {
             if inside(&row.metadata_location) {
                 found.insert(&row.metadata_location);
             }
@@ -85,12 +80,22 @@ pub async fn referenced_by_others(catalog: &Catalog, own: TableId, within: &[Loc
             // The unreadable table is not known to have files in these places, so its error stops nothing.
             tracing::warn!(table = %row.name, %error, "a table can't be read; it has no known files in the searched places");
         }
-        if after.is_none() {
+        if is_end {
             break;
+        }
+        rows = catalog.state().tables().page(None, catalog.warehouse(), after, ROWS_AT_ONCE).await?;
+        after = rows.last().map(|row| row.id);
+        if after.is_none() {
+            (rows, is_end) = (dropped_rows(catalog).await?, true);
         }
     }
     with_extents(catalog, |all| all.retain(|id, _| known.contains(id)));
     Ok(found.finish()?)
+}
+
+/// Returns the rows of the dropped tables that can be brought back.
+async fn dropped_rows(catalog: &Catalog) -> Result<Vec<TabularRow>> {
+    Ok(catalog.dropped_tables().await?.into_iter().map(|dropped| dropped.row).collect())
 }
 
 /// Returns the places that a table has or had, and its extent as of the last time that it could be read.

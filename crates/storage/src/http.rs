@@ -230,7 +230,8 @@ impl RequestKind {
     }
 }
 
-/// Reads the error code in the body of an answer to a deletion, or of one that something is missing. Returns it with the answer, whose body can be read again.
+/// Reads the error code in the body of an answer to a deletion, or of one that something is missing. Returns it with the answer,
+/// whose body can be read again.
 async fn with_error_code(response: HttpResponse) -> Result<(HttpResponse, Option<String>), HttpError> {
     let (head, body) = response.into_parts();
     let body = body.bytes().await?;

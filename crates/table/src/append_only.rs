@@ -121,7 +121,7 @@ impl MissingFiles {
     /// Returns the files that are missing, by path.
     pub(crate) fn into_files(self) -> Vec<LiveFile> {
         let mut files: Vec<LiveFile> = self.0.into_values().flatten().collect();
-        files.sort_by(|a, b| delete_key(&a.file).cmp(&delete_key(&b.file)));
+        files.sort_by_cached_key(|live| delete_key(&live.file));
         files
     }
 

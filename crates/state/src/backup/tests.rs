@@ -287,12 +287,11 @@ async fn a_damaged_database_is_replaced_and_kept_as_it_is() {
     let database = Database::Sqlite(path.clone());
     filled(&database).await.close().await;
     database.back_up(&file, &quiet).await.expect("backed up");
-    let log = with_suffix(&path, "-wal");
     std::fs::write(&path, "this is no database, and long enough to be taken for the header of one".repeat(9)).expect("written");
-    std::fs::write(&log, "its log").expect("written");
+    std::fs::write(with_suffix(&path, "-wal"), "its log").expect("written");
     assert!(matches!(database.present().await.expect("asked"), PresentDatabase::Unreadable(_)));
     let kept = database.restore(&file, &options(dir.path(), true), &quiet).await.expect("restored").previous.expect("kept");
-    assert!(std::fs::read_to_string(&kept).expect("read").starts_with("this is no database"));
+    assert!(std::fs::read_to_string(kept).expect("read").starts_with("this is no database"));
     let state = State::open(database).await.expect("opened");
     assert_eq!(state.warehouses().names().await.expect("read"), ["w"]);
     state.close().await;

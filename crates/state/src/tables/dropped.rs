@@ -11,7 +11,7 @@ use sqlx::{Any, Row, Transaction};
 use super::places::forget_places;
 use super::{Tables, insert_tabular};
 use crate::access::forget_tabular;
-use crate::batch::{ROWS, placeholders};
+use crate::batch::placeholders;
 use crate::quarantine::insert_quarantine;
 use crate::{NewQuarantine, NewTabular, Outbox, Result, State, StateError, TabularKind, TabularRow, Warehouse, flag, parse_id};
 
@@ -88,7 +88,8 @@ fn dropped_row(row: &AnyRow) -> Result<DroppedTable> {
     })
 }
 
-/// Returns the dropped tables that have one of some identifiers, in no particular order. At most [`ROWS`] are given.
+/// Returns the dropped tables that have one of some identifiers, in no particular order. At most [`ROWS`](crate::batch::ROWS) are
+/// given.
 pub(super) async fn dropped_by_ids(state: &State, ids: &[String]) -> Result<Vec<DroppedTable>> {
     if ids.is_empty() {
         return Ok(Vec::new());

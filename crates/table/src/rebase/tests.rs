@@ -2,6 +2,7 @@
 //! `tests/it/merging`.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 
 use esker_format::{
     AvroCodec, BoundBytes, DataContentType, DataFile, DataFileFormat, Extra, ManifestContent, ManifestEntry, ManifestListWriter,
@@ -231,7 +232,7 @@ fn the_added_files_of_a_merged_manifest_go_into_a_fresh_one() {
     for version in 1..=3 {
         let mut lake = Lake::new(version);
         let merged = lake.manifest("m", 7, &[existing(version, "a"), added("c")]);
-        let sent = lake.snapshot(7, Some(1), 2, "append", &[merged.clone()]);
+        let sent = lake.snapshot(7, Some(1), 2, "append", from_ref(&merged));
         let head = lake.head();
         let (_, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
         let paths: Vec<String> = lake.live(&rebased.snapshots[0]).into_iter().map(|(path, ..)| path).collect();
@@ -334,21 +335,21 @@ fn what_breaks_a_rule_of_files_is_refused_by_its_name() {
         ("newer", snapshot("append", &with(&[lake.manifest("n", 7, &[numbered(5)])])), MergeRule::SequenceNumber),
         ("known", snapshot("append", &with(&[lake.manifest("k", 7, &[added("b")])])), MergeRule::AddedPath),
         ("by position", snapshot("delete", &with(&[lake.manifest("p", 7, &[delete])])), MergeRule::NotMergedYet),
-        ("a rewrite", snapshot("replace", &[plain.clone()]), MergeRule::NotMergedYet),
-        ("an overwrite of nothing", snapshot("overwrite", &with(&[plain.clone()])), MergeRule::Operation),
-        ("an append that removes", snapshot("append", &[plain.clone()]), MergeRule::Operation),
+        ("a rewrite", snapshot("replace", from_ref(&plain)), MergeRule::NotMergedYet),
+        ("an overwrite of nothing", snapshot("overwrite", &with(from_ref(&plain))), MergeRule::Operation),
+        ("an append that removes", snapshot("append", from_ref(&plain)), MergeRule::Operation),
         (
             "other numbers",
             {
-                let sent = snapshot("append", &with(&[plain.clone()]));
+                let sent = snapshot("append", &with(from_ref(&plain)));
                 Snapshot { sequence_number: Some(3), ..sent }
             },
             MergeRule::SequenceNumber,
         ),
-        ("another schema", Snapshot { schema_id: Some(4), ..snapshot("append", &with(&[plain.clone()])) }, MergeRule::Schema),
+        ("another schema", Snapshot { schema_id: Some(4), ..snapshot("append", &with(from_ref(&plain))) }, MergeRule::Schema),
         (
             "encrypted",
-            Snapshot { key_id: Some("k".to_owned()), ..snapshot("append", &with(&[plain.clone()])) },
+            Snapshot { key_id: Some("k".to_owned()), ..snapshot("append", &with(from_ref(&plain))) },
             MergeRule::Encryption,
         ),
     ];
@@ -381,7 +382,7 @@ fn a_list_of_another_format_version_is_refused() {
 fn a_removal_is_merged_unless_the_file_or_its_deletes_changed() {
     let mut lake = Lake::new(2);
     let removed = ManifestEntry { status: ManifestStatus::Deleted, ..existing(2, "a") };
-    let sent = lake.snapshot(7, Some(1), 2, "delete", &[lake.manifest("d", 7, &[removed.clone()])]);
+    let sent = lake.snapshot(7, Some(1), 2, "delete", &[lake.manifest("d", 7, from_ref(&removed))]);
     let dropped = lake.snapshot(8, Some(1), 2, "delete", &[]);
     let head = lake.head();
     for sent in [&sent, &dropped] {

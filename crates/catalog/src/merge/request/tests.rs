@@ -48,6 +48,14 @@ fn proposal(request: &Value) -> Proposal {
     }
 }
 
+/// Returns the snapshot that a request adds.
+fn added(request: &Value) -> Snapshot {
+    match proposal(request).updates.remove(0) {
+        TableUpdate::AddSnapshot { snapshot } => snapshot,
+        other => panic!("no snapshot: {other:?}"),
+    }
+}
+
 /// Returns what becomes of a changed request: the rule that it breaks, or whether it was applied before.
 fn judged(table: &TableMetadata, change: impl FnOnce(&mut Value)) -> Result<bool, MergeRule> {
     let mut request = request();
@@ -119,8 +127,7 @@ fn a_branch_whose_first_snapshot_is_gone_takes_no_commit_of_an_empty_table() {
 #[test]
 fn a_request_that_comes_again_was_applied_if_its_snapshot_is_in_the_branch() {
     let mut table = table();
-    let sent = proposal(&request());
-    let TableUpdate::AddSnapshot { snapshot } = &sent.updates[0] else { panic!("a snapshot") };
+    let snapshot = added(&request());
     let on_head = |snapshot: Snapshot| {
         let mut table = self::table();
         table.snapshots.push(Snapshot { parent_snapshot_id: Some(2), sequence_number: Some(3), ..snapshot }.into());
@@ -132,12 +139,14 @@ fn a_request_that_comes_again_was_applied_if_its_snapshot_is_in_the_branch() {
         table
     };
     assert_eq!(judged(&at_head(on_head(snapshot.clone())), |_| {}), Ok(true));
-    let mut rebased = Snapshot { manifest_list: Some("dir/other".to_owned()), ..snapshot.clone() };
+    let mut other = request();
+    other["updates"][0]["snapshot"]["manifest-list"] = "dir/other".into();
+    let mut rebased = added(&other);
     assert_eq!(judged(&at_head(on_head(rebased.clone())), |_| {}), Err(MergeRule::SnapshotId), "another list");
     rebased.summary.as_mut().expect("a summary").insert(REBASED_LIST.to_owned(), "l7".to_owned());
     assert_eq!(judged(&at_head(on_head(rebased)), |_| {}), Ok(true));
     assert_eq!(judged(&on_head(snapshot.clone()), |_| {}), Err(MergeRule::SnapshotId), "it was rolled back since");
-    table.snapshots.push(Snapshot { parent_snapshot_id: None, ..snapshot.clone() }.into());
+    table.snapshots.push(Snapshot { parent_snapshot_id: None, ..snapshot }.into());
     assert_eq!(judged(&table, |_| {}), Err(MergeRule::SnapshotId), "it is staged");
 }
 
