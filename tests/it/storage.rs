@@ -97,9 +97,12 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
         let listener = TcpListener::bind(&endpoint["http://".len()..]).await.expect("the port is still free");
         store_on(listener, |_| Some(("200 OK", "<ListBucketResult></ListBucketResult>".to_owned())));
         // The server asks its store once a second at most.
-        while app.send(Method::GET, "/readyz", None).await.0 != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let back = async {
+            while app.send(Method::GET, "/readyz", None).await.0 != 200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), back).await.expect("the store is back");
     }
 }
 
