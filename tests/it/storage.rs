@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use esker_storage::{Location, Storage, StorageOptions};
 use esker_tests::{Faults, TestApp, TestTable};
@@ -95,7 +96,13 @@ async fn a_missing_bucket_a_wrong_key_and_a_store_that_is_away_are_told_apart_by
         assert!(text.contains(&endpoint) && text.contains("refused"), "the endpoint that does not answer, and why: {text}");
         let listener = TcpListener::bind(&endpoint["http://".len()..]).await.expect("the port is still free");
         store_on(listener, |_| Some(("200 OK", "<ListBucketResult></ListBucketResult>".to_owned())));
-        assert_eq!(app.send(Method::GET, "/readyz", None).await.0, 200, "the store is back");
+        // The server asks its store once a second at most.
+        let back = async {
+            while app.send(Method::GET, "/readyz", None).await.0 != 200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), back).await.expect("the store is back");
     }
 }
 
