@@ -160,7 +160,7 @@ async fn add_manifest(
             }
         }
     }
-    if is_plain {
+    if is_plain && is_counted(file, &added) {
         effect.taken.push(file.clone());
         effect.taken_files.append(&mut added);
     } else {
@@ -168,6 +168,17 @@ async fn add_manifest(
         effect.fresh_files.append(&mut added);
     }
     Ok(())
+}
+
+/// Checks that the list has the right counts of a manifest of added files alone. Counts that it lacks are filled in later.
+///
+/// Row ids are assigned by these counts: with too few, files of another commit would get the same ones. Readers skip a manifest
+/// without files.
+fn is_counted(file: &ManifestFile, added: &[AddedFile]) -> bool {
+    let rows = added.iter().try_fold(0_u64, |sum, added| sum.checked_add(added.file.rows()?));
+    let is = |count: Option<u64>, right: Option<u64>| count.is_none_or(|count| Some(count) == right);
+    let nothing_else = is(file.existing_files_count, Some(0)) && is(file.existing_rows_count, Some(0));
+    nothing_else && is(file.added_files_count, Some(added.len() as u64)) && is(file.added_rows_count, rows)
 }
 
 /// Loads a manifest so that values that its entries inherit differ from those that they have.
