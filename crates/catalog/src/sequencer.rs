@@ -37,8 +37,8 @@ use bytes::Bytes;
 use esker_access::{Privilege, RightsError};
 use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind,
-    TabularRow,
+    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, StateError, TableUpdatedData,
+    TabularKind, TabularRow,
 };
 use esker_storage::Location;
 use esker_table::MergeClass;
@@ -71,6 +71,8 @@ pub(crate) struct AppliedProposal {
     pub(crate) metadata: TableMetadata,
     /// The metadata files that fell out of the metadata log, to be put into quarantine.
     pub(crate) outdated: Vec<NewQuarantine>,
+    /// The claims to new places of the table.
+    pub(crate) claims: Vec<PlaceClaim>,
 }
 
 /// The changes of a batch that were applied.
@@ -83,6 +85,8 @@ struct AppliedBatch<'a> {
     idle: Vec<Actor>,
     /// Paths of the files that were written to merge late commits.
     merged_files: Vec<String>,
+    /// The claims to new places of the table.
+    claims: Vec<PlaceClaim>,
 }
 
 impl<'a> AppliedBatch<'a> {
@@ -282,6 +286,7 @@ impl Catalog {
             match computed.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
                 Ok(Computed { proposal, after: Some(after), merged }) => {
                     working.metadata = Arc::new(after.metadata);
+                    applied.claims.extend(after.claims);
                     applied.add(proposal, merged, after.outdated);
                     results.push(Ok(merged));
                 }
@@ -360,13 +365,18 @@ impl Catalog {
         let Some(metadata) = metadata else { return Ok(None) };
         self.check_readable(&table.metadata, &metadata, &proposal.updates).await?;
         self.check_appends(table, &metadata, proposal).await?;
-        if moves {
-            let before = PathsOrigin::Changed(&table.metadata.properties);
-            self.check_metadata_locations(&metadata, Some(table.row.id), before, &proposal.actor.authority).await?;
-            self.make_directories(&metadata).await?;
-        }
+        let claims = match moves {
+            true => {
+                let before = PathsOrigin::Changed(&table.metadata.properties);
+                let own = Some(table.row.id);
+                let claims = self.check_metadata_locations(&metadata, own, before, &proposal.actor.authority).await?;
+                self.make_directories(&metadata).await?;
+                claims
+            }
+            false => Vec::new(),
+        };
         let outdated = self.outdated_metadata(table, &metadata);
-        Ok(Some(AppliedProposal { metadata, outdated }))
+        Ok(Some(AppliedProposal { metadata, outdated, claims }))
     }
 
     /// Refuses a snapshot whose manifest list is in quarantine: it would soon point to a deleted file.
@@ -403,7 +413,7 @@ impl Catalog {
         gone.map(|file| before.row.quarantine(file, None, reason, None, due_ms)).collect()
     }
 
-    /// Writes the next metadata file, updates `working` to it, and returns the pointer swap that publishes it.
+    /// Writes the next metadata file, updates `working` to it, and returns the pointer swap that publishes it, without claims.
     pub(crate) async fn write_next<'a>(
         &self,
         current: &LoadedTable,
@@ -428,6 +438,7 @@ impl Catalog {
             to,
             location: working.row.location.clone(),
             places,
+            claims: Vec::new(),
             quarantine: records.quarantine,
             settled_outputs: records.settled_outputs,
             restored: records.restored,
@@ -436,12 +447,12 @@ impl Catalog {
 
     /// Writes the metadata file and swaps the pointer, with events and receipts, in one transaction.
     ///
-    /// Returns `false` if another server was first.
+    /// Returns `false` if another server was first, or another entry got a place of the table.
     async fn publish(&self, current: &LoadedTable, working: &mut LoadedTable, applied: AppliedBatch<'_>) -> Result<bool> {
-        let AppliedBatch { proposals, records, idle, merged_files } = applied;
+        let AppliedBatch { proposals, records, idle, merged_files, claims } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
         let swap = match self.write_next(current, working, records, updates).await {
-            Ok(swap) => swap,
+            Ok(swap) => PointerSwap { claims, ..swap },
             Err(e) => {
                 self.discard_files(&current.row, &merged_files, "the metadata file of the commit could not be written").await;
                 return Err(e);

@@ -27,9 +27,9 @@ const NORMALIZED: &str = "locations_normalised";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaceRange {
     /// The first text of the range.
-    from: String,
+    pub(super) from: String,
     /// The first text after the range.
-    before: String,
+    pub(super) before: String,
 }
 
 impl PlaceRange {
