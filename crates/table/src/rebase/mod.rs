@@ -177,10 +177,13 @@ impl RebasePlan<'_> {
         self.class
     }
 
-    /// Iterates over the paths of the data and delete files that the commit adds. A commit that is only renumbered has none: its
-    /// client checked them against this head.
+    /// Iterates over the paths of the files that the commit adds: data and delete files, and the client's manifests that are listed.
+    /// A commit that is only renumbered has none: its client checked them against this head.
     pub fn added_paths(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().filter_map(Step::effect).flat_map(Effect::added).map(|added| added.file.file_path.as_str())
+        self.steps.iter().filter_map(Step::effect).flat_map(|effect| {
+            let manifests = effect.taken.iter().map(|manifest| manifest.manifest_path.as_str());
+            manifests.chain(effect.added().map(|added| added.file.file_path.as_str()))
+        })
     }
 }
 

@@ -535,3 +535,16 @@ fn the_snapshots_of_a_chain_are_one_overwrite() {
     assert_eq!(check(2), Err(MergeRule::AddedPartition), "it saw an empty partition");
     assert_eq!(check(3), Ok(()), "it writes nothing there");
 }
+
+/// Whoever applies the plan refuses what is about to be deleted.
+#[test]
+fn the_paths_that_a_plan_adds_are_those_of_its_files_and_of_the_manifests_that_are_taken() {
+    let mut lake = Lake::new(2);
+    let own = lake.manifest("c", 7, &[added("c")]);
+    let sent = lake.snapshot(7, Some(1), 2, "append", &[vec![own.clone()], lake.listed(&lake.base)].concat());
+    let head = lake.head();
+    let late = LateCommit { branch: "main", base: Some(&lake.base), head: Some(&head), chain: vec![&sent] };
+    let mut cache = MergeCache::default();
+    let plan = block_on(plan_rebase(&lake.source, &lake.metadata, late, &mut cache)).expect("a plan");
+    assert_eq!(plan.added_paths().collect::<Vec<_>>(), [own.manifest_path.as_str(), "c"]);
+}
