@@ -548,3 +548,15 @@ fn the_paths_that_a_plan_adds_are_those_of_its_files_and_of_the_manifests_that_a
     let plan = block_on(plan_rebase(&lake.source, &lake.metadata, late, &mut cache)).expect("a plan");
     assert_eq!(plan.added_paths().collect::<Vec<_>>(), [own.manifest_path.as_str(), "c"]);
 }
+
+/// After a rewrite of all manifests of a very large table, a late commit would have all its files compared in its turn.
+#[test]
+fn a_commit_that_needs_too_many_files_compared_is_refused() {
+    let mut lake = Lake::new(2);
+    let sent =
+        lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], lake.listed(&lake.base)].concat());
+    let large = ManifestFile { existing_files_count: Some(1_000_000), ..lake.manifest("b", 2, &[added("b")]) };
+    let head = lake.snapshot(2, Some(1), 2, "append", &[vec![large], lake.listed(&lake.base)].concat());
+    lake.metadata.last_sequence_number = 2;
+    assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
+}
