@@ -463,7 +463,7 @@ fn table_exists(name: &TableName) -> CatalogError {
 
 /// Returns the error for a new entry whose place another one got after it was found free.
 fn place_taken(row: &TabularRow) -> CatalogError {
-    let reason = "it or a path in the properties overlaps with a place of another table or view, which was made at the same time; \
+    let reason = "it or a path in the properties overlaps with a place of a table or view that was made at the same time; \
                   choose a place of its own";
     CatalogError::Location { location: row.location.clone(), reason: reason.to_owned() }
 }

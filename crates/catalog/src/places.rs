@@ -115,7 +115,7 @@ pub(crate) fn claim(at: &Location, is_shared: bool) -> PlaceClaim {
 /// # Errors
 ///
 /// Returns [`Location`](CatalogError::Location) with the names of two entries that do.
-pub(crate) fn check_apart<'a>(entries: impl IntoIterator<Item = (&'a TableName, &'a Vec<PlaceClaim>)>) -> Result<()> {
+pub(crate) fn check_claims_apart<'a>(entries: impl IntoIterator<Item = (&'a TableName, &'a Vec<PlaceClaim>)>) -> Result<()> {
     let all: Vec<(&TableName, &PlaceClaim)> =
         entries.into_iter().flat_map(|(name, claims)| claims.iter().map(move |claim| (name, claim))).collect();
     let mut at: HashMap<&str, Vec<(&TableName, &PlaceClaim)>> = HashMap::new();

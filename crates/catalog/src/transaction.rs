@@ -17,7 +17,7 @@ use crate::actor::receipt;
 use crate::authorize::{ANY_OF_TABLE, Named, found, is_audit_name, no_such_namespace, no_such_tabular, require_named};
 use crate::commit_queue::CommitHold;
 use crate::create::{CheckedCreation, created_data, failed_assert_create};
-use crate::places::check_apart;
+use crate::places::check_claims_apart;
 use crate::sequencer::{AppliedProposal, state_unknown};
 use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, needs};
 
@@ -257,7 +257,7 @@ impl Catalog {
             }
         }
         let moved = updated.iter().map(|update| (&update.current.row.name, &update.applied.claims));
-        check_apart(moved.chain(created.iter().map(|(name, checked)| (name, &checked.claims))))?;
+        check_claims_apart(moved.chain(created.iter().map(|(name, checked)| (name, &checked.claims))))?;
         let mut written = Written::default();
         if let Err(e) = self.write_all(&mut written, updated, created, actor).await {
             self.discard_all(&written).await;
