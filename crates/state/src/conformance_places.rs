@@ -154,13 +154,16 @@ pub(crate) async fn locations_of_earlier_releases_are_normalised_once(state: &St
         (0..510).map(|i| placed(row(warehouse, &n, &format!("t{i}")), vec![format!("s3a://b/t{i}")])).collect();
     assert!(state.tables().publish(warehouse, &[], &new, &Outbox::default()).await.expect("entered"));
     let normalize = |location: &str| location.replace("s3a://", "s3://");
+    let keep = SoftDrop { purge: false, principal: "p".into(), expires_ms: 99 };
+    let gone = &new[509].row;
+    state.tables().drop(gone, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
     // A server that was killed had done a part.
     let part = "INSERT INTO place (table_id, location) SELECT table_id, 's3://b/t0' FROM place WHERE location = 's3a://b/t0'";
     sqlx::query(part).execute(&state.writer).await.expect("inserted");
     state.tables().normalize_locations(normalize).await.expect("normalised");
     let found = all_in(state, warehouse, PlaceRange::below("s3://b")).await;
     assert_eq!(found.len(), 510);
-    assert!(found.iter().all(|place| place.owner.location == place.location));
+    assert!(found.iter().all(|place| place.owner.location == place.location), "that of the dropped table too");
     assert!(all_in(state, warehouse, PlaceRange::below("s3a://b")).await.is_empty());
     // It is done once for a database: later rows are normal.
     state.tables().normalize_locations(|_| "s3://elsewhere".to_owned()).await.expect("nothing to do");
