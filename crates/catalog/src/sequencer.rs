@@ -273,8 +273,8 @@ impl Catalog {
 
     /// Applies the changes to the table as it is now, and publishes the result.
     ///
-    /// Returns one result per change, or `None` if the swap was lost and the table must be read again. `carried_out` are idempotency
-    /// keys of which there are receipts already.
+    /// Returns one result per change, or `None` if the swap was lost and the table must be read again. `carried_out` are the
+    /// idempotency keys of which there are receipts already.
     async fn replay(
         &self,
         id: TableId,
@@ -597,8 +597,8 @@ fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> R
     Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
 }
 
-/// Returns the result of a request whose key another one had before it: one of `applied` in the batch, or one that was carried out
-/// earlier. `None` for a key that is new.
+/// Returns the result of a request whose key another one had before it: one of `applied` in the batch, or one that was carried
+/// out earlier. `None` for a key that is new.
 ///
 /// A client that gave up repeats a request whose first commit may still wait. A second receipt would fail the whole batch.
 fn result_of_repeated(
