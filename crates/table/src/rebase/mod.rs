@@ -305,6 +305,8 @@ async fn check_renumbered(
     earlier: &[&Snapshot],
 ) -> Result<()> {
     let known: HashSet<&str> = before.iter().map(|file| file.manifest_path.as_str()).collect();
+    // The first row id that the commit took. Files of an upgraded table may get ids by it too.
+    let first_row_id = earlier.first().copied().unwrap_or(snapshot).first_row_id.and_then(|id| i64::try_from(id).ok());
     for file in sent.iter().filter(|file| !known.contains(file.manifest_path.as_str())) {
         check_manifest(metadata, file, snapshot)?;
         for entry in load_as_sent(source, metadata, file).await?.entries {
@@ -314,7 +316,10 @@ async fn check_renumbered(
                     let is_older = |number: &i64| (0..snapshot.sequence_number()).contains(number);
                     !inherits(metadata, entry.sequence_number.filter(|number| !is_older(number)), &entry)
                 }
-                ManifestStatus::Existing => earlier.iter().any(|before| entry.snapshot_id == Some(before.snapshot_id)),
+                ManifestStatus::Existing => {
+                    let is_numbered = entry.data_file.first_row_id.zip(first_row_id).is_some_and(|(id, first)| id >= first);
+                    is_numbered || earlier.iter().any(|before| entry.snapshot_id == Some(before.snapshot_id))
+                }
                 ManifestStatus::Deleted => false,
             };
             if is_fixed {

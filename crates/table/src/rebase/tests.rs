@@ -560,3 +560,19 @@ fn a_commit_that_needs_too_many_files_compared_is_refused() {
     lake.metadata.last_sequence_number = 2;
     assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
 }
+
+/// A file of an upgraded table may have got its row ids by the commit, and another branch has taken the same ones since.
+#[test]
+fn a_commit_is_not_renumbered_if_a_file_that_it_carries_over_has_row_ids_of_it() {
+    let mut lake = Lake::new(3);
+    let carried = |first_row_id: i64| {
+        let entry = existing(3, "a");
+        ManifestEntry { data_file: DataFile { first_row_id: Some(first_row_id), ..entry.data_file }, ..entry }
+    };
+    let sent =
+        |id: i64, first_row_id: i64| lake.snapshot(id, Some(1), 2, "append", &[lake.manifest("m", id, &[carried(first_row_id)])]);
+    let (own, before) = (sent(7, 10), sent(8, 0));
+    lake.head();
+    assert_eq!(rule(lake.rebase(&lake.base, &[&own])), MergeRule::SequenceNumber);
+    assert!(lake.rebase(&lake.base, &[&before]).is_ok());
+}
