@@ -90,7 +90,7 @@ async fn fill(app: &TestApp, template: &Template, from: usize, to: usize) {
         }
         let entry = |row: &TabularRow| {
             let places = vec![row.location.clone()];
-            NewTabular { row: row.clone(), recorded_output: None, replaces: None, places, owner: None }
+            NewTabular { row: row.clone(), recorded_output: None, replaces: None, places, claims: Vec::new(), owner: None }
         };
         let new: Vec<NewTabular> = rows.iter().map(entry).collect();
         let entered = state.tables().publish(catalog.warehouse(), &[], &new, &Outbox::default()).await;

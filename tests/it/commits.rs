@@ -4,10 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_catalog::{Actor, CatalogError, Proposal};
+use esker_format::TableUpdate;
+use esker_state::{ReceiptKey, StateError};
 use esker_tests::{Faults, TestApp, TestTable, schema_json};
+use esker_types::TableName;
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
@@ -34,6 +39,48 @@ async fn concurrent_commits_share_metadata_files_and_none_is_lost() {
     assert!(files.len() < 60, "group commit: {} metadata files for 60 commits", files.len());
     let on_disk = walk(app.dir.path()).into_iter().filter(|p| p.ends_with(".metadata.json")).count();
     assert_eq!(on_disk, files.len() + 1, "one file a batch and one of the create");
+}
+
+/// A client that gave up repeats its request while the first one waits. So does a proxy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_repeated_while_it_waits_fails_no_other_commit() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let catalog = app.catalog();
+    let name: TableName = "n.t".parse().expect("a name");
+    let commit = |property: String, value: &str, body: Option<&str>| {
+        let receipt = body.map(|body| ReceiptKey {
+            warehouse: catalog.warehouse(),
+            principal: "client".to_owned(),
+            operation: format!("POST {TABLE}"),
+            key: Uuid::from_u128(7),
+            body_sha256: body.to_owned(),
+        });
+        let updates = vec![TableUpdate::SetProperties { updates: [(property, value.to_owned())].into() }];
+        let proposal = Proposal { updates, actor: Actor { receipt, ..Actor::internal("test") }, ..Proposal::default() };
+        let name = &name;
+        async move { catalog.commit(name, proposal).await }
+    };
+    // Every fourth commit is the repeated one.
+    let all = (0..64).map(|i| match i % 4 {
+        0 => commit("repeated".to_owned(), "x", Some("body")),
+        _ => commit(format!("k{i}"), "x", None),
+    });
+    let results = join_all(all).await;
+    assert!(results.iter().any(Result::is_ok));
+    for (i, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(_) => {}
+            Err(CatalogError::State(StateError::DuplicateKey(_))) => assert_eq!(i % 4, 0),
+            Err(error) => panic!("{i}: {error}"),
+        }
+    }
+    let later = commit("repeated".to_owned(), "y", Some("another body")).await.expect_err("the key was used");
+    assert!(matches!(later, CatalogError::State(StateError::DuplicateKey(_))), "{later}");
+    let body = app.ok(Method::GET, TABLE, None).await;
+    let properties = &body["metadata"]["properties"];
+    assert_eq!(properties["repeated"], "x", "it is applied once");
+    assert!((0..64).filter(|i| i % 4 != 0).all(|i| properties[format!("k{i}")] == "x"), "{properties}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

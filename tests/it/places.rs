@@ -40,6 +40,38 @@ async fn locations_overlap_by_whole_segments_at_every_depth_whatever_their_names
     assert_eq!(status, 400, "{message}");
 }
 
+/// Of creations that find a place free at the same time, one gets it. So do those of one transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_goes_to_one_of_those_that_are_created_at_the_same_time() {
+    let app = TestApp::start().await;
+    app.namespace().await;
+    for round in 0..8 {
+        let creations: Vec<_> = (0..6)
+            .map(|i| {
+                let app = &app;
+                async move {
+                    let inner = if i % 2 == 0 { "" } else { "/inner" };
+                    create(app, &format!("r{round}t{i}"), &format!("round{round}/place{inner}")).await
+                }
+            })
+            .collect();
+        let answers = futures::future::join_all(creations).await;
+        assert_eq!(answers.iter().filter(|(status, _)| *status == 200).count(), 1, "{answers:?}");
+        assert!(answers.iter().all(|(status, message)| *status == 200 || *status == 400 && message.contains("overlaps")));
+    }
+    let change = |name: &str, place: &str| {
+        let location = format!("file://{}/warehouse/{place}", app.dir.path().display());
+        json!({"identifier": {"namespace": ["n"], "name": name}, "requirements": [{"type": "assert-create"}],
+            "updates": [{"action": "set-location", "location": location}, {"action": "add-schema", "schema": schema_json()},
+                        {"action": "set-current-schema", "schema-id": -1}]})
+    };
+    let both = json!({"table-changes": [change("one", "both/place"), change("two", "both/place/inner")]});
+    let (status, _, message) = app.refused(Method::POST, "/v1/default/transactions/commit", Some(both)).await;
+    assert_eq!(status, 400, "{message}");
+    let apart = json!({"table-changes": [change("one", "both/place"), change("two", "both/place-2")]});
+    app.ok(Method::POST, "/v1/default/transactions/commit", Some(apart)).await;
+}
+
 /// A place that a table left stays its own, and that of a dropped table is free, until a restart and after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn places_that_a_table_left_are_found_after_a_restart() {
@@ -74,7 +106,7 @@ async fn fill(app: &TestApp, tables: usize) {
         let name = TableName::new(shared.name.namespace.clone(), format!("copy{i:05}")).expect("a name");
         let location = format!("{}/copies/{i:05}", catalog.options().location);
         let row = TabularRow { id: TableId::fresh(), name, location: location.clone(), ..shared.clone() };
-        NewTabular { row, recorded_output: None, replaces: None, places: vec![location], owner: None }
+        NewTabular { row, recorded_output: None, replaces: None, places: vec![location], claims: Vec::new(), owner: None }
     };
     let all: Vec<NewTabular> = (0..tables).map(copy).collect();
     let last = all[tables - 1].row.id;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use esker_format::{Snapshot, TableUpdate};
+use esker_state::ReceiptKey;
 use esker_types::TableId;
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -41,6 +42,11 @@ pub(crate) trait QueuedChange: Send {
         Vec::new()
     }
 
+    /// Returns the identity of a client's request, if it may be repeated; none for a change that is computed.
+    fn request(&self) -> Option<&ReceiptKey> {
+        None
+    }
+
     /// Answers the caller. The caller may be gone; the commit stands.
     fn answer(self: Box<Self>, result: Result<Committed>);
 
@@ -65,6 +71,10 @@ impl QueuedChange for FixedChange {
             _ => None,
         });
         sent.collect()
+    }
+
+    fn request(&self) -> Option<&ReceiptKey> {
+        self.proposal.actor.receipt.as_ref()
     }
 
     fn answer(self: Box<Self>, result: Result<Committed>) {

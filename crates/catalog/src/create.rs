@@ -15,8 +15,8 @@ use esker_format::{
     FormatError, Schema, SortOrder, TableMetadata, TableRequirement, TableUpdate, UnboundPartitionSpec, create_by_updates,
 };
 use esker_state::{
-    CreatedData, EventData, NamespaceRow, NewTabular, ProtectedData, StateError, TableIdentityData, TableRegisteredData,
-    TabularKind, TabularRow,
+    CreatedData, EventData, NamespaceRow, NewTabular, PlaceClaim, ProtectedData, StateError, TableIdentityData,
+    TableRegisteredData, TabularKind, TabularRow,
 };
 use esker_storage::{Location, StorageError};
 use esker_table::MetadataJson;
@@ -81,6 +81,13 @@ pub enum Created {
     Staged(Box<TableMetadata>),
 }
 
+/// The metadata of a table that may be created, with the claims to its places.
+#[derive(Debug)]
+pub(crate) struct CheckedCreation {
+    metadata: TableMetadata,
+    pub(crate) claims: Vec<PlaceClaim>,
+}
+
 impl Catalog {
     /// Creates a table, or only computes its metadata if the request stages it.
     ///
@@ -113,11 +120,14 @@ impl Catalog {
         let CreateTable { schema, partition_spec: spec, write_order: order, properties, .. } = request;
         let new = esker_format::NewTable { schema, spec, order, location, properties };
         let metadata = esker_format::create(new, Uuid::now_v7(), now_ms())?;
-        self.check_metadata_locations(&metadata, None, PathsOrigin::Created, &actor.authority).await?;
+        let claims = self.check_metadata_locations(&metadata, None, PathsOrigin::Created, &actor.authority).await?;
         self.make_directories(&metadata).await?;
         match staged {
             true => Ok(Created::Staged(Box::new(metadata))),
-            false => Ok(Created::Table(Box::new(self.insert_new_table(name, metadata, actor).await?))),
+            false => {
+                let table = self.insert_new_table(name, CheckedCreation { metadata, claims }, actor).await?;
+                Ok(Created::Table(Box::new(table)))
+            }
         }
     }
 
@@ -133,12 +143,12 @@ impl Catalog {
     /// read. Returns [`Format`](CatalogError::Format) if the table exists already or an update breaks a rule, and the other errors
     /// of [`Catalog::create_table`] but [`Name`](CatalogError::Name).
     pub async fn create_by_commit(&self, name: TableName, proposal: Proposal) -> Result<LoadedTable> {
-        let metadata = self.metadata_of_create(&name, &proposal).await?;
-        self.insert_new_table(name, metadata, &proposal.actor).await.map_err(failed_assert_create)
+        let checked = self.check_creation(&name, &proposal).await?;
+        self.insert_new_table(name, checked, &proposal.actor).await.map_err(failed_assert_create)
     }
 
-    /// Computes the metadata that a commit with `assert-create` makes, if it may and the name is free.
-    pub(crate) async fn metadata_of_create(&self, name: &TableName, proposal: &Proposal) -> Result<TableMetadata> {
+    /// Computes the metadata that a commit with `assert-create` makes, if it may, and name and places are free.
+    pub(crate) async fn check_creation(&self, name: &TableName, proposal: &Proposal) -> Result<CheckedCreation> {
         if proposal.requirements.iter().any(|r| !matches!(r, TableRequirement::AssertCreate)) {
             let what = "assert-create must be the only requirement of its commit".to_owned();
             return Err(CatalogError::Invalid(what));
@@ -151,12 +161,12 @@ impl Catalog {
         let free = self.state().tables().check_name_is_free(TabularKind::Table, self.warehouse(), name).await;
         free.map_err(|e| failed_assert_create(e.into()))?;
         let metadata = self.build_from_updates(name, &proposal.updates).await?;
-        self.check_metadata_locations(&metadata, None, PathsOrigin::Created, &proposal.actor.authority).await?;
+        let claims = self.check_metadata_locations(&metadata, None, PathsOrigin::Created, &proposal.actor.authority).await?;
         self.check_uuid_is_new(&proposal.updates).await?;
         let new = NewFiles::of_updates(&proposal.updates);
         self.check_files_of_others(&new, None, None, &proposal.actor.authority).await?;
         self.make_directories(&metadata).await?;
-        Ok(metadata)
+        Ok(CheckedCreation { metadata, claims })
     }
 
     /// Returns the privileges on the namespace that the creation of a table or view needs, with `create` to create one at all.
@@ -271,7 +281,7 @@ impl Catalog {
             e => e,
         })?;
         let own = existing.as_ref().map(|row| row.id);
-        self.check_metadata_locations(&metadata, own, PathsOrigin::Registered, &actor.authority).await?;
+        let claims = self.check_metadata_locations(&metadata, own, PathsOrigin::Registered, &actor.authority).await?;
         // Files in the table's own places count too: a dropped table that can be brought back may have them.
         self.check_files_of_others(&NewFiles::of_metadata(&metadata), own, None, &actor.authority).await?;
         self.check_uuid_of_others(&metadata, own, &actor.authority).await?;
@@ -290,7 +300,7 @@ impl Catalog {
         let replaces = existing.map(|e| e.id);
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
         let owner = actor.authority.owner_of_new();
-        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, owner };
+        let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, claims, owner };
         let data = TableRegisteredData { created: created_data(&row), overwrite: replaces.is_some() };
         self.insert_registered(new, EventData::TableRegistered(data), actor).await?;
         Ok(LoadedTable { row, metadata, json })
@@ -359,7 +369,7 @@ impl Catalog {
     pub(crate) async fn write_first_metadata_file(
         &self,
         name: TableName,
-        metadata: TableMetadata,
+        CheckedCreation { metadata, claims }: CheckedCreation,
         owner: Option<Member>,
     ) -> Result<(LoadedTable, NewTabular)> {
         let path = Self::next_metadata_path(&metadata, None)?;
@@ -378,13 +388,13 @@ impl Catalog {
         self.write_metadata_file(&row, &path, json.bytes().clone()).await?;
         self.failpoint("create-before-insert").await;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner };
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, claims, owner };
         Ok((LoadedTable { row, metadata: Arc::new(metadata), json }, new))
     }
 
     /// Writes the first metadata file of a table, inserts its row, and caches the metadata.
-    async fn insert_new_table(&self, name: TableName, metadata: TableMetadata, actor: &Actor) -> Result<LoadedTable> {
-        let (table, new) = self.write_first_metadata_file(name, metadata, actor.authority.owner_of_new()).await?;
+    async fn insert_new_table(&self, name: TableName, checked: CheckedCreation, actor: &Actor) -> Result<LoadedTable> {
+        let (table, new) = self.write_first_metadata_file(name, checked, actor.authority.owner_of_new()).await?;
         self.insert(new, EventData::TableCreated(created_data(&table.row)), actor).await?;
         self.cache_metadata(&table.row.metadata_location, table.metadata.clone(), table.json.clone()).await;
         Ok(table)
@@ -397,19 +407,19 @@ impl Catalog {
     pub(crate) async fn insert(&self, new: NewTabular, data: EventData, actor: &Actor) -> Result<()> {
         let (row, written) = (new.row.clone(), new.recorded_output.clone());
         let outbox = self.outbox(actor, &row.name, data, &RequestOutcome::of(&row));
-        match self.state().tables().publish(self.warehouse(), &[], &[new], &outbox).await {
-            Ok(_) => {
+        let error = match self.state().tables().publish(self.warehouse(), &[], &[new], &outbox).await {
+            Ok(true) => {
                 actor.authority.names(self, &row);
                 self.notify_change();
+                return Ok(());
             }
-            Err(e) => {
-                if let Some(path) = written.filter(|_| !matches!(e, StateError::Ambiguous(_))) {
-                    self.discard(&row, &path, "the table or view was not created").await;
-                }
-                return Err(CatalogError::of_publishing(e, &row.name));
-            }
+            Ok(false) => place_taken(&row),
+            Err(e) => CatalogError::of_publishing(e, &row.name),
+        };
+        if let Some(path) = written.filter(|_| !matches!(error, CatalogError::StateUnknown { .. })) {
+            self.discard(&row, &path, "the table or view was not created").await;
         }
-        Ok(())
+        Err(error)
     }
 
     /// Checks that a commit which creates a table assigns no UUID of another table or view, or of a dropped one.
@@ -449,6 +459,13 @@ impl Catalog {
 /// Returns the error for the name of a new table that another table has.
 fn table_exists(name: &TableName) -> CatalogError {
     StateError::AlreadyExists { kind: "Table", name: name.to_string() }.into()
+}
+
+/// Returns the error for a new entry whose place another one got after it was found free.
+fn place_taken(row: &TabularRow) -> CatalogError {
+    let reason = "it or a path in the properties overlaps with a place of a table or view that was made at the same time; \
+                  choose a place of its own";
+    CatalogError::Location { location: row.location.clone(), reason: reason.to_owned() }
 }
 
 /// Returns the UUID that a table's row gets; nil for a table of version 1 without one.

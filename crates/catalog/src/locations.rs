@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use esker_access::{Privilege, Required};
 use esker_format::TableMetadata;
-use esker_state::NamespaceRow;
+use esker_state::{NamespaceRow, PlaceClaim};
 use esker_storage::Location;
 use esker_table::properties::METADATA_GZIP;
 use esker_table::{data_dir, metadata_dir};
@@ -16,7 +16,7 @@ use esker_types::{Millis, TableId, TableName, now_ms};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place};
+use crate::places::{DATA_PATHS, LOCATION_PROVIDER, PATH_PROPERTIES, Place, claim};
 use crate::{Authority, Catalog, CatalogError, Result};
 
 /// The age in milliseconds from which a metadata file is not that of a creation which is tried again.
@@ -161,14 +161,14 @@ impl Catalog {
         })
     }
 
-    /// Checks that a table may have the location and the path properties of this metadata.
+    /// Checks that a table may have the location and the path properties of this metadata. Returns the claims to these places.
     pub(crate) async fn check_metadata_locations(
         &self,
         metadata: &TableMetadata,
         own: Option<TableId>,
         origin: PathsOrigin<'_>,
         authority: &Authority,
-    ) -> Result<()> {
+    ) -> Result<Vec<PlaceClaim>> {
         self.check_locations(&metadata.location, &metadata.properties, own, origin, authority).await
     }
 
@@ -178,6 +178,8 @@ impl Catalog {
     /// files of another table, because orphans are looked for in a location. Nor may a data path, unless the warehouse allows shared
     /// ones or the entry had it before. Nothing may overlap the directory of Esker's own files. The error names no entry that the
     /// caller may not see.
+    ///
+    /// Returns the claims to these places: another entry may get one of them before this one is published.
     pub(crate) async fn check_locations(
         &self,
         location: &str,
@@ -185,7 +187,7 @@ impl Catalog {
         own: Option<TableId>,
         origin: PathsOrigin<'_>,
         authority: &Authority,
-    ) -> Result<()> {
+    ) -> Result<Vec<PlaceClaim>> {
         self.check_location_provider(properties, origin)?;
         let mut wanted = vec![(None, Location::parse(location)?, false)];
         for key in PATH_PROPERTIES {
@@ -201,6 +203,7 @@ impl Catalog {
                 return Err(CatalogError::Location { location: at.to_string(), reason });
             }
         }
+        let claims = wanted.iter().map(|(_, at, shared)| claim(at, *shared)).collect();
         for (key, at, shared) in wanted {
             let taken = match shared {
                 true => self.find_location_of_another(&at, own).await?,
@@ -210,7 +213,7 @@ impl Catalog {
                 return Err(self.overlap_error(key, &at, &place, authority));
             }
         }
-        Ok(())
+        Ok(claims)
     }
 
     /// Builds the error of a location or path that overlaps a place of another entry. `key` is the property of the path.

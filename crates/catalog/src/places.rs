@@ -7,14 +7,14 @@
 //! The state database has an index of all places by path. So whether a place overlaps others is a few look-ups, however many tables
 //! there are. Start reading at [`Catalog::find_place`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use esker_state::{FoundPlace, PlaceRange, TabularRow};
+use esker_state::{FoundPlace, PlaceClaim, PlaceRange, TabularRow};
 use esker_storage::Location;
-use esker_types::TableId;
+use esker_types::{TableId, TableName};
 use uuid::Uuid;
 
-use crate::{Catalog, LoadedTable, Result};
+use crate::{Catalog, CatalogError, LoadedTable, Result};
 
 /// Table properties that name directories for files, instead of those below the location.
 pub(crate) const PATH_PROPERTIES: [&str; 4] = [DATA_PATHS[0], DATA_PATHS[1], DATA_PATHS[2], "write.metadata.path"];
@@ -102,6 +102,34 @@ pub(crate) fn directories_around<'a>(files: impl IntoIterator<Item = &'a Locatio
         }
     }
     around
+}
+
+/// Returns the claim to a directory that was free, which is checked again when its entry is published.
+pub(crate) fn claim(at: &Location, is_shared: bool) -> PlaceClaim {
+    let around = with_those_around(at).iter().map(Location::to_string).collect();
+    PlaceClaim { directory: at.to_string(), around, is_shared }
+}
+
+/// Checks that the entries of one transaction claim no places that overlap, unless both share theirs.
+///
+/// # Errors
+///
+/// Returns [`Location`](CatalogError::Location) with the names of two entries that do.
+pub(crate) fn check_claims_apart<'a>(entries: impl IntoIterator<Item = (&'a TableName, &'a Vec<PlaceClaim>)>) -> Result<()> {
+    let all: Vec<(&TableName, &PlaceClaim)> =
+        entries.into_iter().flat_map(|(name, claims)| claims.iter().map(move |claim| (name, claim))).collect();
+    let mut at: HashMap<&str, Vec<(&TableName, &PlaceClaim)>> = HashMap::new();
+    for &(name, claim) in &all {
+        at.entry(&claim.directory).or_default().push((name, claim));
+    }
+    for &(name, claim) in &all {
+        let mut around = claim.around.iter().filter_map(|directory| at.get(directory.as_str())).flatten();
+        if let Some((other, _)) = around.find(|(other, theirs)| *other != name && !(claim.is_shared && theirs.is_shared)) {
+            let reason = format!("the places of {name} and {other} overlap; choose a place of its own for each");
+            return Err(CatalogError::Location { location: claim.directory.clone(), reason });
+        }
+    }
+    Ok(())
 }
 
 /// Reads a place of the index. `None` if its location can't be parsed: nothing can lie there.

@@ -37,8 +37,8 @@ use bytes::Bytes;
 use esker_access::{Privilege, RightsError};
 use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind,
-    TabularRow,
+    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey, StateError,
+    TableUpdatedData, TabularKind, TabularRow,
 };
 use esker_storage::Location;
 use esker_table::MergeClass;
@@ -49,6 +49,7 @@ use flate2::read::GzEncoder;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::actor::receipt;
 use crate::authorize::{ANY_OF_TABLE, no_such_tabular};
@@ -71,6 +72,8 @@ pub(crate) struct AppliedProposal {
     pub(crate) metadata: TableMetadata,
     /// The metadata files that fell out of the metadata log, to be put into quarantine.
     pub(crate) outdated: Vec<NewQuarantine>,
+    /// The claims to new places of the table.
+    pub(crate) claims: Vec<PlaceClaim>,
 }
 
 /// The changes of a batch that were applied.
@@ -83,6 +86,8 @@ struct AppliedBatch<'a> {
     idle: Vec<Actor>,
     /// Paths of the files that were written to merge late commits.
     merged_files: Vec<String>,
+    /// The claims to new places of the table.
+    claims: Vec<PlaceClaim>,
 }
 
 impl<'a> AppliedBatch<'a> {
@@ -251,10 +256,14 @@ impl Catalog {
 
     /// Applies a batch until its swap succeeds or it fails. Returns one result per change, in order.
     async fn try_batch(&self, id: TableId, batch: &mut [PendingCommit]) -> Vec<Result<Committed>> {
-        for _ in 0..MAX_REPLAYS {
-            match self.replay(id, batch).await {
+        let (mut lost, mut carried_out) = (0, HashSet::new());
+        while lost < MAX_REPLAYS {
+            let replayed = self.replay(id, batch, &carried_out).await;
+            match replayed {
                 Ok(Some(results)) => return results,
-                Ok(None) => {}
+                Ok(None) => lost += 1,
+                // The others of the batch have nothing to do with it. Each key is met once, so this ends.
+                Err(CatalogError::State(StateError::DuplicateKey(key))) if carried_out.insert(key) => {}
                 Err(e) => return fail_batch(e, batch.len()),
             }
         }
@@ -264,29 +273,43 @@ impl Catalog {
 
     /// Applies the changes to the table as it is now, and publishes the result.
     ///
-    /// Returns one result per change, or `None` if the swap was lost and the table must be read again.
-    async fn replay(&self, id: TableId, batch: &mut [PendingCommit]) -> Result<Option<Vec<Result<Committed>>>> {
+    /// Returns one result per change, or `None` if the swap was lost and the table must be read again. `carried_out` are the
+    /// idempotency keys of which there are receipts already.
+    async fn replay(
+        &self,
+        id: TableId,
+        batch: &mut [PendingCommit],
+        carried_out: &HashSet<Uuid>,
+    ) -> Result<Option<Vec<Result<Committed>>>> {
         let row = self.state().tables().by_id(id).await?;
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
         self.check_not_behind(&row).await?;
         let current = self.load_row(row).await?;
         let mut working = current.clone();
-        let (mut applied, mut merges) = (AppliedBatch::default(), BatchMerges::default());
+        let (mut applied, mut merges, mut requests) = (AppliedBatch::default(), BatchMerges::default(), Vec::<ReceiptKey>::new());
         let mut results: Vec<Result<Option<MergeClass>>> = Vec::with_capacity(batch.len());
         let sent: Vec<&Snapshot> = batch.iter().flat_map(|pending| pending.change.sent_snapshots()).collect();
         self.prefetch_merges(&working, &sent, &mut merges).await;
         for pending in batch {
+            let request = pending.change.request().cloned();
+            if let Some(result) = request.as_ref().and_then(|request| result_of_repeated(request, &requests, carried_out)) {
+                results.push(result);
+                continue;
+            }
             let base = applied.proposals.is_empty().then_some(current.row.metadata_location.as_str());
             // A panic in one change fails that change, not the others of its batch.
             let computed = catch_panic(self.compute(&working, base, pending.change.as_mut(), &mut merges)).await;
             match computed.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
                 Ok(Computed { proposal, after: Some(after), merged }) => {
                     working.metadata = Arc::new(after.metadata);
+                    applied.claims.extend(after.claims);
                     applied.add(proposal, merged, after.outdated);
+                    requests.extend(request);
                     results.push(Ok(merged));
                 }
                 Ok(Computed { proposal, after: None, .. }) => {
                     applied.idle.push(proposal.actor.clone());
+                    requests.extend(request);
                     results.push(Ok(None));
                 }
                 Err(e) => results.push(Err(e)),
@@ -294,7 +317,11 @@ impl Catalog {
         }
         if applied.proposals.is_empty() {
             for receipt in applied.idle.iter().filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))) {
-                self.state().outbox().insert_receipt(receipt).await?;
+                match self.state().outbox().insert_receipt(receipt).await {
+                    // The same request was carried out, and this one changed nothing.
+                    Ok(()) | Err(StateError::DuplicateKey(_)) => {}
+                    Err(e) => return Err(e.into()),
+                }
             }
         } else if !self.publish(&current, &mut working, applied).await? {
             return Ok(None);
@@ -360,13 +387,18 @@ impl Catalog {
         let Some(metadata) = metadata else { return Ok(None) };
         self.check_readable(&table.metadata, &metadata, &proposal.updates).await?;
         self.check_appends(table, &metadata, proposal).await?;
-        if moves {
-            let before = PathsOrigin::Changed(&table.metadata.properties);
-            self.check_metadata_locations(&metadata, Some(table.row.id), before, &proposal.actor.authority).await?;
-            self.make_directories(&metadata).await?;
-        }
+        let claims = match moves {
+            true => {
+                let before = PathsOrigin::Changed(&table.metadata.properties);
+                let own = Some(table.row.id);
+                let claims = self.check_metadata_locations(&metadata, own, before, &proposal.actor.authority).await?;
+                self.make_directories(&metadata).await?;
+                claims
+            }
+            false => Vec::new(),
+        };
         let outdated = self.outdated_metadata(table, &metadata);
-        Ok(Some(AppliedProposal { metadata, outdated }))
+        Ok(Some(AppliedProposal { metadata, outdated, claims }))
     }
 
     /// Refuses a snapshot whose manifest list is in quarantine: it would soon point to a deleted file.
@@ -403,7 +435,7 @@ impl Catalog {
         gone.map(|file| before.row.quarantine(file, None, reason, None, due_ms)).collect()
     }
 
-    /// Writes the next metadata file, updates `working` to it, and returns the pointer swap that publishes it.
+    /// Writes the next metadata file, updates `working` to it, and returns the pointer swap that publishes it, without claims.
     pub(crate) async fn write_next<'a>(
         &self,
         current: &LoadedTable,
@@ -428,6 +460,7 @@ impl Catalog {
             to,
             location: working.row.location.clone(),
             places,
+            claims: Vec::new(),
             quarantine: records.quarantine,
             settled_outputs: records.settled_outputs,
             restored: records.restored,
@@ -436,12 +469,12 @@ impl Catalog {
 
     /// Writes the metadata file and swaps the pointer, with events and receipts, in one transaction.
     ///
-    /// Returns `false` if another server was first.
+    /// Returns `false` if another server was first, or another entry got a place of the table.
     async fn publish(&self, current: &LoadedTable, working: &mut LoadedTable, applied: AppliedBatch<'_>) -> Result<bool> {
-        let AppliedBatch { proposals, records, idle, merged_files } = applied;
+        let AppliedBatch { proposals, records, idle, merged_files, claims } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
         let swap = match self.write_next(current, working, records, updates).await {
-            Ok(swap) => swap,
+            Ok(swap) => PointerSwap { claims, ..swap },
             Err(e) => {
                 self.discard_files(&current.row, &merged_files, "the metadata file of the commit could not be written").await;
                 return Err(e);
@@ -564,6 +597,29 @@ fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> R
     Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
 }
 
+/// Returns the result of a request whose key another one had before it: one of `applied` in the batch, or one that was carried
+/// out earlier. `None` for a key that is new.
+///
+/// A client that gave up repeats a request whose first commit may still wait. A second receipt would fail the whole batch.
+fn result_of_repeated(
+    request: &ReceiptKey,
+    applied: &[ReceiptKey],
+    carried_out: &HashSet<Uuid>,
+) -> Option<Result<Option<MergeClass>>> {
+    if carried_out.contains(&request.key) {
+        return Some(Err(StateError::DuplicateKey(request.key).into()));
+    }
+    let names = |key: &ReceiptKey| (key.key, key.principal.clone(), key.operation.clone());
+    let first = applied.iter().find(|first| names(first) == names(request))?;
+    Some(match first.body_sha256 == request.body_sha256 {
+        true => Ok(None),
+        false => {
+            let what = format!("idempotency-key {} was used for another request body; use a new key", request.key);
+            Err(CatalogError::Invalid(what))
+        }
+    })
+}
+
 /// Builds the error for a commit that got no turn in time.
 fn busy(table: &impl ToString, wait: Duration) -> CatalogError {
     CatalogError::Busy(format!("table {}", table.to_string()), wait.as_secs())
@@ -581,4 +637,30 @@ fn fail_batch(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
     let mut results: Vec<_> = others.collect();
     results.insert(0, Err(error));
     results
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_state::Warehouse;
+
+    use super::*;
+
+    #[test]
+    fn a_repeated_request_has_the_result_of_the_first_one_and_another_body_is_refused() {
+        let request = |principal: &str, body: &str| ReceiptKey {
+            warehouse: Warehouse { id: 1, case_insensitive: false },
+            principal: principal.to_owned(),
+            operation: "POST /v1/t".to_owned(),
+            key: Uuid::from_u128(7),
+            body_sha256: body.to_owned(),
+        };
+        let (applied, nothing) = ([request("a", "body")], HashSet::new());
+        assert!(matches!(result_of_repeated(&request("a", "body"), &applied, &nothing), Some(Ok(None))));
+        let other_body = result_of_repeated(&request("a", "another"), &applied, &nothing);
+        assert!(matches!(other_body, Some(Err(CatalogError::Invalid(_)))));
+        assert!(result_of_repeated(&request("b", "body"), &applied, &nothing).is_none(), "another client's");
+        let carried_out = HashSet::from([Uuid::from_u128(7)]);
+        let result = result_of_repeated(&request("a", "body"), &[], &carried_out);
+        assert!(matches!(result, Some(Err(CatalogError::State(StateError::DuplicateKey(_))))));
+    }
 }

@@ -9,14 +9,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use esker_access::{Need, Privilege, Required, RightsError};
-use esker_format::{TableMetadata, TableRequirement};
+use esker_format::TableRequirement;
 use esker_state::{EventData, NewTabular, Outbox, PointerSwap, StateError, TabularKind, TabularRow};
 use esker_types::{TableId, TableName};
 
 use crate::actor::receipt;
 use crate::authorize::{ANY_OF_TABLE, Named, found, is_audit_name, no_such_namespace, no_such_tabular, require_named};
 use crate::commit_queue::CommitHold;
-use crate::create::{created_data, failed_assert_create};
+use crate::create::{CheckedCreation, created_data, failed_assert_create};
+use crate::places::check_claims_apart;
 use crate::sequencer::{AppliedProposal, state_unknown};
 use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, needs};
 
@@ -242,8 +243,8 @@ impl Catalog {
         let mut created = Vec::new();
         for Resolved { change, id } in changes {
             let Some(id) = id else {
-                let metadata = self.metadata_of_create(&change.name, &change.proposal).await?;
-                created.push((change.name.clone(), metadata));
+                let checked = self.check_creation(&change.name, &change.proposal).await?;
+                created.push((change.name.clone(), checked));
                 continue;
             };
             let row = self.row_by_id(*id, &change.name).await?;
@@ -255,6 +256,8 @@ impl Catalog {
                 updated.push(CheckedUpdate { current, applied, proposal: &change.proposal });
             }
         }
+        let moved = updated.iter().map(|update| (&update.current.row.name, &update.applied.claims));
+        check_claims_apart(moved.chain(created.iter().map(|(name, checked)| (name, &checked.claims))))?;
         let mut written = Written::default();
         if let Err(e) = self.write_all(&mut written, updated, created, actor).await {
             self.discard_all(&written).await;
@@ -283,7 +286,7 @@ impl Catalog {
         &self,
         written: &mut Written,
         updated: Vec<CheckedUpdate<'_>>,
-        created: Vec<(TableName, TableMetadata)>,
+        created: Vec<(TableName, CheckedCreation)>,
         actor: &Actor,
     ) -> Result<()> {
         for CheckedUpdate { current, applied, proposal } in updated {
@@ -291,13 +294,14 @@ impl Catalog {
             let mut records = proposal.records.clone();
             records.quarantine.extend(applied.outdated);
             let swap = self.write_next(&current, &mut working, records, &proposal.updates).await?;
+            let swap = PointerSwap { claims: applied.claims, ..swap };
             written.outbox.events.push(self.update_event(&current, &working, &proposal.updates, actor));
             written.swaps.push(swap);
             written.updated.push((current, working));
         }
-        for (name, metadata) in created {
+        for (name, checked) in created {
             let owner = actor.authority.owner_of_new();
-            let (table, entry) = self.write_first_metadata_file(name, metadata, owner).await?;
+            let (table, entry) = self.write_first_metadata_file(name, checked, owner).await?;
             let data = EventData::TableCreated(created_data(&table.row));
             written.outbox.events.push(self.event(actor, &table.row.name, data));
             written.new.push(entry);

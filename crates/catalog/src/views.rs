@@ -14,8 +14,8 @@ use esker_format::{
     FormatError, NewView, Schema, ViewMetadata, ViewRequirement, ViewUpdate, ViewVersion, apply_view, create_view,
 };
 use esker_state::{
-    EventData, NewTabular, PointerSwap, ProtectedData, RenamedData, StateError, TabularKind, TabularRow, ViewDroppedData,
-    ViewReplacedData,
+    EventData, NewTabular, PlaceClaim, PointerSwap, ProtectedData, RenamedData, StateError, TabularKind, TabularRow,
+    ViewDroppedData, ViewReplacedData,
 };
 use esker_storage::{Location, StorageError};
 use esker_types::{NamespaceName, TableId, TableName, now_ms};
@@ -164,7 +164,7 @@ impl Catalog {
         let CreateView { schema, view_version: version, properties, .. } = request;
         let metadata = create_view(NewView { location, schema, version, properties }, Uuid::now_v7(), now_ms());
         let metadata = metadata.map_err(refused)?;
-        self.check_view_locations(&metadata, None, PathsOrigin::Created, &actor.authority).await?;
+        let claims = self.check_view_locations(&metadata, None, PathsOrigin::Created, &actor.authority).await?;
         let path = Self::metadata_path(&metadata.location, &metadata.properties, None)?;
         let row = TabularRow {
             id: TableId::fresh(),
@@ -181,7 +181,7 @@ impl Catalog {
         self.write_metadata_file(&row, &path, json.clone()).await?;
         let places = places::places_in_metadata(&metadata.location, &metadata.properties);
         let owner = actor.authority.owner_of_new();
-        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, owner };
+        let new = NewTabular { row: row.clone(), recorded_output: Some(path), replaces: None, places, claims, owner };
         self.insert(new, EventData::ViewCreated(created_data(&row)), actor).await?;
         Ok(LoadedView { row, metadata: Arc::new(metadata), json })
     }
@@ -225,12 +225,12 @@ impl Catalog {
             }
             e => e,
         })?;
-        self.check_view_locations(&view.metadata, None, PathsOrigin::Registered, &actor.authority).await?;
+        let claims = self.check_view_locations(&view.metadata, None, PathsOrigin::Registered, &actor.authority).await?;
         view.row.table_uuid = view.metadata.view_uuid;
         view.row.location = Location::parse(&view.metadata.location)?.to_string();
         let places = places::places_in_metadata(&view.metadata.location, &view.metadata.properties);
         let owner = actor.authority.owner_of_new();
-        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places, owner };
+        let new = NewTabular { row: view.row.clone(), recorded_output: None, replaces: None, places, claims, owner };
         self.insert(new, EventData::ViewRegistered(created_data(&view.row)), actor).await?;
         Ok(view)
     }
@@ -285,7 +285,7 @@ impl Catalog {
             return Ok(Some(current.clone()));
         }
         let before = PathsOrigin::Changed(&current.metadata.properties);
-        self.check_view_locations(&metadata, Some(current.row.id), before, &actor.authority).await?;
+        let claims = self.check_view_locations(&metadata, Some(current.row.id), before, &actor.authority).await?;
         let from = current.row.metadata_location.clone();
         let to = Self::metadata_path(&metadata.location, &metadata.properties, Some(&from))?;
         let json = Bytes::from(metadata.to_json()?);
@@ -308,6 +308,7 @@ impl Catalog {
             to: to.clone(),
             location,
             places: before.into_iter().chain(after).collect(),
+            claims,
             quarantine: Vec::new(),
             settled_outputs,
             restored: Vec::new(),
@@ -366,14 +367,14 @@ impl Catalog {
         Ok(self.state().tables().protect(row.id, protected, &outbox).await?)
     }
 
-    /// Checks that a view may have the location and the path properties of its metadata.
+    /// Checks that a view may have the location and the path properties of its metadata. Returns the claims to these places.
     async fn check_view_locations(
         &self,
         metadata: &ViewMetadata,
         own: Option<TableId>,
         origin: PathsOrigin<'_>,
         authority: &Authority,
-    ) -> Result<()> {
+    ) -> Result<Vec<PlaceClaim>> {
         self.check_locations(&metadata.location, &metadata.properties, own, origin, authority).await
     }
 }

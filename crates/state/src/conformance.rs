@@ -31,7 +31,7 @@ use crate::conformance_jobs::{
     what_was_handed_over_is_its_workers_until_the_lease_ends,
 };
 use crate::conformance_places::{
-    locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
+    a_claimed_place_is_entered_once, locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
     the_index_of_places_compares_by_segments,
 };
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
@@ -90,6 +90,7 @@ fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
         to: format!("{}/metadata/{version}.json", row.location),
         location: row.location.clone(),
         places: Vec::new(),
+        claims: Vec::new(),
         quarantine: Vec::new(),
         settled_outputs: Vec::new(),
         restored: Vec::new(),
@@ -646,6 +647,7 @@ on_every_database!(
     a_receipt_answers_only_its_own_principal,
     the_index_of_places_compares_by_segments,
     places_come_in_pages_with_their_owners,
+    a_claimed_place_is_entered_once,
     locations_of_earlier_releases_are_normalised_once,
 );
 

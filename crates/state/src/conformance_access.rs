@@ -19,7 +19,7 @@ use crate::{
 
 /// A new entry without an owner, with one place.
 pub(crate) fn new_entry(row: &TabularRow, replaces: Option<TableId>, place: String) -> NewTabular {
-    NewTabular { row: row.clone(), recorded_output: None, replaces, places: vec![place], owner: None }
+    NewTabular { row: row.clone(), recorded_output: None, replaces, places: vec![place], claims: Vec::new(), owner: None }
 }
 
 fn grant(id: &str, on: Securable, future: Option<SecurableKind>) -> GrantRow {

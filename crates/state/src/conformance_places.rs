@@ -8,7 +8,7 @@ use esker_types::TableId;
 use uuid::Uuid;
 
 use crate::conformance::{row, with_namespace};
-use crate::{FoundPlace, NewTabular, Outbox, PlaceRange, SoftDrop, State, TabularRow, Warehouse};
+use crate::{FoundPlace, NewTabular, Outbox, PlaceClaim, PlaceRange, PointerSwap, SoftDrop, State, TabularRow, Warehouse};
 
 /// Segments whose bytes lie close to those of a slash, that are patterns elsewhere, or that are prefixes of one another.
 const SEGMENTS: [&str; 14] = ["a", "a-b", "a.b", "a0", "a b", "A", "%", "_", "__", "*", "ä", "a\u{308}", "日本", "0"];
@@ -36,7 +36,7 @@ impl Numbers {
 /// A new entry in some places, the first of which is its location.
 fn placed(row: TabularRow, places: Vec<String>) -> NewTabular {
     let row = TabularRow { location: places[0].clone(), ..row };
-    NewTabular { row, recorded_output: None, replaces: None, places, owner: None }
+    NewTabular { row, recorded_output: None, replaces: None, places, claims: Vec::new(), owner: None }
 }
 
 /// Returns a location and those around it.
@@ -154,15 +154,72 @@ pub(crate) async fn locations_of_earlier_releases_are_normalised_once(state: &St
         (0..510).map(|i| placed(row(warehouse, &n, &format!("t{i}")), vec![format!("s3a://b/t{i}")])).collect();
     assert!(state.tables().publish(warehouse, &[], &new, &Outbox::default()).await.expect("entered"));
     let normalize = |location: &str| location.replace("s3a://", "s3://");
+    let keep = SoftDrop { purge: false, principal: "p".into(), expires_ms: 99 };
+    let gone = &new[509].row;
+    state.tables().drop(gone, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
     // A server that was killed had done a part.
     let part = "INSERT INTO place (table_id, location) SELECT table_id, 's3://b/t0' FROM place WHERE location = 's3a://b/t0'";
     sqlx::query(part).execute(&state.writer).await.expect("inserted");
     state.tables().normalize_locations(normalize).await.expect("normalised");
     let found = all_in(state, warehouse, PlaceRange::below("s3://b")).await;
     assert_eq!(found.len(), 510);
-    assert!(found.iter().all(|place| place.owner.location == place.location));
+    assert!(found.iter().all(|place| place.owner.location == place.location), "that of the dropped table too");
     assert!(all_in(state, warehouse, PlaceRange::below("s3a://b")).await.is_empty());
     // It is done once for a database: later rows are normal.
     state.tables().normalize_locations(|_| "s3://elsewhere".to_owned()).await.expect("nothing to do");
     assert_eq!(all_in(state, warehouse, PlaceRange::below("s3://b")).await, found);
+}
+
+/// A claim to a location.
+fn claim(directory: &str, is_shared: bool) -> PlaceClaim {
+    PlaceClaim { directory: directory.to_owned(), around: with_those_around(directory), is_shared }
+}
+
+/// Of two entries that were both checked while a place was free, one gets it, and nothing of the other is entered.
+pub(crate) async fn a_claimed_place_is_entered_once(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let claiming = |name: &str, claims: &[PlaceClaim]| {
+        let places = claims.iter().map(|claim| claim.directory.clone()).collect();
+        NewTabular { claims: claims.to_vec(), ..placed(row(warehouse, &n, name), places) }
+    };
+    let first = claiming("first", &[claim("s3://b/x/t", false), claim("s3://b/data", false)]);
+    let publish =
+        async |new: &[NewTabular]| state.tables().publish(warehouse, &[], new, &Outbox::default()).await.expect("answered");
+    assert!(publish(std::slice::from_ref(&first)).await, "its own places are no others");
+    let refused = [
+        vec![claim("s3://b/x/t", false)],
+        vec![claim("s3://b/x/t/deeper/still", false)],
+        vec![claim("s3://b/x", false)],
+        vec![claim("s3://b/data", false)],
+        vec![claim("s3://b/free", false), claim("s3://b/x/t/data", true)],
+        vec![claim("s3://b/free", false), claim("s3://b", true)],
+    ];
+    for claims in refused {
+        let new = claiming("refused", &claims);
+        assert!(!publish(std::slice::from_ref(&new)).await, "{claims:?}");
+        assert_eq!(state.tables().by_id(new.row.id).await.expect("read"), None, "{claims:?}");
+        assert!(state.tables().places_of(new.row.id).await.expect("read").is_empty());
+    }
+    let allowed = [vec![claim("s3://b/x/t-1", false)], vec![claim("s3://b/other", false), claim("s3://b/data", true)]];
+    for (i, claims) in allowed.iter().enumerate() {
+        assert!(publish(&[claiming(&format!("allowed{i}"), claims)]).await, "{claims:?}");
+    }
+    let both = ["one", "two"].map(|name| claiming(name, &[claim("s3://b/same", false)]));
+    assert!(!publish(&both).await, "neither is first");
+    let moved = PointerSwap {
+        id: first.row.id,
+        from: first.row.metadata_location.clone(),
+        to: "s3://b/x/t/metadata/1.json".to_owned(),
+        location: "s3://b/x/t-1/inner".to_owned(),
+        places: vec!["s3://b/x/t-1/inner".to_owned()],
+        claims: vec![claim("s3://b/x/t-1/inner", false)],
+        quarantine: Vec::new(),
+        settled_outputs: Vec::new(),
+        restored: Vec::new(),
+    };
+    assert!(!state.tables().publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("answered"));
+    assert_eq!(state.tables().by_id(first.row.id).await.expect("read").expect("there"), first.row);
+    let keep = SoftDrop { purge: false, principal: "p".into(), expires_ms: 99 };
+    state.tables().drop(&first.row, None, &[], Some(&keep), &Outbox::default()).await.expect("dropped");
+    assert!(publish(&[claiming("next", &[claim("s3://b/x/t", false)])]).await, "places of a dropped table are free");
 }

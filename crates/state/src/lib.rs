@@ -75,7 +75,8 @@ use servers::Heartbeats;
 pub use servers::Servers;
 pub use sessions::{PageSession, Sessions};
 pub use tables::{
-    DroppedTable, FoundPlace, NewTabular, PlaceCursor, PlaceRange, PointerSwap, SoftDrop, Tables, TabularKind, TabularRow,
+    DroppedTable, FoundPlace, NewTabular, PlaceClaim, PlaceCursor, PlaceRange, PointerSwap, SoftDrop, Tables, TabularKind,
+    TabularRow,
 };
 pub use tokens::{NewToken, TokenRow, Tokens};
 pub use warehouses::{Epoch, Warehouse, Warehouses};

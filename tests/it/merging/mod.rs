@@ -84,6 +84,26 @@ async fn a_late_append_is_merged_where_the_table_asks_for_it() {
     app.stop().await;
 }
 
+/// The statistics of a commit that is built again are left out. Their path is a text of the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_that_are_left_out_are_put_into_quarantine_if_their_path_is_a_location() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "t", 2, "append").await;
+    let (first, second) = (lake.prepare_change(&append(1)).await, lake.prepare_change(&append(2)).await);
+    lake.commit(&first).await;
+    let (id, mut body) = (second.snapshot()["snapshot-id"].clone(), second.body().clone());
+    let statistics = json!({"snapshot-id": id, "statistics-path": "no\u{0} location", "file-size-in-bytes": 1,
+        "file-footer-size-in-bytes": 1, "blob-metadata": []});
+    let update = json!({"action": "set-statistics", "snapshot-id": id, "statistics": statistics});
+    body["updates"].as_array_mut().expect("updates").push(update);
+    let answer = app.ok(Method::POST, &lake.path(), Some(body)).await;
+    assert_eq!(answer["metadata"]["current-snapshot-id"], id);
+    let record = app.catalog().state().quarantine().record_of("no\u{0} location").await.expect("read");
+    assert!(record.is_none(), "{record:?}");
+    assert_eq!(ids(&lake.rows().await), [0, 1, 2]);
+    app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_policy_a_late_commit_is_refused_in_the_words_of_the_reference() {
     let app = TestApp::start().await;

@@ -192,7 +192,9 @@ impl Catalog {
         });
         let due_ms = now_ms().saturating_add(self.options().grace_ms);
         let reason = "its late commit was merged, and another file took its place";
-        let superseded = rebased.superseded.iter().cloned().chain(statistics).filter(|_| table.row.owned);
+        // A text that is no location names no file, and PostgreSQL refuses some: then the whole batch would fail.
+        let is_file = |path: &String| table.row.owned && Location::parse(path).is_ok();
+        let superseded = rebased.superseded.iter().cloned().chain(statistics).filter(is_file);
         let quarantine = superseded.map(|file| table.row.quarantine(file, None, reason, None, due_ms)).collect();
         CommitRecords { quarantine, settled_outputs: written, restored: Vec::new() }
     }

@@ -87,7 +87,7 @@ async fn enter(catalog: &Catalog, entry: LedgerEntry, actor: &Actor) -> Result<(
     let event = catalog.event(actor, &row.name, EventData::TableRecovered(data));
     let outbox = Outbox { events: vec![event], receipts: Vec::new() };
     let Some(dropped) = dropped else {
-        let new = NewTabular { row, recorded_output: None, replaces: None, places, owner: None };
+        let new = NewTabular { row, recorded_output: None, replaces: None, places, claims: Vec::new(), owner: None };
         tables.publish(warehouse, &[], &[new], &outbox).await?;
         return Ok(());
     };
@@ -109,6 +109,7 @@ async fn move_pointer(catalog: &Catalog, row: &TabularRow, to: String, places: V
         to,
         location: places[0].clone(),
         places,
+        claims: Vec::new(),
         quarantine: Vec::new(),
         settled_outputs: Vec::new(),
         restored: Vec::new(),

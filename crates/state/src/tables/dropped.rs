@@ -165,7 +165,7 @@ impl Tables<'_> {
         let dropped = dropped_row(&row.ok_or_else(|| StateError::NotDropped(id.to_string()))?)?;
         let row = TabularRow { name: name.clone(), ..dropped.row };
         // The places of the table, the grants on it and its owner are still recorded.
-        let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new(), owner: None };
+        let new = NewTabular { row, recorded_output: None, replaces: None, places: Vec::new(), claims: Vec::new(), owner: None };
         insert_tabular(&mut tx, warehouse, &new).await?;
         // By its time of creation, Esker tells files of the table from older ones of another catalog.
         for sql in [

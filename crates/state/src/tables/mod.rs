@@ -17,7 +17,8 @@ use uuid::Uuid;
 use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
 pub use self::place_index::{FoundPlace, PlaceCursor, PlaceRange};
-use self::places::{forget_places, inherit_places, insert_places};
+pub use self::places::PlaceClaim;
+use self::places::{forget_places, inherit_places, insert_places, is_any_taken};
 use crate::access::{add_rights_of_new, forget_tabular, inherit_restrictions};
 use crate::namespaces::namespace_id;
 use crate::outputs::remove_outputs;
@@ -137,6 +138,8 @@ pub struct NewTabular {
     pub replaces: Option<TableId>,
     /// The locations in which the files lie, as the metadata says.
     pub places: Vec<String>,
+    /// Those of the places that must be free; none for an entry that may lie where others do.
+    pub claims: Vec<PlaceClaim>,
     /// The principal that owns the entry from now on, for access control; `None` for nobody.
     pub owner: Option<Member>,
 }
@@ -154,6 +157,8 @@ pub struct PointerSwap {
     pub location: String,
     /// New locations of files. Places that were recorded before stay recorded.
     pub places: Vec<String>,
+    /// Those of the new locations that must be free.
+    pub claims: Vec<PlaceClaim>,
     /// The files that this commit leaves unreferenced.
     pub quarantine: Vec<NewQuarantine>,
     /// The pending outputs that this commit makes part of the table, or quarantines.
@@ -279,7 +284,8 @@ pub struct Tables<'a> {
 impl Tables<'_> {
     /// Carries out swaps and inserts new entries, all or nothing, in one transaction.
     ///
-    /// Returns false if another commit to one of the entries came first; then nothing is changed.
+    /// Returns false if another commit to one of the entries came first, or another entry got a claimed place; then nothing is
+    /// changed.
     ///
     /// # Errors
     ///
@@ -291,14 +297,17 @@ impl Tables<'_> {
     /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], outbox: &Outbox) -> Result<bool> {
-        let mut tx = self.state.begin().await?;
+        let (mut tx, by_bytes) = (self.state.begin().await?, self.state.database.by_bytes());
         for one in swaps {
-            if !swap(&mut tx, one).await? {
+            if !swap(&mut tx, one).await? || is_any_taken(&mut tx, by_bytes, (warehouse, one.id), &one.claims).await? {
                 return Ok(false);
             }
         }
         for one in new {
             insert_tabular(&mut tx, warehouse, one).await?;
+            if is_any_taken(&mut tx, by_bytes, (warehouse, one.row.id), &one.claims).await? {
+                return Ok(false);
+            }
             if let Some(replaced) = one.replaces {
                 inherit_restrictions(&mut tx, replaced, one.row.id).await?;
                 forget_tabular(&mut tx, replaced).await?;

@@ -27,9 +27,9 @@ const NORMALIZED: &str = "locations_normalised";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlaceRange {
     /// The first text of the range.
-    from: String,
+    pub(super) from: String,
     /// The first text after the range.
-    before: String,
+    pub(super) before: String,
 }
 
 impl PlaceRange {
@@ -223,7 +223,9 @@ impl Tables<'_> {
             return Ok(());
         }
         self.normalize_places(&normalize).await?;
-        self.normalize_entries(&normalize).await?;
+        self.normalize_entries("tabular", &normalize).await?;
+        // They may be brought back.
+        self.normalize_entries("dropped_table", &normalize).await?;
         let mut tx = self.state.begin().await?;
         let put = sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING");
         put.bind(NORMALIZED).bind("1").execute(&mut *tx).await?;
@@ -261,11 +263,15 @@ impl Tables<'_> {
         }
     }
 
-    /// Normalises the locations of all entries.
-    async fn normalize_entries(self, normalize: &(impl Fn(&str) -> String + Send + Sync)) -> Result<()> {
+    /// Normalises the locations of all entries in the database's table `of`.
+    async fn normalize_entries(self, of: &'static str, normalize: &(impl Fn(&str) -> String + Send + Sync)) -> Result<()> {
+        let (select, update) = (
+            format!("SELECT location, id FROM {of} WHERE id > $1 ORDER BY id LIMIT $2"),
+            format!("UPDATE {of} SET location = $1 WHERE id = $2 AND location = $3"),
+        );
         let mut after = String::new();
         loop {
-            let rows = sqlx::query("SELECT location, id FROM tabular WHERE id > $1 ORDER BY id LIMIT $2")
+            let rows = sqlx::query(sqlx::AssertSqlSafe(select.clone()))
                 .bind(&after)
                 .bind(ROWS as i64)
                 .fetch_all(&self.state.readers)
@@ -276,7 +282,7 @@ impl Tables<'_> {
                 let mut tx = self.state.begin().await?;
                 for (PlaceCursor { location, table }, normal) in odd {
                     // A commit may have moved the table meanwhile.
-                    let update = sqlx::query("UPDATE tabular SET location = $1 WHERE id = $2 AND location = $3");
+                    let update = sqlx::query(sqlx::AssertSqlSafe(update.clone()));
                     update.bind(normal).bind(table).bind(location).execute(&mut *tx).await?;
                 }
                 tx.commit().await.map_err(StateError::of_commit)?;

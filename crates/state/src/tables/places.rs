@@ -7,9 +7,57 @@ use esker_types::TableId;
 use sqlx::{Any, Transaction};
 use uuid::Uuid;
 
-use super::Tables;
-use crate::Result;
-use crate::batch::{ROWS, values};
+use super::{PlaceRange, Tables};
+use crate::batch::{ROWS, placeholders, values};
+use crate::{Result, Warehouse};
+
+/// A place that an entry gets, and that was free when its caller looked.
+///
+/// Another entry may have got it since. So claims are checked again in the transaction that enters the place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceClaim {
+    /// The directory, as a normalised location.
+    pub directory: String,
+    /// The directory and those around it, as normalised locations.
+    pub around: Vec<String>,
+    /// Other entries may have files in the place too, but none may have its location there.
+    pub is_shared: bool,
+}
+
+/// Checks whether a living entry of the warehouse other than `own` has a place that overlaps one of some claims.
+///
+/// `by_bytes` is [`Database::by_bytes`](crate::Database::by_bytes).
+pub(crate) async fn is_any_taken(
+    tx: &mut Transaction<'_, Any>,
+    by_bytes: &str,
+    (warehouse, own): (Warehouse, TableId),
+    claims: &[PlaceClaim],
+) -> Result<bool> {
+    for claim in claims {
+        // CROSS JOIN makes SQLite begin with the locations, by their index.
+        let (from, location) = match claim.is_shared {
+            true => ("tabular t CROSS JOIN namespace n WHERE", format!("t.location{by_bytes}")),
+            false => ("place p CROSS JOIN tabular t CROSS JOIN namespace n WHERE t.id = p.table_id AND", "p.location".to_owned()),
+        };
+        let select =
+            format!("SELECT t.id FROM {from} n.id = t.namespace_id AND n.warehouse_id = $1 AND t.id <> $2 AND {location}");
+        for around in claim.around.chunks(ROWS) {
+            let sql = format!("{select} IN ({}) LIMIT 1", placeholders(3, around.len()));
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(own.to_string());
+            let query = around.iter().fold(query, |query, directory| query.bind(directory));
+            if query.fetch_optional(&mut **tx).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        let range = PlaceRange::below(&claim.directory);
+        let sql = format!("{select} > $3 AND {location} < $4 LIMIT 1");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(own.to_string());
+        if query.bind(&range.from).bind(&range.before).fetch_optional(&mut **tx).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// Records the places of a table or view. Places that it had before stay recorded.
 pub(crate) async fn insert_places(tx: &mut Transaction<'_, Any>, id: TableId, places: &[String]) -> Result<()> {

@@ -24,6 +24,10 @@ pub const REBASED_AS: &str = "esker.rebased-as";
 /// The summary key of the name of the client's manifest list, by which the client's request is recognised when it comes again.
 pub const REBASED_LIST: &str = "esker.rebased-list";
 
+/// Further summary keys that tell of the client's list and the client's counts, which are not those of the merged snapshot.
+const OF_CLIENTS_LIST: [&str; 5] =
+    ["manifests-created", "manifests-kept", "manifests-replaced", "entries-processed", "partition-summaries-included"];
+
 /// A late commit that was built on the head of its branch, with its files written.
 #[derive(Debug, Clone)]
 pub struct RebasedCommit {
@@ -196,6 +200,7 @@ fn fresh_drafts(files: &[AddedFile]) -> Vec<ManifestDraft> {
 /// Returns the entries of a client's summary that are no counts of its files. Those are computed for the new head.
 fn own_summary(sent: &Snapshot) -> BTreeMap<String, String> {
     let mut own = sent.summary.clone().unwrap_or_default();
-    own.retain(|key, _| !COUNTS.contains(&key.as_str()) && !key.starts_with("total-") && !key.starts_with("partitions."));
+    let is_count = |key: &str| COUNTS.contains(&key) || OF_CLIENTS_LIST.contains(&key);
+    own.retain(|key, _| !is_count(key) && !key.starts_with("total-") && !key.starts_with("partitions."));
     own
 }

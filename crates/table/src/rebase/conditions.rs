@@ -9,7 +9,7 @@ use esker_format::{DataFile, Operation, Snapshot, TableMetadata};
 
 use super::MergeRule;
 use super::effect::{AddedFile, Changes, Effect};
-use crate::{DeleteIndex, DeleteKind, FILE_PATH_FIELD_ID, LiveFile, PartitionKey, Refusal, Result};
+use crate::{DeleteIndex, DeleteKey, DeleteKind, FILE_PATH_FIELD_ID, LiveFile, PartitionKey, Refusal, Result, delete_key};
 
 /// The class of a change, which decides under which conditions it is merged. Later classes need more of the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,15 +54,15 @@ pub(super) fn check(
 ) -> Result<MergeClass> {
     let class = class_of(snapshot, operation, effect)?;
     let paths: HashSet<&str> = since.added.data.iter().map(|live| live.file.file_path.as_str()).collect();
-    if let Some(added) = effect.added().find(|added| paths.contains(added.file.file_path.as_str())) {
+    let deletes: HashSet<DeleteKey> = since.added.deletes.iter().map(|delete| delete_key(&delete.entry.file)).collect();
+    let is_known =
+        |file: &DataFile| paths.contains(file.file_path.as_str()) || !deletes.is_empty() && deletes.contains(&delete_key(file));
+    if let Some(added) = effect.added().find(|added| is_known(&added.file)) {
         let what = format!("it adds {}, which is in the table since another commit", added.file.file_path);
         return Err(MergeRule::AddedPath.refuse(what).into());
     }
     if class >= MergeClass::Delete {
         check_removed(metadata, effect, since)?;
-    }
-    if class == MergeClass::Overwrite {
-        check_partitions(effect, since)?;
     }
     Ok(class)
 }
@@ -166,12 +166,22 @@ fn check_removed(metadata: &TableMetadata, effect: &Effect, since: &Changes) -> 
 
 /// Checks that nothing came to the partitions that get files without having had any of those that are removed.
 ///
-/// The writer may have read there that a partition has no rows.
-fn check_partitions(effect: &Effect, since: &Changes) -> std::result::Result<(), Refusal> {
-    let touched: HashSet<PartitionKey<'_>> = removed_data(effect).map(PartitionKey::of).collect();
+/// The writer may have read there that a partition has no rows. `effects` are those of all snapshots of the commit: PyIceberg
+/// overwrites with one snapshot that removes and another one that appends.
+///
+/// # Errors
+///
+/// Returns the refusal of [`MergeRule::AddedPartition`] if something came.
+pub(super) fn check_partitions(effects: &[&Effect], since: &Changes) -> std::result::Result<(), Refusal> {
+    let added = || effects.iter().flat_map(|effect| effect.added()).filter(|added| DeleteKind::of(&added.file).is_none());
+    let own: HashSet<&str> = added().map(|added| added.file.file_path.as_str()).collect();
+    let removed = effects.iter().flat_map(|effect| removed_data(effect));
+    // The removal of a file that the commit itself added says nothing of what the writer saw.
+    let seen = removed.filter(|live| !own.contains(live.file.file_path.as_str()));
+    let touched: HashSet<PartitionKey<'_>> = seen.map(PartitionKey::of).collect();
     let deletes = since.added.deletes.iter().map(|delete| &delete.entry);
     let came: Vec<&LiveFile> = since.added.data.iter().chain(deletes).collect();
-    for added in effect.added() {
+    for added in added() {
         let key = PartitionKey::new(added.spec_id, &added.file.partition);
         if touched.contains(&key) {
             continue;

@@ -17,6 +17,11 @@ use crate::{DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, Ma
 /// The first row id from which [`load_as_sent`] counts: ids that entries inherit are negative, and those that they have are not.
 const INHERITED_ROW_IDS: i64 = i64::MIN;
 
+/// The maximum number of live files in the manifests that two lists do not share.
+///
+/// Comparing them takes memory, and holds up the table. So many differ after a rewrite of the manifests of a very large table.
+const MAX_COMPARED_FILES: u64 = 1_000_000;
+
 /// A file that a snapshot adds.
 #[derive(Debug, Clone)]
 pub(super) struct AddedFile {
@@ -70,8 +75,8 @@ impl Effect {
 /// # Errors
 ///
 /// - Returns [`TableError::NotMerged`](crate::TableError::NotMerged) if a new manifest is not one of the snapshot's own, is
-///   encrypted or has a spec that the table lacks; if a file that is carried over is not live before, or has other values; or if
-///   an added file has a sequence number that its snapshot can't give.
+///   encrypted or has a spec that the table lacks; if a file that is carried over is not live before, or has other values; if an
+///   added file has a sequence number that its snapshot can't give; or if too many files have to be compared.
 /// - Returns the errors of [`Manifests::load`].
 pub(super) async fn effect_of(
     source: &Manifests,
@@ -92,6 +97,7 @@ pub(super) async fn effect_of(
             }
         }
     }
+    check_size(only_before.values().chain(&new).copied())?;
     let mut missing = MissingFiles::default();
     for file in before.iter().filter(|file| only_before.contains_key(file.manifest_path.as_str())) {
         let entries = source.load(metadata, file).await?.entries;
@@ -160,7 +166,7 @@ async fn add_manifest(
             }
         }
     }
-    if is_plain {
+    if is_plain && is_counted(file, &added) {
         effect.taken.push(file.clone());
         effect.taken_files.append(&mut added);
     } else {
@@ -168,6 +174,17 @@ async fn add_manifest(
         effect.fresh_files.append(&mut added);
     }
     Ok(())
+}
+
+/// Checks that the list has the right counts of a manifest of added files alone. Counts that it lacks are filled in later.
+///
+/// Row ids are assigned by these counts: with too few, files of another commit would get the same ones. Readers skip a manifest
+/// without files.
+fn is_counted(file: &ManifestFile, added: &[AddedFile]) -> bool {
+    let rows = added.iter().try_fold(0_u64, |sum, added| sum.checked_add(added.file.rows()?));
+    let is = |count: Option<u64>, right: Option<u64>| count.is_none_or(|count| Some(count) == right);
+    let nothing_else = is(file.existing_files_count, Some(0)) && is(file.existing_rows_count, Some(0));
+    nothing_else && is(file.added_files_count, Some(added.len() as u64)) && is(file.added_rows_count, rows)
 }
 
 /// Loads a manifest so that values that its entries inherit differ from those that they have.
@@ -229,7 +246,8 @@ type LiveKey = (DeleteKey, i32, i64);
 ///
 /// # Errors
 ///
-/// Returns the errors of [`Manifests::load`].
+/// Returns [`TableError::NotMerged`](crate::TableError::NotMerged) if too many files have to be compared, and the errors of
+/// [`Manifests::load`].
 pub(super) async fn changes_between(
     source: &Manifests,
     metadata: &TableMetadata,
@@ -237,14 +255,17 @@ pub(super) async fn changes_between(
     after: &[ManifestFile],
 ) -> Result<Changes> {
     let [in_before, in_after] = [before, after].map(|list| list.iter().map(identity).collect::<HashSet<_>>());
+    let only_before: Vec<&ManifestFile> = before.iter().filter(|file| !in_after.contains(&identity(file))).collect();
+    let only_after: Vec<&ManifestFile> = after.iter().filter(|file| !in_before.contains(&identity(file))).collect();
+    check_size(only_before.iter().chain(&only_after).copied())?;
     let mut earlier: HashMap<LiveKey, Vec<LiveFile>> = HashMap::new();
-    for file in before.iter().filter(|file| !in_after.contains(&identity(file))) {
+    for file in only_before {
         for live in live_files(source, metadata, file).await? {
             earlier.entry(live_key(&live)).or_default().push(live);
         }
     }
     let mut changes = Changes::default();
-    for file in after.iter().filter(|file| !in_before.contains(&identity(file))) {
+    for file in only_after {
         for live in live_files(source, metadata, file).await? {
             if earlier.get_mut(&live_key(&live)).and_then(Vec::pop).is_none() {
                 add_live(&mut changes.added, live);
@@ -253,6 +274,17 @@ pub(super) async fn changes_between(
     }
     earlier.into_values().flatten().for_each(|live| add_live(&mut changes.removed, live));
     Ok(changes)
+}
+
+/// Checks that some manifests have no more live files than may be compared, by the counts of their lists.
+fn check_size<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> Result<()> {
+    let live = |file: &ManifestFile| [file.added_files_count, file.existing_files_count].into_iter().flatten().sum::<u64>();
+    let files = manifests.map(live).fold(0, u64::saturating_add);
+    if files <= MAX_COMPARED_FILES {
+        return Ok(());
+    }
+    let what = format!("{files} files have to be compared, and {MAX_COMPARED_FILES} are the most that are");
+    Err(MergeRule::TooManyFiles.refuse(what).into())
 }
 
 /// Returns the identity of a manifest in a list: its path, and the sequence number that its entries inherit.

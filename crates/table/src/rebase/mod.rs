@@ -21,7 +21,7 @@ use futures::stream::StreamExt;
 
 use crate::{DeleteKey, DeleteKind, Manifests, Result, delete_key};
 
-use self::conditions::removed_data;
+use self::conditions::{check_partitions, removed_data};
 use self::effect::{Changes, Effect, changes_between, check_manifest, effect_of, inherits, load_as_sent};
 
 pub use build::{REBASED_AS, REBASED_FROM, REBASED_LIST, RebasedCommit, list_name};
@@ -44,6 +44,14 @@ pub struct LateCommit<'a> {
 /// The manifests of a snapshot, as its manifest list has them.
 type Listed = Arc<[ManifestFile]>;
 
+/// The manifest list of a client's snapshot.
+#[derive(Debug, Clone)]
+struct SentList {
+    /// The format version in its header; `None` if the header has none.
+    format_version: Option<u8>,
+    manifests: Listed,
+}
+
 /// The number of late commits whose manifests are read at the same time.
 const CONCURRENT_COMMITS: usize = 16;
 
@@ -52,8 +60,8 @@ const CONCURRENT_COMMITS: usize = 16;
 pub struct MergeCache {
     /// The manifests of snapshots of the table, by the location of the manifest list.
     lists: HashMap<String, Listed>,
-    /// The manifests of clients' snapshots, by the location of the manifest list.
-    sent: HashMap<String, Listed>,
+    /// The manifest lists of clients' snapshots, by their locations.
+    sent: HashMap<String, SentList>,
     /// The files that changed between a base and a head, with the ids of these snapshots.
     changes: Option<([Option<i64>; 2], Arc<Changes>)>,
 }
@@ -135,6 +143,16 @@ struct Step<'a> {
     kind: StepKind,
 }
 
+impl Step<'_> {
+    /// Returns the effect of the snapshot; `None` if it is only renumbered.
+    fn effect(&self) -> Option<&Effect> {
+        match &self.kind {
+            StepKind::Renumber(_) => None,
+            StepKind::Change(change) => Some(&change.effect),
+        }
+    }
+}
+
 /// The way in which a snapshot is built again.
 #[derive(Debug)]
 enum StepKind {
@@ -159,12 +177,12 @@ impl RebasePlan<'_> {
         self.class
     }
 
-    /// Iterates over the paths of the data and delete files that the commit adds. A commit that is only renumbered has none: its
-    /// client checked them against this head.
+    /// Iterates over the paths of the files that the commit adds: data and delete files, and the client's manifests that are listed.
+    /// A commit that is only renumbered has none: its client checked them against this head.
     pub fn added_paths(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().flat_map(|step| match &step.kind {
-            StepKind::Renumber(_) => Vec::new(),
-            StepKind::Change(change) => change.effect.added().map(|added| added.file.file_path.as_str()).collect(),
+        self.steps.iter().filter_map(Step::effect).flat_map(|effect| {
+            let manifests = effect.taken.iter().map(|manifest| manifest.manifest_path.as_str());
+            manifests.chain(effect.added().map(|added| added.file.file_path.as_str()))
         })
     }
 }
@@ -195,7 +213,7 @@ pub async fn plan_rebase<'a>(
     };
     let (mut steps, mut class) = (Vec::with_capacity(late.chain.len()), MergeClass::Renumber);
     for (at, snapshot) in late.chain.iter().copied().enumerate() {
-        let sent = sent_list(source, metadata, snapshot, &cache.sent).await?;
+        let sent = sent_list(source, metadata, snapshot, &cache.sent).await?.manifests;
         let kind = if is_renumbered {
             check_renumbered(source, metadata, &before, &sent, snapshot, &late.chain[..at]).await?;
             StepKind::Renumber(sent.clone())
@@ -213,15 +231,18 @@ pub async fn plan_rebase<'a>(
         steps.push(Step { snapshot, kind });
         before = sent;
     }
+    if class >= MergeClass::Delete {
+        check_partitions(&steps.iter().filter_map(Step::effect).collect::<Vec<_>>(), &since)?;
+    }
     Ok(RebasePlan { late, class, steps })
 }
 
 /// Reads the manifest list of a client's snapshot, and the snapshot's own manifests into the cache of manifests.
 ///
-/// Returns the location of the list with the manifests; `None` if the snapshot has no list.
-async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, Listed)>> {
+/// Returns the list with its location; `None` if the snapshot has no list.
+async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, SentList)>> {
     let listed = sent_list(source, metadata, snapshot, &HashMap::new()).await?;
-    for file in listed.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id) {
+    for file in listed.manifests.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id) {
         load_as_sent(source, metadata, file).await?;
     }
     Ok(snapshot.manifest_list.clone().map(|path| (path, listed)))
@@ -232,8 +253,8 @@ async fn sent_list(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshot: &Snapshot,
-    known: &HashMap<String, Listed>,
-) -> Result<Listed> {
+    known: &HashMap<String, SentList>,
+) -> Result<SentList> {
     let id = snapshot.snapshot_id;
     if snapshot.key_id.is_some() {
         return Err(MergeRule::Encryption.refuse(format!("the manifest list of snapshot {id} is encrypted")).into());
@@ -241,14 +262,18 @@ async fn sent_list(
     let Some(path) = &snapshot.manifest_list else {
         return Err(MergeRule::FormatVersion.refuse(format!("snapshot {id} has no manifest list")).into());
     };
-    if let Some(listed) = known.get(path) {
-        return Ok(listed.clone());
-    }
-    let (version, listed) = source.list_with_version(path).await?;
-    if version.is_some_and(|version| version != metadata.format_version) {
+    let listed = match known.get(path) {
+        Some(listed) => listed.clone(),
+        None => {
+            let (format_version, manifests) = source.list_with_version(path).await?;
+            SentList { format_version, manifests: manifests.into() }
+        }
+    };
+    // A commit of the same batch may have upgraded the table since the list was read.
+    if listed.format_version.is_some_and(|version| version != metadata.format_version) {
         return Err(MergeRule::FormatVersion.refuse(format!("{path} has another format version than the table")).into());
     }
-    Ok(listed.into())
+    Ok(listed)
 }
 
 /// Returns the operation of a snapshot.
@@ -280,6 +305,8 @@ async fn check_renumbered(
     earlier: &[&Snapshot],
 ) -> Result<()> {
     let known: HashSet<&str> = before.iter().map(|file| file.manifest_path.as_str()).collect();
+    // The first row id that the commit took. Files of an upgraded table may get ids by it too.
+    let first_row_id = earlier.first().copied().unwrap_or(snapshot).first_row_id.and_then(|id| i64::try_from(id).ok());
     for file in sent.iter().filter(|file| !known.contains(file.manifest_path.as_str())) {
         check_manifest(metadata, file, snapshot)?;
         for entry in load_as_sent(source, metadata, file).await?.entries {
@@ -289,7 +316,10 @@ async fn check_renumbered(
                     let is_older = |number: &i64| (0..snapshot.sequence_number()).contains(number);
                     !inherits(metadata, entry.sequence_number.filter(|number| !is_older(number)), &entry)
                 }
-                ManifestStatus::Existing => earlier.iter().any(|before| entry.snapshot_id == Some(before.snapshot_id)),
+                ManifestStatus::Existing => {
+                    let is_numbered = entry.data_file.first_row_id.zip(first_row_id).is_some_and(|(id, first)| id >= first);
+                    is_numbered || earlier.iter().any(|before| entry.snapshot_id == Some(before.snapshot_id))
+                }
                 ManifestStatus::Deleted => false,
             };
             if is_fixed {

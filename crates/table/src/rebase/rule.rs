@@ -47,6 +47,8 @@ pub enum MergeRule {
     NewDelete,
     /// Nothing was added to a partition that is overwritten without having had files.
     AddedPartition,
+    /// The manifests to be compared have no more files than a merge may hold up the table for.
+    TooManyFiles,
     /// Commits of this class are not merged yet.
     NotMergedYet,
     /// The manifests of the commit, of its base and of the head can be read, and the new list can be written.
@@ -55,7 +57,7 @@ pub enum MergeRule {
 
 impl MergeRule {
     /// All rules.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Requirements,
         Self::Updates,
         Self::Branch,
@@ -76,6 +78,7 @@ impl MergeRule {
         Self::RemovedFile,
         Self::NewDelete,
         Self::AddedPartition,
+        Self::TooManyFiles,
         Self::NotMergedYet,
         Self::Unreadable,
     ];
@@ -103,6 +106,7 @@ impl MergeRule {
             Self::RemovedFile => "removed-file",
             Self::NewDelete => "new-delete",
             Self::AddedPartition => "added-partition",
+            Self::TooManyFiles => "too-many-files",
             Self::NotMergedYet => "not-merged-yet",
             Self::Unreadable => "unreadable",
         }

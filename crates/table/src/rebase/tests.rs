@@ -436,3 +436,144 @@ fn equality_deletes_are_merged_and_do_not_apply_to_the_rows_of_their_commit() {
     let hit: Vec<&str> = live.data.iter().filter(|file| index.any(file)).map(|live| live.file.file_path.as_str()).collect();
     assert_eq!((live.deletes.len(), hit.len(), hit.contains(&"c")), (1, 2, false));
 }
+
+/// Java tells of the manifests of its own list in each summary, and of partitions that are counted anew.
+#[test]
+fn a_summary_says_nothing_of_the_list_that_another_one_took_the_place_of() {
+    let mut lake = Lake::new(2);
+    let manifests = [vec![lake.manifest("c", 7, &[added("c")])], lake.listed(&lake.base)].concat();
+    let mut sent = lake.snapshot(7, Some(1), 2, "append", &manifests);
+    let of_list = ["manifests-created", "manifests-kept", "manifests-replaced", "partition-summaries-included"];
+    for key in of_list {
+        sent.summary.as_mut().expect("a summary").insert(key.to_owned(), "1".to_owned());
+    }
+    let head = lake.head();
+    let (_, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
+    let made = &rebased.snapshots[0];
+    assert_eq!(of_list.map(|key| made.summary_value(key)), [None; 4]);
+    assert_eq!(made.summary_value("mine"), Some("kept"));
+}
+
+#[test]
+fn a_delete_file_that_another_commit_added_is_not_added_again() {
+    let mut lake = Lake::new(2);
+    let equal = DataFile { content: DataContentType::EqualityDeletes, equality_ids: Some(vec![1]), ..data("e") };
+    let sent = |id: i64| {
+        let own = lake.manifest("e", id, &[ManifestEntry { data_file: equal.clone(), ..added("e") }]);
+        lake.snapshot(id, Some(1), 2, "delete", &[vec![own], lake.listed(&lake.base)].concat())
+    };
+    let (first, second) = (sent(2), sent(7));
+    lake.metadata.last_sequence_number = 2;
+    assert_eq!(rule(lake.rebase(&first, &[&second])), MergeRule::AddedPath);
+}
+
+/// Row ids are assigned by the counts of the list. With too few, the next commit's files would get the same ones.
+#[test]
+fn a_manifest_with_wrong_counts_is_written_anew() {
+    let mut lake = Lake::new(3);
+    let own = lake.manifest("c", 7, &[added("c")]);
+    let wrong = ManifestFile { added_rows_count: Some(3), ..own.clone() };
+    let sent = lake.snapshot(7, Some(1), 2, "append", &[vec![wrong], lake.listed(&lake.base)].concat());
+    let head = lake.head();
+    let (_, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
+    let made = &rebased.snapshots[0];
+    assert_eq!((made.first_row_id, made.added_rows), (Some(20), Some(10)));
+    assert!(rebased.superseded.contains(&own.manifest_path));
+    assert_eq!(lake.live(made)[2], ("c".to_owned(), 3, Some(20)));
+}
+
+#[test]
+fn an_upgrade_in_the_same_batch_refuses_what_was_read_before_it() {
+    let mut lake = Lake::new(2);
+    let manifests = [vec![lake.manifest("c", 7, &[added("c")])], lake.listed(&lake.base)].concat();
+    let sent = lake.snapshot(7, Some(1), 2, "append", &manifests);
+    let head = lake.head();
+    let mut cache = MergeCache::default();
+    block_on(cache.prefetch(&lake.source, &lake.metadata, &[&sent]));
+    lake.metadata = TableMetadata { location: lake.metadata.location.clone(), last_sequence_number: 2, ..metadata(3) };
+    assert_eq!(rule(lake.rebase_in(&mut cache, &head, &[&sent])), MergeRule::FormatVersion);
+}
+
+/// The partition had no file that the writer saw and replaced: the one that it removes is its own.
+#[test]
+fn a_chain_writes_to_no_partition_to_which_something_came_unless_it_replaced_files_there() {
+    let mut lake = Lake::new(2);
+    let base = lake.listed(&lake.base);
+    let first = lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], base.clone()].concat());
+    let second = lake.snapshot(8, Some(7), 3, "overwrite", &[vec![lake.manifest("d", 8, &[added("d")])], base].concat());
+    let replaces = lake.snapshot(9, Some(1), 2, "delete", &[]);
+    let refills = lake.snapshot(10, Some(9), 3, "append", &[lake.manifest("f", 10, &[added("f")])]);
+    let head = lake.head();
+    assert_eq!(rule(lake.rebase(&head, &[&first, &second])), MergeRule::AddedPartition);
+    let (class, rebased) = lake.rebase(&head, &[&replaces, &refills]).expect("it replaced the file of the partition");
+    let left: Vec<String> = lake.live(&rebased.snapshots[1]).into_iter().map(|(path, ..)| path).collect();
+    assert_eq!((class, left), (MergeClass::Delete, vec!["b".to_owned(), "f".to_owned()]));
+}
+
+/// PyIceberg overwrites with a snapshot that removes files, and one that appends.
+#[test]
+fn the_snapshots_of_a_chain_are_one_overwrite() {
+    let in_partition =
+        |path: &str, value: i32| DataFile { partition: [Some(esker_format::Value::Int(value))].into(), ..data(path) };
+    let live = |path: &str, value: i32| crate::LiveFile {
+        file: in_partition(path, value),
+        spec_id: 1,
+        sequence_number: 1,
+        file_sequence_number: Some(1),
+        snapshot_id: 1,
+        first_row_id: None,
+    };
+    let adds = |path: &str, value: i32| effect::AddedFile { spec_id: 1, file: in_partition(path, value), sequence_number: None };
+    let removes = Effect { removed: vec![live("a", 1)], ..Effect::default() };
+    let appends = Effect { fresh_files: vec![adds("c", 1), adds("d", 2)], ..Effect::default() };
+    let came = |value: i32| {
+        let mut changes = Changes::default();
+        changes.added.data.push(live("b", value));
+        changes
+    };
+    let check = |value: i32| check_partitions(&[&removes, &appends], &came(value)).map_err(|refusal| refusal.rule);
+    assert_eq!(check(1), Ok(()), "it replaced the file that it saw there");
+    assert_eq!(check(2), Err(MergeRule::AddedPartition), "it saw an empty partition");
+    assert_eq!(check(3), Ok(()), "it writes nothing there");
+}
+
+/// Whoever applies the plan refuses what is about to be deleted.
+#[test]
+fn the_paths_that_a_plan_adds_are_those_of_its_files_and_of_the_manifests_that_are_taken() {
+    let mut lake = Lake::new(2);
+    let own = lake.manifest("c", 7, &[added("c")]);
+    let sent = lake.snapshot(7, Some(1), 2, "append", &[vec![own.clone()], lake.listed(&lake.base)].concat());
+    let head = lake.head();
+    let late = LateCommit { branch: "main", base: Some(&lake.base), head: Some(&head), chain: vec![&sent] };
+    let mut cache = MergeCache::default();
+    let plan = block_on(plan_rebase(&lake.source, &lake.metadata, late, &mut cache)).expect("a plan");
+    assert_eq!(plan.added_paths().collect::<Vec<_>>(), [own.manifest_path.as_str(), "c"]);
+}
+
+/// After a rewrite of all manifests of a very large table, a late commit would have all its files compared in its turn.
+#[test]
+fn a_commit_that_needs_too_many_files_compared_is_refused() {
+    let mut lake = Lake::new(2);
+    let sent =
+        lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], lake.listed(&lake.base)].concat());
+    let large = ManifestFile { existing_files_count: Some(1_000_000), ..lake.manifest("b", 2, &[added("b")]) };
+    let head = lake.snapshot(2, Some(1), 2, "append", &[vec![large], lake.listed(&lake.base)].concat());
+    lake.metadata.last_sequence_number = 2;
+    assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
+}
+
+/// A file of an upgraded table may have got its row ids by the commit, and another branch has taken the same ones since.
+#[test]
+fn a_commit_is_not_renumbered_if_a_file_that_it_carries_over_has_row_ids_of_it() {
+    let mut lake = Lake::new(3);
+    let carried = |first_row_id: i64| {
+        let entry = existing(3, "a");
+        ManifestEntry { data_file: DataFile { first_row_id: Some(first_row_id), ..entry.data_file }, ..entry }
+    };
+    let sent =
+        |id: i64, first_row_id: i64| lake.snapshot(id, Some(1), 2, "append", &[lake.manifest("m", id, &[carried(first_row_id)])]);
+    let (own, before) = (sent(7, 10), sent(8, 0));
+    lake.head();
+    assert_eq!(rule(lake.rebase(&lake.base, &[&own])), MergeRule::SequenceNumber);
+    assert!(lake.rebase(&lake.base, &[&before]).is_ok());
+}
