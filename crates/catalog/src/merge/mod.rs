@@ -11,10 +11,17 @@ mod policy;
 mod request;
 mod writers;
 
-use esker_format::{Snapshot, TableRequirement, TableUpdate};
+use std::sync::Arc;
+
+use esker_format::{Snapshot, TableMetadata, TableRequirement, TableUpdate};
 use esker_storage::Location;
-use esker_table::{MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal, TableError, plan_rebase};
+use esker_table::{
+    DeletedPositions, LiveDelete, MergeCache, MergeClass, MergeRule, ReadDeletes, RebasePlan, RebasedCommit, Refusal, TableError,
+    plan_rebase,
+};
 use esker_types::now_ms;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::freeze::Namespaces;
 use crate::{Catalog, CatalogError, CommitRecords, LoadedTable, Proposal, Result};
@@ -29,6 +36,20 @@ pub(crate) struct BatchMerges {
     cache: MergeCache,
     /// The properties of the table's namespaces.
     namespaces: Option<Namespaces>,
+}
+
+/// The reader of delete files of a catalog that was opened without one.
+#[derive(Debug)]
+struct NoReader;
+
+impl ReadDeletes for NoReader {
+    fn read_deletes<'a>(
+        &'a self,
+        _: &'a TableMetadata,
+        _: &'a LiveDelete,
+    ) -> BoxFuture<'a, esker_table::Result<Arc<DeletedPositions>>> {
+        std::future::ready(Err(TableError::Unsupported("delete files can't be read here".to_owned()))).boxed()
+    }
 }
 
 /// A commit as it is applied.
@@ -130,7 +151,8 @@ impl Catalog {
         }
         sent.check_writers(&writer_keys)?;
         self.check_references(&proposal.updates).await?;
-        let plan = plan_rebase(manifests, metadata, sent.late.clone(), &mut batch.cache).await?;
+        let deletes = self.options().deletes.as_deref().unwrap_or(&NoReader);
+        let plan = plan_rebase(manifests, deletes, metadata, sent.late.clone(), &mut batch.cache).await?;
         let class = plan.class();
         if !policy.allows(class) {
             let what = format!("by its files it is of the class {}, which the table's commit.merge leaves out", class.name());

@@ -73,6 +73,7 @@ impl Parts {
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in warehouses {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
+            let options = CatalogOptions { deletes: Some(Arc::new(reader.clone())), ..options };
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let (limits, wake) = (limits.clone(), wake.clone());
             maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), threads, limits, wake));

@@ -14,11 +14,11 @@ use esker_catalog::{Actor, Catalog, CatalogError, CommitRecords, LoadedTable, Pr
 use esker_format::{DataFile, Operation, Snapshot, TableMetadata};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, SnapshotChanges, TableError, ancestors, build_snapshot, dangling,
-    delete_key, has_deletes, load_live,
+    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, RowsToDelete, SnapshotChanges, TableError, ancestors,
+    build_snapshot, dangling, delete_key, has_deletes, load_live,
 };
 use esker_types::{CodedError, JobId};
-use esker_write::{RowsToDelete, WriteError, write_deletes};
+use esker_write::{WriteError, write_deletes};
 use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 

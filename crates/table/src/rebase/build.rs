@@ -15,7 +15,7 @@ use crate::snapshot_builder::{
     COUNTS, ManifestDraft, NewSnapshot, TouchedManifests, added_entry, max_entries, partition_manifests, split, summary,
     write_manifests,
 };
-use crate::{DeleteKind, Manifests, RecordPaths, Result, SnapshotChanges};
+use crate::{DeleteKind, Manifests, RecordPaths, Result, SnapshotChanges, encode_vector_file, vector_file_path};
 
 /// The summary key of the snapshot that the client had read, or `none`.
 pub const REBASED_FROM: &str = "esker.rebased-from";
@@ -58,19 +58,21 @@ impl RebasePlan<'_> {
         record: RecordPaths<'_>,
         written: &mut Vec<String>,
     ) -> Result<RebasedCommit> {
-        let head_list = cache.list(source, self.late.head).await?;
+        let Self { late, class, steps } = self;
+        let head_list = cache.list(source, late.head).await?;
         let (mut metadata, mut listed) = (Cow::Borrowed(metadata), head_list.to_vec());
         let (mut snapshots, mut superseded): (Vec<Snapshot>, Vec<String>) = (Vec::new(), Vec::new());
-        let from = self.late.base.map_or_else(|| "none".to_owned(), |base| base.snapshot_id.to_string());
-        for step in &self.steps {
+        let (from, n) = (late.base.map_or_else(|| "none".to_owned(), |base| base.snapshot_id.to_string()), steps.len());
+        for mut step in steps {
             let sent = step.snapshot;
-            let parent = snapshots.last().or(self.late.head);
+            let parent = snapshots.last().or(late.head);
             let new = NewSnapshot::with_id(&metadata, parent, sent.snapshot_id);
-            let draft = match &step.kind {
+            let draft = match &mut step.kind {
                 StepKind::Renumber(own) => renumbered(&listed, own, sent),
                 StepKind::Change(change) => {
                     superseded.extend(change.effect.superseded.iter().cloned());
-                    changed(source, &metadata, parent, &listed, self.late.branch, change, sent).await?
+                    change.write_vectors(source, &metadata, record, written).await?;
+                    changed(source, &metadata, parent, &listed, late.branch, change, sent).await?
                 }
             };
             let paths = new.paths(&metadata, draft.drafts.len());
@@ -82,22 +84,46 @@ impl RebasePlan<'_> {
             manifests.extend(draft.kept);
             let mut summary = draft.summary;
             summary.insert(REBASED_FROM.to_owned(), from.clone());
-            summary.insert(REBASED_AS.to_owned(), self.class.name().to_owned());
+            summary.insert(REBASED_AS.to_owned(), class.name().to_owned());
             summary.extend(list_name(sent).map(|name| (REBASED_LIST.to_owned(), name.to_owned())));
             superseded.extend(sent.manifest_list.clone());
             let (snapshot, as_listed) = new.write_listed(source, &metadata, paths.list, manifests, summary).await?;
             let snapshot = Snapshot { schema_id: sent.schema_id, extra: sent.extra.clone(), ..snapshot };
             cache.add_list(&snapshot, as_listed.as_slice().into());
             if let StepKind::Change(change) = &step.kind
-                && self.class == MergeClass::Append
+                && class == MergeClass::Append
             {
                 cache.add_append(parent, &snapshot, &change.effect);
             }
             listed = as_listed;
-            advance(&mut metadata, &snapshot, snapshots.len() + 1 < self.steps.len());
+            advance(&mut metadata, &snapshot, snapshots.len() + 1 < n);
             snapshots.push(snapshot);
         }
         Ok(RebasedCommit { snapshots, superseded })
+    }
+}
+
+impl PlannedChange {
+    /// Writes the deletion vectors that take the place of the client's, and adds them to the effect.
+    async fn write_vectors(
+        &mut self,
+        source: &Manifests,
+        metadata: &TableMetadata,
+        record: RecordPaths<'_>,
+        written: &mut Vec<String>,
+    ) -> Result<()> {
+        let vectors = std::mem::take(&mut self.vectors);
+        if vectors.is_empty() {
+            return Ok(());
+        }
+        let path = vector_file_path(metadata);
+        let (bytes, entries) = encode_vector_file(&path, vectors)?;
+        record(vec![path.clone()]).await?;
+        written.push(path.clone());
+        source.storage().write(&path, bytes.into()).await?;
+        let fresh = entries.into_iter().map(|(spec_id, file)| AddedFile { spec_id, file, sequence_number: None });
+        self.effect.fresh_files.extend(fresh);
+        Ok(())
     }
 }
 

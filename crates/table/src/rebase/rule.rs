@@ -47,15 +47,22 @@ pub enum MergeRule {
     NewDelete,
     /// Nothing was added to a partition that is overwritten without having had files.
     AddedPartition,
-    /// Commits of this class are not merged yet.
+    /// The rows that are deleted by position are not those that another commit deleted since the base.
+    SameRow,
+    /// No delete of the base that applies to these data files is gone, and the commit's vectors contain those by position.
+    LostDelete,
+    /// A rewrite replaces data files by no more rows, adds no deletes, and keeps row ids.
+    Rewrite,
+    /// Commits of this kind are not merged yet.
     NotMergedYet,
-    /// The manifests of the commit, of its base and of the head can be read, and the new list can be written.
+    /// The manifests of the commit, of its base and of the head can be read, and the new list can be written. Its deletes by
+    /// position, and those of its data files, are not too large to be compared.
     Unreadable,
 }
 
 impl MergeRule {
     /// All rules.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::Requirements,
         Self::Updates,
         Self::Branch,
@@ -76,6 +83,9 @@ impl MergeRule {
         Self::RemovedFile,
         Self::NewDelete,
         Self::AddedPartition,
+        Self::SameRow,
+        Self::LostDelete,
+        Self::Rewrite,
         Self::NotMergedYet,
         Self::Unreadable,
     ];
@@ -103,6 +113,9 @@ impl MergeRule {
             Self::RemovedFile => "removed-file",
             Self::NewDelete => "new-delete",
             Self::AddedPartition => "added-partition",
+            Self::SameRow => "same-row",
+            Self::LostDelete => "lost-delete",
+            Self::Rewrite => "rewrite",
             Self::NotMergedYet => "not-merged-yet",
             Self::Unreadable => "unreadable",
         }

@@ -1,0 +1,368 @@
+//! Deletes by position in a late commit: deletion vectors and position delete files about data files that it does not add itself.
+//!
+//! Of two commits that delete the same row, the first wins. So the positions that the commit deletes are compared with those that
+//! others deleted since its base. A data file has one deletion vector: in format version 3 the result has the positions of both
+//! sides in one. In version 2 the delete files stay as they are. Start reading at [`PositionChange::plan`].
+//!
+//! Spec: "Deletion Vectors", "Position Delete Files", "Scan Planning".
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use esker_format::{DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, TableMetadata, Tuple};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{StreamExt, TryStreamExt};
+use roaring::RoaringTreemap;
+
+use super::MergeRule;
+use super::conditions::{adds_rows, older_positions, own_paths};
+use super::effect::{AddedFile, Changes, Effect, live_files};
+use crate::live::MANIFEST_CONCURRENCY;
+use crate::{
+    DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifests, Refusal, Result, RowsToDelete, delete_key,
+};
+
+/// The positions that one delete file deletes, by the path of the data file.
+pub type DeletedPositions = HashMap<String, RoaringTreemap>;
+
+/// Reads delete files. This crate knows nothing of Parquet, so the caller of a rebase gives it.
+pub trait ReadDeletes: fmt::Debug + Send + Sync {
+    /// Reads the positions in a deletion vector or a position delete file of a table.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Caller`](crate::TableError::Caller) if the file can't be read, or contradicts its manifest entry.
+    fn read_deletes<'a>(
+        &'a self,
+        metadata: &'a TableMetadata,
+        delete: &'a LiveDelete,
+    ) -> BoxFuture<'a, Result<Arc<DeletedPositions>>>;
+}
+
+/// The total size in bytes of the delete files that are read for one commit. The table has its turn meanwhile, and the positions
+/// are in memory.
+const MAX_DELETE_BYTES: u64 = 64 << 20;
+
+/// The number of delete files that are read at the same time.
+const CONCURRENT_DELETES: usize = 8;
+
+/// The positions in delete files that were read, by the identity of the file.
+type ReadPositions = HashMap<DeleteKey, Arc<DeletedPositions>>;
+
+/// A change that deletes rows by position, and the state that it meets.
+pub(super) struct PositionChange<'a> {
+    pub(super) source: &'a Manifests,
+    pub(super) metadata: &'a TableMetadata,
+    pub(super) reader: &'a dyn ReadDeletes,
+    /// The manifests of the snapshot that the change was written on.
+    pub(super) before: &'a [ManifestFile],
+    /// The files that changed between the base of the commit and the head.
+    pub(super) since: &'a Changes,
+    pub(super) effect: &'a Effect,
+    /// True if the commit has further snapshots, which may add the rows that this one deletes.
+    pub(super) is_in_chain: bool,
+}
+
+/// The deletes of the result that differ from those of the client.
+#[derive(Debug, Default)]
+pub(super) struct PlannedPositions {
+    /// The deletion vectors to write in place of the client's.
+    pub(super) vectors: Vec<RowsToDelete>,
+    /// The client's vectors that are not entered: others take their place, or their data file is gone.
+    pub(super) left_out: HashSet<DeleteKey>,
+    /// The deletes of the head that go, because a vector of the result has their positions.
+    pub(super) superseded: HashSet<DeleteKey>,
+    /// The data files whose older deletes by position the commit's own contain.
+    pub(super) contained: HashSet<String>,
+}
+
+/// The positions that a change deletes in one data file.
+struct DeletedRows {
+    spec_id: i32,
+    partition: Tuple,
+    positions: RoaringTreemap,
+    /// The vector that has them, in format version 3.
+    vector: Option<DeleteKey>,
+}
+
+/// The deletes by position that a data file has without the change.
+#[derive(Default)]
+struct OtherDeletes {
+    /// The positions that are deleted in the base.
+    base: RoaringTreemap,
+    /// The positions that are deleted in the head.
+    head: RoaringTreemap,
+    /// The deletes of the head that are about this data file alone.
+    own: HashSet<DeleteKey>,
+}
+
+impl PositionChange<'_> {
+    /// Checks each data file that the change deletes rows of by position, and plans the deletes of the result.
+    ///
+    /// # Errors
+    ///
+    /// - Returns [`TableError::NotMerged`](crate::TableError::NotMerged) with the rule that the change breaks.
+    /// - Returns the errors of [`Manifests::load`] and [`ReadDeletes::read_deletes`], and
+    ///   [`TableError::Invalid`](crate::TableError::Invalid) if a data file has two deletion vectors.
+    pub(super) async fn plan(&self) -> Result<PlannedPositions> {
+        let mut plan = PlannedPositions::default();
+        let own = own_paths(self.effect);
+        let added: Vec<LiveDelete> = older_positions(self.effect, &own).filter_map(as_delete).collect();
+        if added.is_empty() {
+            return Ok(plan);
+        }
+        self.check_kinds(&added)?;
+        let read = self.read(added.iter()).await?;
+        let by_file = rows_by_file(&added, &read, &own);
+        let mut others = self.other_deletes(&by_file).await?;
+        let [new, old] = [&self.since.added, &self.since.removed].map(|files| DeleteIndex::new(&files.deletes, self.metadata));
+        let (new, old) = (new?, old?);
+        let [came, went] = [&self.since.added, &self.since.removed].map(data_paths);
+        for (path, rows) in by_file {
+            match (went.contains(path.as_str()), came.contains(path.as_str())) {
+                (false, false) => {}
+                // Its rows are gone, and no commit since the base has added any.
+                (true, false) if self.may_overlap() => {
+                    plan.left_out.extend(rows.vector);
+                    continue;
+                }
+                _ => {
+                    let what = format!("it deletes rows of {path}, which another commit replaced");
+                    return Err(MergeRule::RemovedFile.refuse(what).into());
+                }
+            }
+            self.check_equality(&rows.target(&path), &new, &old)?;
+            let other = others.remove(&path).unwrap_or_default();
+            self.check_rows(&path, &rows, &other)?;
+            plan.add(path, rows, other);
+        }
+        Ok(plan)
+    }
+
+    /// Checks that nobody has added rows since the base, this commit included. Then deletes of the same row agree with each other.
+    fn may_overlap(&self) -> bool {
+        !self.is_in_chain && !adds_rows(self.effect) && self.since.added.data.is_empty()
+    }
+
+    /// Checks that the added deletes are of the kind that the format version has, one vector to a data file.
+    fn check_kinds(&self, added: &[LiveDelete]) -> Result<()> {
+        DeleteIndex::new(added, self.metadata)?;
+        let expected = if self.metadata.format_version >= 3 { DeleteKind::DeletionVector } else { DeleteKind::Position };
+        match added.iter().find(|delete| delete.kind != expected) {
+            None => Ok(()),
+            Some(delete) => {
+                let (path, version) = (&delete.entry.file.file_path, self.metadata.format_version);
+                let what = format!("it adds {path}, which is no delete file of format version {version}");
+                Err(MergeRule::Operation.refuse(what).into())
+            }
+        }
+    }
+
+    /// Reads delete files, several at a time.
+    async fn read<'d>(&self, deletes: impl Iterator<Item = &'d LiveDelete>) -> Result<ReadPositions> {
+        let deletes: Vec<&LiveDelete> = deletes.collect();
+        let bytes = deletes.iter().fold(0_u64, |sum, delete| sum.saturating_add(delete_bytes(&delete.entry.file)));
+        if bytes > MAX_DELETE_BYTES {
+            let what = format!("{bytes} bytes of deletes would have to be read, more than {MAX_DELETE_BYTES}");
+            return Err(MergeRule::Unreadable.refuse(what).into());
+        }
+        let reads: Vec<_> = deletes.into_iter().map(|delete| self.read_one(delete).boxed()).collect();
+        futures::stream::iter(reads).buffer_unordered(CONCURRENT_DELETES).try_collect().await
+    }
+
+    /// Reads one delete file.
+    async fn read_one(&self, delete: &LiveDelete) -> Result<(DeleteKey, Arc<DeletedPositions>)> {
+        let positions = self.reader.read_deletes(self.metadata, delete).await?;
+        Ok((delete_key(&delete.entry.file), positions))
+    }
+
+    /// Finds the deletes by position that data files have in the base and in the head.
+    async fn other_deletes(&self, by_file: &BTreeMap<String, DeletedRows>) -> Result<HashMap<String, OtherDeletes>> {
+        let base = self.base_deletes(by_file).await?;
+        let gone: HashSet<DeleteKey> = self.since.removed.deletes.iter().map(|delete| delete_key(&delete.entry.file)).collect();
+        let new = self.since.added.deletes.iter().filter(|delete| is_about_any(delete, by_file));
+        let kept: Vec<&LiveDelete> = base.iter().filter(|delete| !gone.contains(&delete_key(&delete.entry.file))).collect();
+        let head: Vec<LiveDelete> = kept.into_iter().chain(new).cloned().collect();
+        check_one_vector(&head)?;
+        let (base_index, head_index) = (DeleteIndex::new(&base, self.metadata)?, DeleteIndex::new(&head, self.metadata)?);
+        let mut needed: HashMap<DeleteKey, &LiveDelete> = HashMap::new();
+        let mut found = Vec::with_capacity(by_file.len());
+        for (path, rows) in by_file {
+            let target = [rows.target(path)];
+            let both = [&base_index, &head_index].map(|index| index.positional_deletes_of_any(&target));
+            needed.extend(both.iter().flatten().map(|delete| (delete_key(&delete.entry.file), *delete)));
+            found.push((path, both));
+        }
+        let read = self.read(needed.into_values()).await?;
+        let mut others = HashMap::new();
+        for (path, both) in found {
+            let [base, in_head] = both.map(|deletes| positions_of(path, &deletes, &read));
+            let is_own = |delete: &&LiveDelete| delete.entry.file.referenced_data_file.as_ref() == Some(path);
+            let own = head.iter().filter(is_own).map(|delete| delete_key(&delete.entry.file)).collect();
+            others.insert(path.clone(), OtherDeletes { base, head: in_head, own });
+        }
+        Ok(others)
+    }
+
+    /// Returns the deletes by position of the snapshot that the change was written on, those that may be about its data files.
+    async fn base_deletes(&self, by_file: &BTreeMap<String, DeletedRows>) -> Result<Vec<LiveDelete>> {
+        let manifests = self.before.iter().filter(|file| file.content == ManifestContent::Deletes);
+        let reads: Vec<_> = manifests.map(|file| live_files(self.source, self.metadata, file).boxed()).collect();
+        let mut reads = futures::stream::iter(reads).buffered(MANIFEST_CONCURRENCY);
+        let mut found = Vec::new();
+        while let Some(files) = reads.try_next().await? {
+            let deletes =
+                files.into_iter().filter_map(|entry| DeleteKind::of(&entry.file).map(|kind| LiveDelete { entry, kind }));
+            found.extend(deletes.filter(|delete| is_about_any(delete, by_file)));
+        }
+        Ok(found)
+    }
+
+    /// Checks the equality deletes of a data file: none came if the commit adds rows, and none is gone.
+    ///
+    /// A row that came with the commit would replace one that was deleted meanwhile.
+    fn check_equality(
+        &self,
+        target: &LiveFile,
+        new: &DeleteIndex<'_>,
+        old: &DeleteIndex<'_>,
+    ) -> std::result::Result<(), Refusal> {
+        let path = &target.file.file_path;
+        if old.equality(target).next().is_some() {
+            return Err(MergeRule::LostDelete.refuse(format!("an equality delete that applied to {path} is gone")));
+        }
+        let only_deletes = !self.is_in_chain && !adds_rows(self.effect);
+        if !only_deletes && new.equality(target).next().is_some() {
+            let what = format!("it deletes rows of {path} and adds rows, and equality deletes came that apply to that file");
+            return Err(MergeRule::NewDelete.refuse(what));
+        }
+        Ok(())
+    }
+
+    /// Checks that no other commit deleted the same rows since the base, and that the deletes of the base still hold.
+    fn check_rows(&self, path: &str, rows: &DeletedRows, other: &OtherDeletes) -> std::result::Result<(), Refusal> {
+        if !other.base.is_subset(&other.head) {
+            return Err(MergeRule::LostDelete.refuse(format!("rows of {path} that were deleted are back")));
+        }
+        if rows.vector.is_some() && !other.base.is_subset(&rows.positions) {
+            let what = format!("its deletion vector for {path} lacks positions that were deleted before");
+            return Err(MergeRule::LostDelete.refuse(what));
+        }
+        let (own, since) = (&rows.positions - &other.base, &other.head - &other.base);
+        let both = own.intersection_len(&since);
+        if both > 0 && !self.may_overlap() {
+            let what = format!("it deletes {both} of the rows of {path} that another commit deleted");
+            return Err(MergeRule::SameRow.refuse(what));
+        }
+        Ok(())
+    }
+}
+
+impl PlannedPositions {
+    /// Adds the deletes of one data file, which keep the rules.
+    fn add(&mut self, path: String, rows: DeletedRows, other: OtherDeletes) {
+        let DeletedRows { spec_id, partition, positions, vector } = rows;
+        match vector {
+            Some(key) => {
+                self.superseded.extend(other.own);
+                if !other.head.is_subset(&positions) {
+                    self.left_out.insert(key);
+                    self.vectors.push(RowsToDelete { path, spec_id, partition, positions: positions | other.head });
+                }
+            }
+            None if other.base.is_subset(&positions) => {
+                self.contained.insert(path);
+            }
+            None => {}
+        }
+    }
+}
+
+impl DeletedRows {
+    /// Returns the data file as far as it decides which deletes apply to it. It counts as older than all of them.
+    fn target(&self, path: &str) -> LiveFile {
+        let file = DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, 0, 0);
+        let file = DataFile { partition: self.partition.clone(), ..file };
+        LiveFile {
+            file,
+            spec_id: self.spec_id,
+            sequence_number: 0,
+            file_sequence_number: None,
+            snapshot_id: 0,
+            first_row_id: None,
+        }
+    }
+}
+
+/// Returns a delete file that a change adds as a live one. Its sequence number is not known yet.
+fn as_delete(added: &AddedFile) -> Option<LiveDelete> {
+    let kind = DeleteKind::of(&added.file)?;
+    let (file, spec_id) = (added.file.clone(), added.spec_id);
+    let entry = LiveFile { file, spec_id, sequence_number: 0, file_sequence_number: None, snapshot_id: 0, first_row_id: None };
+    Some(LiveDelete { entry, kind })
+}
+
+/// Returns the size in bytes of what is read of a delete file.
+fn delete_bytes(file: &DataFile) -> u64 {
+    file.content_size_in_bytes.map_or_else(|| file.size(), i64::unsigned_abs)
+}
+
+/// Returns the paths of data files.
+fn data_paths(files: &LiveFiles) -> HashSet<&str> {
+    files.data.iter().map(|live| live.file.file_path.as_str()).collect()
+}
+
+/// Collects the positions that a change deletes, by data file. Data files of the change itself are left out.
+fn rows_by_file(added: &[LiveDelete], read: &ReadPositions, own: &HashSet<&[u8]>) -> BTreeMap<String, DeletedRows> {
+    let mut by_file: BTreeMap<String, DeletedRows> = BTreeMap::new();
+    for delete in added {
+        let (file, key) = (&delete.entry.file, delete_key(&delete.entry.file));
+        let Some(positions) = read.get(&key) else { continue };
+        let vector = (delete.kind == DeleteKind::DeletionVector).then_some(key);
+        for (path, positions) in positions.iter().filter(|(path, _)| !own.contains(path.as_bytes())) {
+            let rows = by_file.entry(path.clone()).or_insert_with(|| DeletedRows {
+                spec_id: delete.entry.spec_id,
+                partition: file.partition.clone(),
+                positions: RoaringTreemap::new(),
+                vector: None,
+            });
+            rows.positions |= positions;
+            rows.vector = rows.vector.take().or_else(|| vector.clone());
+        }
+    }
+    by_file
+}
+
+/// Checks whether a delete by position may be about one of some data files.
+fn is_about_any(delete: &LiveDelete, by_file: &BTreeMap<String, DeletedRows>) -> bool {
+    let names_one = delete.entry.file.referenced_data_file.as_ref().is_none_or(|path| by_file.contains_key(path));
+    delete.kind != DeleteKind::Equality && names_one
+}
+
+/// Checks that each data file has one deletion vector.
+///
+/// It has two if an earlier snapshot of the commit and another commit have each replaced it.
+fn check_one_vector(head: &[LiveDelete]) -> std::result::Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    let vectors = head.iter().filter(|delete| delete.kind == DeleteKind::DeletionVector);
+    for path in vectors.filter_map(|delete| delete.entry.file.referenced_data_file.as_deref()) {
+        if !seen.insert(path) {
+            let what = format!("two of its snapshots delete rows of {path}, and another commit did so since");
+            return Err(MergeRule::NotMergedYet.refuse(what));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the positions that some deletes delete in a data file.
+fn positions_of(path: &str, deletes: &[&LiveDelete], read: &ReadPositions) -> RoaringTreemap {
+    let mut all = RoaringTreemap::new();
+    for delete in deletes {
+        if let Some(positions) = read.get(&delete_key(&delete.entry.file)).and_then(|positions| positions.get(path)) {
+            all |= positions;
+        }
+    }
+    all
+}
