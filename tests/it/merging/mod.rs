@@ -130,7 +130,7 @@ async fn a_commit_whose_number_another_branch_took_is_renumbered_under_every_pol
         lake.update(json!([{"action": "set-snapshot-ref", "ref-name": "b", "type": "branch", "snapshot-id": base}])).await;
         let other = lake.prepare_change(&append(9)).await.on_branch("b");
         let old = lake.data_paths().await;
-        let own = lake.prepare_change(&ClientChange { removed: old, rows: vec![row(5)], keys: Vec::new() }).await;
+        let own = lake.prepare_change(&ClientChange { removed: old, rows: vec![row(5)], ..ClientChange::default() }).await;
         lake.commit(&other).await;
         lake.commit(&own).await;
         assert_eq!(ids(&lake.rows().await), [5]);

@@ -36,11 +36,7 @@ struct KnownDeletes {
 }
 
 impl ReadDeletes for KnownDeletes {
-    fn read_deletes<'a>(
-        &'a self,
-        _: &'a TableMetadata,
-        delete: &'a LiveDelete,
-    ) -> BoxFuture<'a, Result<Arc<DeletedPositions>>> {
+    fn read_deletes<'a>(&'a self, _: &'a TableMetadata, delete: &'a LiveDelete) -> BoxFuture<'a, Result<Arc<DeletedPositions>>> {
         async move {
             let file = &delete.entry.file;
             if delete.kind == DeleteKind::Position {
