@@ -37,12 +37,12 @@ use bytes::Bytes;
 use esker_access::{Privilege, RightsError};
 use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData, TabularKind,
-    TabularRow,
+    AddedSnapshotData, EventData, MergedSnapshot, NewEvent, NewQuarantine, Outbox, PointerSwap, StateError, TableUpdatedData,
+    TabularKind, TabularRow,
 };
 use esker_storage::Location;
-use esker_table::MergeClass;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
+use esker_table::{MergeClass, REBASED_LIST};
 use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
@@ -83,6 +83,8 @@ struct AppliedBatch<'a> {
     idle: Vec<Actor>,
     /// Paths of the files that were written to merge late commits.
     merged_files: Vec<String>,
+    /// The events of late commits that were not merged.
+    refusals: Vec<NewEvent>,
 }
 
 impl<'a> AppliedBatch<'a> {
@@ -292,7 +294,9 @@ impl Catalog {
                 Err(e) => results.push(Err(e)),
             }
         }
+        applied.refusals = merges.take_refusals();
         if applied.proposals.is_empty() {
+            self.record_refusals(applied.refusals).await;
             for receipt in applied.idle.iter().filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))) {
                 self.state().outbox().insert_receipt(receipt).await?;
             }
@@ -413,6 +417,7 @@ impl Catalog {
     ) -> Result<PointerSwap> {
         let from = current.row.metadata_location.clone();
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
+        let merged = merged_snapshots(updates.clone());
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
         records.settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
         working.row.location = Location::parse(&working.metadata.location)?.to_string();
@@ -431,6 +436,7 @@ impl Catalog {
             quarantine: records.quarantine,
             settled_outputs: records.settled_outputs,
             restored: records.restored,
+            merged,
         })
     }
 
@@ -438,7 +444,7 @@ impl Catalog {
     ///
     /// Returns `false` if another server was first.
     async fn publish(&self, current: &LoadedTable, working: &mut LoadedTable, applied: AppliedBatch<'_>) -> Result<bool> {
-        let AppliedBatch { proposals, records, idle, merged_files } = applied;
+        let AppliedBatch { proposals, records, idle, merged_files, refusals } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
         let swap = match self.write_next(current, working, records, updates).await {
             Ok(swap) => swap,
@@ -451,7 +457,7 @@ impl Catalog {
         // Receipts of commits without effect go into the same transaction: once the pointer has moved, nothing more may fail.
         let actors = proposals.iter().map(|proposal| &proposal.actor).chain(&idle);
         let outbox = Outbox {
-            events: proposals.iter().map(|p| self.update_event(current, working, &p.updates, &p.actor)).collect(),
+            events: proposals.iter().map(|p| self.update_event(current, working, &p.updates, &p.actor)).chain(refusals).collect(),
             receipts: actors.filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))).collect(),
         };
         match self.state().tables().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &outbox).await {
@@ -562,6 +568,28 @@ fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> R
     proposal.requirements.iter().try_for_each(|requirement| requirement.check(metadata))?;
     check_numbers(&proposal.updates)?;
     Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
+}
+
+/// Returns the receipts of the snapshots among some updates that are those of merged commits.
+fn merged_snapshots<'a>(updates: impl IntoIterator<Item = &'a TableUpdate>) -> Vec<MergedSnapshot> {
+    let (mut all, mut waiting): (Vec<MergedSnapshot>, Vec<(i64, &str)>) = (Vec::new(), Vec::new());
+    for update in updates {
+        match update {
+            TableUpdate::AddSnapshot { snapshot } => {
+                waiting.extend(snapshot.summary_value(REBASED_LIST).map(|list| (snapshot.snapshot_id, list)));
+            }
+            TableUpdate::SetSnapshotRef { ref_name, .. } => {
+                let made = waiting.drain(..);
+                all.extend(made.map(|(snapshot_id, list)| MergedSnapshot {
+                    snapshot_id,
+                    branch: ref_name.clone(),
+                    manifest_list: list.to_owned(),
+                }));
+            }
+            _ => {}
+        }
+    }
+    all
 }
 
 /// Builds the error for a commit that got no turn in time.

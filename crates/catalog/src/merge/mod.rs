@@ -13,11 +13,12 @@ mod writers;
 
 use std::sync::Arc;
 
-use esker_format::{Snapshot, TableMetadata, TableRequirement, TableUpdate};
+use esker_format::{FormatError, Snapshot, TableMetadata, TableRequirement, TableUpdate};
+use esker_state::{CommitRefusedData, EventData, NewEvent};
 use esker_storage::Location;
 use esker_table::{
     DeletedPositions, LiveDelete, MergeCache, MergeClass, MergeRule, ReadDeletes, RebasePlan, RebasedCommit, Refusal, TableError,
-    plan_rebase,
+    list_name, plan_rebase,
 };
 use esker_types::now_ms;
 use futures::FutureExt;
@@ -36,6 +37,15 @@ pub(crate) struct BatchMerges {
     cache: MergeCache,
     /// The properties of the table's namespaces.
     namespaces: Option<Namespaces>,
+    /// The events of the commits that were not merged.
+    refusals: Vec<NewEvent>,
+}
+
+impl BatchMerges {
+    /// Takes the events of the commits that were not merged.
+    pub(crate) fn take_refusals(&mut self) -> Vec<NewEvent> {
+        std::mem::take(&mut self.refusals)
+    }
 }
 
 /// The reader of delete files of a catalog that was opened without one.
@@ -116,7 +126,63 @@ impl Catalog {
         }
         let (name, rule) = (&table.row.name, refusal.rule.name());
         tracing::info!(table = %name, rule, why = refusal.why, %conflict, "a late commit was not merged");
+        batch.refusals.push(self.refusal_event(table, proposal, &refusal, &conflict));
         Err(CatalogError::NotMerged { source: conflict, refusal })
+    }
+
+    /// Builds the event of a late commit that is not merged.
+    fn refusal_event(&self, table: &LoadedTable, proposal: &Proposal, refusal: &Refusal, conflict: &FormatError) -> NewEvent {
+        let data = EventData::TableCommitRefused(CommitRefusedData {
+            table_id: table.row.id,
+            table_uuid: table.row.table_uuid,
+            snapshot_ids: sent_ids(proposal),
+            rule: refusal.rule.name().to_owned(),
+            reason: refusal.why.clone(),
+            conflict: conflict.to_string(),
+        });
+        self.event(&proposal.actor, &table.row.name, data)
+    }
+
+    /// Records the events of commits that were not merged, if no other change of their batch was made.
+    ///
+    /// The commits are refused, whether that succeeds or not.
+    pub(crate) async fn record_refusals(&self, refusals: Vec<NewEvent>) {
+        if refusals.is_empty() {
+            return;
+        }
+        if let Err(error) = self.state().outbox().insert_events(refusals).await {
+            tracing::warn!(%error, "the events of late commits that were not merged could not be recorded");
+        }
+    }
+
+    /// Answers a commit whose base is no ancestor of the branch any more: it was merged before if its receipt says so.
+    ///
+    /// Its snapshots may have expired since. A receipt of another request, or for another branch, breaks a rule.
+    async fn merged_before(
+        &self,
+        table: &LoadedTable,
+        proposal: &Proposal,
+        refusal: Refusal,
+    ) -> std::result::Result<Merge, Stop> {
+        let receipts = self.state().tables().merged_among(table.row.id, &sent_ids(proposal)).await.map_err(CatalogError::from)?;
+        let Some(first) = receipts.first() else { return Err(refusal.into()) };
+        let branch = proposal.requirements.iter().find_map(|requirement| match requirement {
+            TableRequirement::AssertRefSnapshotId { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        let is_same = |sent: &Snapshot| {
+            let receipt = receipts.iter().find(|receipt| receipt.snapshot_id == sent.snapshot_id);
+            receipt.is_some_and(|receipt| {
+                Some(receipt.branch.as_str()) == branch && list_name(sent) == Some(receipt.manifest_list.as_str())
+            })
+        };
+        match sent_snapshots(proposal).all(is_same) {
+            true => Ok(Merge::AppliedBefore),
+            false => {
+                let what = format!("snapshot {} was merged before, from another request", first.snapshot_id);
+                Err(MergeRule::SnapshotId.refuse(what).into())
+            }
+        }
     }
 
     /// Reads what the merges of a batch are going to read, if several of its commits add snapshots and the policy lets them merge.
@@ -140,7 +206,11 @@ impl Catalog {
         batch: &mut BatchMerges,
     ) -> std::result::Result<Merge, Stop> {
         let (metadata, manifests) = (&table.metadata, self.manifests());
-        let sent = SentCommit::of(metadata, proposal)?;
+        let sent = match SentCommit::of(metadata, proposal) {
+            Ok(sent) => sent,
+            Err(refusal) if refusal.rule == MergeRule::Ancestor => return self.merged_before(table, proposal, refusal).await,
+            Err(refusal) => return Err(refusal.into()),
+        };
         if sent.was_applied {
             return Ok(Merge::AppliedBefore);
         }
@@ -218,6 +288,19 @@ impl Catalog {
         let quarantine = superseded.map(|file| table.row.quarantine(file, None, reason, None, due_ms)).collect();
         CommitRecords { quarantine, settled_outputs: written, restored: Vec::new() }
     }
+}
+
+/// Iterates over the snapshots that a request adds.
+fn sent_snapshots(proposal: &Proposal) -> impl Iterator<Item = &Snapshot> {
+    proposal.updates.iter().filter_map(|update| match update {
+        TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
+        _ => None,
+    })
+}
+
+/// Returns the ids of the snapshots that a request adds.
+fn sent_ids(proposal: &Proposal) -> Vec<i64> {
+    sent_snapshots(proposal).map(|snapshot| snapshot.snapshot_id).collect()
 }
 
 /// Returns the requirements of a merged commit: those of the client, with the branch at its present head.
