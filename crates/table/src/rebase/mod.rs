@@ -10,6 +10,7 @@
 mod build;
 mod conditions;
 mod effect;
+mod moves;
 mod positions;
 mod rule;
 
@@ -24,10 +25,12 @@ use crate::{DeleteKey, DeleteKind, LiveFile, Manifests, Result, RowsToDelete, de
 
 use self::conditions::{only_path, removed_data};
 use self::effect::{Changes, Effect, changes_between, check_manifest, effect_of, inherits, load_as_sent};
+use self::moves::kept_moves;
 use self::positions::{PlannedPositions, PositionChange};
 
 pub use build::{REBASED_AS, REBASED_FROM, REBASED_LIST, RebasedCommit, list_name};
 pub use conditions::MergeClass;
+pub use moves::{MAX_ROW_MOVES_BYTES, MovedRun, ROW_MOVES, RowMoves, row_moves_path};
 pub use positions::{DeletedPositions, ReadDeletes};
 pub use rule::{MergeRule, Refusal};
 
@@ -40,6 +43,8 @@ pub struct LateCommit<'a> {
     pub base: Option<&'a Snapshot>,
     /// The head of the branch now.
     pub head: Option<&'a Snapshot>,
+    /// The snapshots of the branch after the base, the newest first.
+    pub since: Vec<&'a Snapshot>,
     /// The new snapshots as the client sent them. The first has the base as its parent, each other the one before it.
     pub chain: Vec<&'a Snapshot>,
 }
@@ -201,6 +206,7 @@ pub async fn plan_rebase<'a>(
         true => Arc::default(),
         false => cache.changes(source, metadata, late.base, late.head).await?,
     };
+    let moves = kept_moves(metadata, &late.since);
     let (mut steps, mut class) = (Vec::with_capacity(late.chain.len()), MergeClass::Renumber);
     for (at, snapshot) in late.chain.iter().copied().enumerate() {
         let sent = sent_list(source, metadata, snapshot, &cache.sent).await?;
@@ -208,7 +214,7 @@ pub async fn plan_rebase<'a>(
             check_renumbered(source, metadata, &before, &sent, snapshot, &late.chain[..at]).await?;
             StepKind::Renumber(sent.clone())
         } else {
-            let state = HeadState { source, deletes, metadata, since: &since, is_in_chain: late.chain.len() > 1 };
+            let state = HeadState { source, deletes, metadata, since: &since, moves: &moves, is_in_chain: late.chain.len() > 1 };
             let (own, change) = state.plan_change(snapshot, &before, &sent).await?;
             class = class.max(own);
             StepKind::Change(Box::new(change))
@@ -226,6 +232,8 @@ struct HeadState<'a> {
     metadata: &'a TableMetadata,
     /// The files that changed between the base of the commit and the head.
     since: &'a Changes,
+    /// The locations of the mappings of rows that compactions since the base have kept.
+    moves: &'a [String],
     /// True if the commit has several snapshots.
     is_in_chain: bool,
 }
@@ -238,7 +246,7 @@ impl HeadState<'_> {
         before: &[ManifestFile],
         sent: &[ManifestFile],
     ) -> Result<(MergeClass, PlannedChange)> {
-        let Self { source, deletes, metadata, since, is_in_chain } = *self;
+        let Self { source, deletes, metadata, since, moves, is_in_chain } = *self;
         if snapshot.schema_id != Some(metadata.current_schema_id) {
             let what = format!("snapshot {} was written with another schema", snapshot.snapshot_id);
             return Err(MergeRule::Schema.refuse(what).into());
@@ -246,7 +254,7 @@ impl HeadState<'_> {
         let operation = operation(snapshot)?;
         let mut effect = effect_of(source, metadata, before, sent, snapshot).await?;
         let class = conditions::check(metadata, snapshot, operation, &effect, since)?;
-        let positions = PositionChange { source, metadata, reader: deletes, before, since, effect: &effect, is_in_chain };
+        let positions = PositionChange { source, metadata, reader: deletes, before, since, effect: &effect, moves, is_in_chain };
         let positions = match class {
             MergeClass::Replace => PlannedPositions::default(),
             _ => positions.plan().await?,

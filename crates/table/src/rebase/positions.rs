@@ -19,6 +19,7 @@ use roaring::RoaringTreemap;
 use super::MergeRule;
 use super::conditions::{adds_rows, older_positions, own_paths};
 use super::effect::{AddedFile, Changes, Effect, live_files};
+use super::moves::{follow_rows, load_moves};
 use crate::live::MANIFEST_CONCURRENCY;
 use crate::{
     DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifests, Refusal, Result, RowsToDelete, delete_key,
@@ -61,6 +62,8 @@ pub(super) struct PositionChange<'a> {
     /// The files that changed between the base of the commit and the head.
     pub(super) since: &'a Changes,
     pub(super) effect: &'a Effect,
+    /// The locations of the mappings of rows that compactions since the base have kept.
+    pub(super) moves: &'a [String],
     /// True if the commit has further snapshots, which may add the rows that this one deletes.
     pub(super) is_in_chain: bool,
 }
@@ -119,26 +122,71 @@ impl PositionChange<'_> {
         let mut others = self.other_deletes(&by_file).await?;
         let [new, old] = [&self.since.added, &self.since.removed].map(|files| DeleteIndex::new(&files.deletes, self.metadata));
         let (new, old) = (new?, old?);
-        let [came, went] = [&self.since.added, &self.since.removed].map(data_paths);
+        let [came, went] = [&self.since.added, &self.since.removed].map(data_files);
+        let mut moved = Vec::new();
         for (path, rows) in by_file {
-            match (went.contains(path.as_str()), came.contains(path.as_str())) {
-                (false, false) => {}
-                // Its rows are gone, and no commit since the base has added any.
-                (true, false) if self.may_overlap() => {
-                    plan.left_out.extend(rows.vector);
-                    continue;
-                }
-                _ => {
-                    let what = format!("it deletes rows of {path}, which another commit replaced");
-                    return Err(MergeRule::RemovedFile.refuse(what).into());
-                }
-            }
-            self.check_equality(&rows.target(&path), &new, &old)?;
             let other = others.remove(&path).unwrap_or_default();
-            self.check_rows(&path, &rows, &other)?;
-            plan.add(path, rows, other);
+            match (went.contains_key(path.as_str()), came.contains_key(path.as_str())) {
+                (false, false) => {
+                    self.check_equality(&rows.target(&path), &new, &old)?;
+                    self.check_rows(&path, &rows, &other)?;
+                    plan.add(path, rows, other);
+                }
+                // Its rows are gone, and no commit since the base has added any.
+                (true, false) if self.may_overlap() => plan.left_out.extend(rows.vector),
+                (true, false) if rows.vector.is_some() => moved.push((path, rows, other.base)),
+                _ => return Err(replaced(&path).into()),
+            }
         }
+        self.follow_moved(moved, &came, &[&new, &old], &mut plan).await?;
         Ok(plan)
+    }
+
+    /// Plans the deletes in data files that compactions replaced: they follow their rows, where the mapping of rows is kept.
+    ///
+    /// `moved` has the paths of the files with the rows that the change deletes, and the positions that were deleted in the base.
+    /// `indexes` are those of the deletes that came and of those that are gone.
+    async fn follow_moved(
+        &self,
+        moved: Vec<(String, DeletedRows, RoaringTreemap)>,
+        came: &HashMap<&str, &LiveFile>,
+        indexes: &[&DeleteIndex<'_>; 2],
+        plan: &mut PlannedPositions,
+    ) -> Result<()> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let moves = load_moves(self.source.storage(), self.moves).await;
+        let (mut by_file, mut deleted): (BTreeMap<String, DeletedRows>, BTreeMap<String, RoaringTreemap>) = Default::default();
+        for (path, rows, base) in moved {
+            check_contains(&path, &rows, &base)?;
+            let own = &rows.positions - &base;
+            let follow = |positions: &RoaringTreemap| follow_rows(&moves, came, &path, positions);
+            let (Some(now), Some(before)) = (follow(&own), follow(&base)) else { return Err(replaced(&path).into()) };
+            let gone = own.len().saturating_sub(now.values().map(RoaringTreemap::len).sum());
+            if gone > 0 {
+                let what = format!("it deletes {gone} rows of {path} that were deleted before a compaction replaced it");
+                return Err(MergeRule::SameRow.refuse(what).into());
+            }
+            for (path, positions) in now {
+                let Some(live) = came.get(path.as_str()) else { continue };
+                let rows = by_file.entry(path).or_insert_with(|| DeletedRows::none_of(live));
+                rows.positions |= positions;
+            }
+            before.into_iter().for_each(|(path, positions)| *deleted.entry(path).or_default() |= positions);
+            plan.left_out.extend(rows.vector);
+        }
+        let mut others = self.other_deletes(&by_file).await?;
+        for (path, rows) in by_file {
+            let Some(live) = came.get(path.as_str()) else { continue };
+            self.check_equality(live, indexes[0], indexes[1])?;
+            let mut other = others.remove(&path).unwrap_or_default();
+            // What was deleted in the base was deleted by the compaction, or followed its rows.
+            other.base |= deleted.remove(&path).unwrap_or_default();
+            self.check_rows(&path, &rows, &other)?;
+            plan.add_moved(path, rows, other);
+        }
+        Ok(())
     }
 
     /// Checks that nobody has added rows since the base, this commit included. Then deletes of the same row agree with each other.
@@ -246,10 +294,7 @@ impl PositionChange<'_> {
         if !other.base.is_subset(&other.head) {
             return Err(MergeRule::LostDelete.refuse(format!("rows of {path} that were deleted are back")));
         }
-        if rows.vector.is_some() && !other.base.is_subset(&rows.positions) {
-            let what = format!("its deletion vector for {path} lacks positions that were deleted before");
-            return Err(MergeRule::LostDelete.refuse(what));
-        }
+        check_contains(path, rows, &other.base)?;
         let (own, since) = (&rows.positions - &other.base, &other.head - &other.base);
         let both = own.intersection_len(&since);
         if both > 0 && !self.may_overlap() {
@@ -278,9 +323,22 @@ impl PlannedPositions {
             None => {}
         }
     }
+
+    /// Adds the deletes of a data file that a compaction wrote, which keep the rules: a vector with those that it has.
+    fn add_moved(&mut self, path: String, rows: DeletedRows, other: OtherDeletes) {
+        let DeletedRows { spec_id, partition, positions, .. } = rows;
+        self.superseded.extend(other.own);
+        self.vectors.push(RowsToDelete { path, spec_id, partition, positions: positions | other.head });
+    }
 }
 
 impl DeletedRows {
+    /// Returns no rows of a data file.
+    fn none_of(live: &LiveFile) -> Self {
+        let (spec_id, partition) = (live.spec_id, live.file.partition.clone());
+        Self { spec_id, partition, positions: RoaringTreemap::new(), vector: None }
+    }
+
     /// Returns the data file as far as it decides which deletes apply to it. It counts as older than all of them.
     fn target(&self, path: &str) -> LiveFile {
         let file = DataFile::new(DataContentType::Data, path, DataFileFormat::Parquet, 0, 0);
@@ -309,9 +367,22 @@ fn delete_bytes(file: &DataFile) -> u64 {
     file.content_size_in_bytes.map_or_else(|| file.size(), i64::unsigned_abs)
 }
 
-/// Returns the paths of data files.
-fn data_paths(files: &LiveFiles) -> HashSet<&str> {
-    files.data.iter().map(|live| live.file.file_path.as_str()).collect()
+/// Returns data files by their paths.
+fn data_files(files: &LiveFiles) -> HashMap<&str, &LiveFile> {
+    files.data.iter().map(|live| (live.file.file_path.as_str(), live)).collect()
+}
+
+/// Returns the refusal of deletes in a data file that another commit replaced.
+fn replaced(path: &str) -> Refusal {
+    MergeRule::RemovedFile.refuse(format!("it deletes rows of {path}, which another commit replaced"))
+}
+
+/// Checks that the vector of a data file, if the rows are in one, contains the positions that were deleted in the base.
+fn check_contains(path: &str, rows: &DeletedRows, base: &RoaringTreemap) -> std::result::Result<(), Refusal> {
+    if rows.vector.is_none() || base.is_subset(&rows.positions) {
+        return Ok(());
+    }
+    Err(MergeRule::LostDelete.refuse(format!("its deletion vector for {path} lacks positions that were deleted before")))
 }
 
 /// Collects the positions that a change deletes, by data file. Data files of the change itself are left out.

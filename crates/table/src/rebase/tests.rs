@@ -182,7 +182,8 @@ impl Lake {
 
     /// Builds late snapshots like [`Self::rebase`], in a batch.
     fn rebase_in(&self, cache: &mut MergeCache, head: &Snapshot, chain: &[&Snapshot]) -> Result<(MergeClass, RebasedCommit)> {
-        let late = LateCommit { branch: "main", base: Some(&self.base), head: Some(head), chain: chain.to_vec() };
+        let late =
+            LateCommit { branch: "main", base: Some(&self.base), head: Some(head), since: vec![head], chain: chain.to_vec() };
         let mut written = Vec::new();
         block_on(async {
             let plan = plan_rebase(&self.source, &self.deletes, &self.metadata, late, cache).await?;

@@ -3,7 +3,7 @@
 use roaring::RoaringTreemap;
 
 use super::*;
-use crate::{RowsToDelete, encode_vector_file, load_live};
+use crate::{MovedRun, ROW_MOVES, RowMoves, RowsToDelete, encode_vector_file, load_live, row_moves_path};
 
 /// Rows of data files, by position.
 type Rows<'a> = &'a [(&'a str, &'a [u64])];
@@ -235,4 +235,60 @@ fn a_delete_file_that_the_client_replaced_goes_if_its_own_has_all_of_it() {
         left.sort_unstable();
         assert_eq!(left, expected);
     }
+}
+
+impl Lake {
+    /// Returns a head in which a compaction replaced the file `a` by `o`, with deletes. Row 0 to 4 are at 5 to 9 now, and 5 to 9 at
+    /// 0 to 4, but for a row that had been deleted before.
+    fn compacted(&self, id: i64, deletes: &[ManifestEntry], gone: Option<u64>) -> Snapshot {
+        let run = |start: u64, rows: u64| MovedRun { input: 0, start, rows, output: 0, first: (start + 5) % 10 };
+        let runs = (0..10).filter(|row| gone != Some(*row)).map(|row| run(row, 1)).collect();
+        let moves = RowMoves { inputs: vec!["a".to_owned()], outputs: vec!["o".to_owned()], runs };
+        let bytes = moves.encode().expect("encoded").expect("small");
+        let path = row_moves_path(&self.metadata, "rows.json");
+        block_on(self.source.storage().write(&path, bytes.into())).expect("written");
+        let mut manifests = vec![self.manifest("o", id, &[ManifestEntry { sequence_number: Some(1), ..added("o") }])];
+        if !deletes.is_empty() {
+            manifests.push(self.manifest("deletes", id, deletes));
+        }
+        let mut head = self.snapshot(id, Some(self.base.snapshot_id), self.base.sequence_number() + 1, "replace", &manifests);
+        head.summary.as_mut().expect("a summary").insert(ROW_MOVES.to_owned(), "rows.json".to_owned());
+        head
+    }
+}
+
+#[test]
+fn deletes_follow_their_rows_through_a_compaction_whose_mapping_is_kept() {
+    let mut lake = Lake::new(3);
+    let sent = lake.change(7, &lake.vectors("c", &[("a", &[1, 2])]), &[added("n")]);
+    let head = lake.compacted(2, &lake.vectors("h", &[("o", &[0])]), None);
+    lake.take(&head);
+    let (class, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
+    assert_eq!(class, MergeClass::PositionDeletes);
+    assert_eq!(lake.deleted(&rebased.snapshots[0]), rows(&[("o", &[0, 6, 7])]));
+    let with_same = lake.compacted(3, &lake.vectors("s", &[("o", &[7])]), None);
+    assert_eq!(rule(lake.rebase(&with_same, &[&sent])), MergeRule::SameRow);
+    let before = lake.compacted(4, &[], Some(2));
+    assert_eq!(rule(lake.rebase(&before, &[&sent])), MergeRule::SameRow, "the compaction left the row out");
+    let came = lake.compacted(6, &[equality("e")], None);
+    assert_eq!(rule(lake.rebase(&came, &[&sent])), MergeRule::NewDelete);
+    std::fs::remove_file(lake.dir.path().join("metadata/rows.json")).expect("removed");
+    assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::RemovedFile, "an hour later");
+}
+
+#[test]
+fn rows_that_were_deleted_before_a_compaction_must_be_so_after_it() {
+    let mut lake = Lake::new(3);
+    lake.rebase_on(&lake.vectors("b", &[("a", &[9])]));
+    let sent = lake.change(7, &lake.vectors("c", &[("a", &[1, 9])]), &[]);
+    // The compaction had read the file before row 9 was deleted, which is at 4 now.
+    let followed = lake.compacted(2, &lake.vectors("h", &[("o", &[4])]), None);
+    lake.take(&followed);
+    let (_, rebased) = lake.rebase(&followed, &[&sent]).expect("merged");
+    assert_eq!(lake.deleted(&rebased.snapshots[0]), rows(&[("o", &[4, 6])]));
+    let left_out = lake.compacted(3, &[], Some(9));
+    let (_, rebased) = lake.rebase(&left_out, &[&sent]).expect("merged");
+    assert_eq!(lake.deleted(&rebased.snapshots[0]), rows(&[("o", &[6])]));
+    let lost = lake.compacted(4, &[], None);
+    assert_eq!(rule(lake.rebase(&lost, &[&sent])), MergeRule::LostDelete);
 }
