@@ -246,6 +246,46 @@ async fn updates_of_other_rows_of_a_file_are_merged_and_those_of_the_same_row_ar
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn updates_by_position_follow_their_rows_through_a_compaction() {
+    let app = TestApp::start().await;
+    for (version, strategy) in [(2, "binpack"), (3, "binpack"), (3, "sort")] {
+        let lake = table(&app, &format!("moved{version}{strategy}"), version, "snapshot").await;
+        let rows: Vec<Row> = (1..7).map(row).collect();
+        lake.append(&rows[..3]).await;
+        lake.append(&rows[3..]).await;
+        let before = lake.prepare_change(&by_position(&rows[..1], "")).await;
+        lake.commit(&before).await;
+        let late = lake.prepare_change(&by_position(&rows[2..4], "late")).await;
+        let same = lake.prepare_change(&by_position(&rows[3..5], "same")).await;
+        let mut options = json!({"courtesy-seconds": 0, "min-input-files": 2, "rewrite-all": true, "strategy": strategy});
+        if strategy == "sort" {
+            options["sort-order"] = "id DESC NULLS LAST".into();
+        }
+        let job = lake.compact(options).await;
+        assert_eq!(job["state"], "succeeded", "{job}");
+        let compacted = lake.metadata().await;
+        let moves = compacted.current_snapshot().expect("a snapshot").summary_value("esker.row-moves").map(str::to_owned);
+        if version == 2 {
+            assert_eq!(moves, None);
+            let message = conflict(&app, &lake, &late).await;
+            assert!(message.contains("(rule removed-file)"), "{message}");
+            continue;
+        }
+        let path = format!("{}/metadata/{}", compacted.location, moves.expect("a mapping"));
+        let record = app.catalog().state().quarantine().record_of(&path).await.expect("read").expect("it goes after an hour");
+        assert!(record.record.due_ms > now_ms(), "{record:?}");
+        lake.commit(&late).await;
+        let message = conflict(&app, &lake, &same).await;
+        assert!(message.contains("(rule same-row)"), "{message}");
+        let found: Vec<(i64, String)> = lake.rows().await.into_iter().map(|row| (row.0, row.1)).collect();
+        let expected = [(0, "s0"), (2, "s2"), (3, "late"), (4, "late"), (5, "s5"), (6, "s6")];
+        assert_eq!(found, expected.map(|(id, text)| (id, text.to_owned())), "{strategy}");
+        assert_eq!(lake.missing_files().await, Vec::<String>::new());
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_names_the_rule_and_the_file() {
     let app = TestApp::start().await;
     let lake = table(&app, "rules", 2, "append").await;

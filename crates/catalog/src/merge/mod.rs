@@ -246,6 +246,18 @@ impl Catalog {
         Ok(Merge::Rebased(Box::new(Proposal { requirements, updates, records, actor, restore: None }), class))
     }
 
+    /// Checks whether late deletes by position may follow rows through a compaction of a table.
+    ///
+    /// A client's position delete files, which a table of format version 2 has, are never written anew.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the database fails.
+    pub async fn merges_positions(&self, table: &LoadedTable) -> Result<bool> {
+        let policy = self.merge_settings(table, &mut BatchMerges::default()).await?.policy;
+        Ok(table.metadata.format_version >= 3 && policy.allows(MergeClass::PositionDeletes))
+    }
+
     /// Returns what the policies of a table say of merges.
     async fn merge_settings(&self, table: &LoadedTable, batch: &mut BatchMerges) -> Result<MergeSettings> {
         if batch.namespaces.is_none() {

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use esker_read::positions_in;
+use esker_table::MovedRun;
 use roaring::RoaringTreemap;
 
 /// A run of neighbouring rows of an input that are neighbours in an output.
@@ -80,6 +81,59 @@ impl RowMapping {
             })?,
         }
         Ok(moved)
+    }
+
+    /// Returns the mapping as runs of rows that are neighbours before and after; `None` if there are more than `most`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of reading the sidecar.
+    pub(crate) fn runs(&self, most: usize) -> io::Result<Option<Vec<MovedRun>>> {
+        let mut found = RunCollector { runs: Vec::new(), most, is_over: false };
+        match self {
+            Self::Runs(runs) => {
+                for run in runs {
+                    let (mut start, mut first) = (run.rows.start, run.first);
+                    for gone in run.deleted.iter().flat_map(|deleted| positions_in(deleted, &run.rows)) {
+                        found.add(run.input, start..gone, run.output, first);
+                        (start, first) = (gone + 1, first + (gone - start));
+                    }
+                    found.add(run.input, start..run.rows.end, run.output, first);
+                }
+            }
+            Self::Sorted(sidecar) => {
+                sidecar.each(|output, at, input, position| found.add(input, position..position + 1, output, at))?;
+            }
+        }
+        Ok(Some(found.runs).filter(|_| !found.is_over))
+    }
+}
+
+/// Collects runs, and joins those that are neighbours.
+struct RunCollector {
+    runs: Vec<MovedRun>,
+    most: usize,
+    /// True if there were more than `most` runs. No further ones are kept.
+    is_over: bool,
+}
+
+impl RunCollector {
+    /// Adds rows of an input that are in an output from the position `first` on.
+    fn add(&mut self, input: usize, rows: Range<u64>, output: usize, first: u64) {
+        let n = rows.end.saturating_sub(rows.start);
+        if n == 0 || self.is_over {
+            return;
+        }
+        if let Some(last) = self.runs.last_mut()
+            && (last.input, last.start + last.rows, last.output, last.first + last.rows) == (input, rows.start, output, first)
+        {
+            last.rows += n;
+            return;
+        }
+        self.is_over = self.runs.len() >= self.most;
+        if !self.is_over {
+            self.runs.push(MovedRun { input, start: rows.start, rows: n, output, first });
+        }
     }
 }
 
@@ -185,7 +239,8 @@ mod tests {
                     start = end;
                 }
             }
-            proptest::prop_assert_eq!(&RowMapping::Runs(runs).follow(&late).expect("followed"), &expected);
+            let runs = RowMapping::Runs(runs);
+            proptest::prop_assert_eq!(&runs.follow(&late).expect("followed"), &expected);
 
             let dir = tempfile::tempdir().expect("a directory");
             let mut sidecar = SidecarWriter::create(dir.path()).expect("created");
@@ -195,6 +250,22 @@ mod tests {
             let outputs = rows.chunks(cut as usize).map(|c| c.len() as u64).collect();
             let moves = RowMapping::Sorted(sidecar.finish(outputs).expect("finished"));
             proptest::prop_assert_eq!(&moves.follow(&late).expect("followed"), &expected);
+
+            // What is kept for late commits says the same, and neighbours are one run.
+            for mapping in [&runs, &moves] {
+                let kept = mapping.runs(1000).expect("read").expect("few");
+                let mut followed = ByNumber::new();
+                for run in &kept {
+                    let Some(positions) = late.get(&run.input) else { continue };
+                    for position in positions_in(positions, &(run.start..run.start + run.rows)) {
+                        followed.entry(run.output).or_default().insert(run.first + position - run.start);
+                    }
+                }
+                proptest::prop_assert_eq!(&followed, &expected);
+                let most = kept.len();
+                proptest::prop_assert!(mapping.runs(most).expect("read").is_some());
+                proptest::prop_assert_eq!(mapping.runs(most.saturating_sub(1)).expect("read").is_some(), most == 0);
+            }
         }
     }
 }
