@@ -2,8 +2,9 @@
 //!
 //! A commit is late if its branch has moved since the client read it, or if another branch took its sequence number. The server
 //! finds the effect of each of its snapshots (`effect`), decides if that effect may be had on the new head (`conditions`, and
-//! `positions` for deletes by position), and writes a manifest list with it (`build`). Which commits come here at all, and which rules of requests and policies hold, is
-//! decided above, in `esker_catalog`. Start reading at [`plan_rebase`], then [`RebasePlan::write`].
+//! `positions` with `moves` for deletes by position), and writes a manifest list with it (`build`). Which commits come here at all,
+//! and which rules of requests and policies hold, is decided above, in `esker_catalog`. Start reading at [`plan_rebase`], then
+//! [`RebasePlan::write`].
 //!
 //! Spec: "Commit Conflict Resolution and Retry", "Sequence Number Inheritance", "First Row ID Assignment".
 
@@ -30,7 +31,7 @@ use self::positions::{PlannedPositions, PositionChange};
 
 pub use build::{REBASED_AS, REBASED_FROM, REBASED_LIST, RebasedCommit, list_name};
 pub use conditions::MergeClass;
-pub use moves::{MAX_ROW_MOVES_BYTES, MovedRun, ROW_MOVES, RowMoves, row_moves_path};
+pub use moves::{MovedRun, ROW_MOVES, RowMoves, row_moves_path};
 pub use positions::{DeletedPositions, ReadDeletes};
 pub use rule::{MergeRule, Refusal};
 

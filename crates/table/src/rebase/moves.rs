@@ -16,7 +16,7 @@ use crate::{LiveFile, Result, TableError, metadata_dir};
 pub const ROW_MOVES: &str = "esker.row-moves";
 
 /// The greatest size of a file with a mapping, in bytes. A larger mapping is not kept, nor read.
-pub const MAX_ROW_MOVES_BYTES: u64 = 16 << 20;
+const MAX_ROW_MOVES_BYTES: u64 = 16 << 20;
 
 /// The number of mappings that rows are followed through. Files that lead in a circle end there too.
 const MAX_STEPS: usize = 10_000;
@@ -110,7 +110,7 @@ pub(super) async fn load_moves(storage: &Storage, paths: &[String]) -> Vec<RowMo
             continue;
         }
         let Ok(bytes) = storage.read(path).await else { continue };
-        found.extend(serde_json::from_slice::<RowMoves>(&bytes));
+        found.extend(serde_json::from_slice::<RowMoves>(&bytes).ok());
     }
     found
 }
