@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,6 +78,7 @@ impl RowMapping {
                 if deleted.get(&input).is_some_and(|d| d.contains(position)) {
                     moved.entry(output).or_default().insert(at);
                 }
+                ControlFlow::Continue(())
             })?,
         }
         Ok(moved)
@@ -102,7 +103,11 @@ impl RowMapping {
                 }
             }
             Self::Sorted(sidecar) => {
-                sidecar.each(|output, at, input, position| found.add(input, position..position + 1, output, at))?;
+                sidecar.each(|output, at, input, position| {
+                    found.add(input, position..position + 1, output, at);
+                    // The mapping of a large sort has gigabytes.
+                    if found.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })?;
             }
         }
         Ok(Some(found.runs).filter(|_| !found.is_over))
@@ -171,8 +176,8 @@ impl SidecarWriter {
 }
 
 impl Sidecar {
-    /// Calls `row` for each row, with its output, its position there, its input, and its position in the input.
-    fn each(&self, mut row: impl FnMut(usize, u64, usize, u64)) -> io::Result<()> {
+    /// Calls `row` for each row, with its output, its position there, its input, and its position in the input, until it breaks.
+    fn each(&self, mut row: impl FnMut(usize, u64, usize, u64) -> ControlFlow<()>) -> io::Result<()> {
         let mut file = &self.file;
         file.rewind()?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
@@ -181,7 +186,10 @@ impl Sidecar {
             for at in 0..*rows {
                 reader.read_exact(&mut input)?;
                 reader.read_exact(&mut position)?;
-                row(output, at, u32::from_le_bytes(input) as usize, u64::from_le_bytes(position));
+                let (input, position) = (u32::from_le_bytes(input) as usize, u64::from_le_bytes(position));
+                if row(output, at, input, position).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
