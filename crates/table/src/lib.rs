@@ -63,8 +63,8 @@ pub use reach::{
     visit_reachable,
 };
 pub use rebase::{
-    DeletedPositions, LateCommit, MergeCache, MergeClass, MergeRule, MovedRun, REBASED_AS, REBASED_FROM, REBASED_LIST, ROW_MOVES,
-    ReadDeletes, RebasePlan, RebasedCommit, Refusal, RowMoves, list_name, plan_rebase, row_moves_path,
+    DeleteFiles, DeletedPositions, LateCommit, MergeCache, MergeClass, MergeRule, MovedRun, REBASED_AS, REBASED_FROM,
+    REBASED_LIST, ROW_MOVES, RebasePlan, RebasedCommit, Refusal, RowMoves, list_name, plan_rebase, row_moves_path,
 };
 pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;

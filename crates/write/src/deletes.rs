@@ -8,9 +8,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use esker_format::{BoundBytes, DataContentType, DataFile, DataFileFormat, TableMetadata};
-use esker_read::{FILE_PATH_FIELD_ID, POS_FIELD_ID};
-use esker_table::{PartitionKey, RowsToDelete, data_dir, encode_vector_file, vector_file_path, with_bounds};
-use esker_types::saturating_total;
+use esker_read::{FILE_PATH_FIELD_ID, POS_FIELD_ID, ReadStats, Reader};
+use esker_table::{
+    DeleteFiles, DeletedPositions, LiveDelete, PartitionKey, RowsToDelete, TableError, data_dir, encode_vector_file,
+    vector_file_path, with_bounds,
+};
+use esker_types::{CodedError, saturating_total};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -42,6 +47,36 @@ pub async fn write_deletes(
         ..=1 => Err(WriteError::Refused("format version 1 has no delete files; upgrade the table to version 2 or 3".to_owned())),
         2 => write_positions(destination, metadata, to_delete).await,
         3.. => write_vectors(destination, metadata, to_delete).await,
+    }
+}
+
+/// Reads delete files with a reader, and encodes position delete files: what merges of late commits need of them.
+#[derive(Debug, Clone)]
+pub struct ParquetDeletes(Reader);
+
+impl ParquetDeletes {
+    /// Takes the reader of the warehouse.
+    pub const fn new(reader: Reader) -> Self {
+        Self(reader)
+    }
+}
+
+impl DeleteFiles for ParquetDeletes {
+    fn read_deletes<'a>(
+        &'a self,
+        metadata: &'a TableMetadata,
+        delete: &'a LiveDelete,
+    ) -> BoxFuture<'a, esker_table::Result<Arc<DeletedPositions>>> {
+        async move {
+            let reader = self.0.with_name_mapping(metadata);
+            let positions = reader.positions_in(delete, &Arc::new(ReadStats::default())).await;
+            positions.map_err(|e| TableError::Caller(CodedError::new(e)))
+        }
+        .boxed()
+    }
+
+    fn encode_positions(&self, rows: &RowsToDelete) -> esker_table::Result<Vec<u8>> {
+        position_file(&[rows]).map_err(|e| TableError::Caller(CodedError::new(e)))
     }
 }
 

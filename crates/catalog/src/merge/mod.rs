@@ -17,8 +17,8 @@ use esker_format::{FormatError, Snapshot, TableMetadata, TableRequirement, Table
 use esker_state::{CommitRefusedData, EventData, NewEvent};
 use esker_storage::Location;
 use esker_table::{
-    DeletedPositions, LiveDelete, MergeCache, MergeClass, MergeRule, ReadDeletes, RebasePlan, RebasedCommit, Refusal, TableError,
-    list_name, plan_rebase,
+    DeleteFiles, DeletedPositions, LiveDelete, MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal,
+    RowsToDelete, TableError, list_name, plan_rebase,
 };
 use esker_types::now_ms;
 use futures::FutureExt;
@@ -48,17 +48,26 @@ impl BatchMerges {
     }
 }
 
+/// Makes the error of a catalog that was opened without a reader of delete files.
+fn no_delete_files() -> TableError {
+    TableError::Unsupported("delete files can't be read here".to_owned())
+}
+
 /// The reader of delete files of a catalog that was opened without one.
 #[derive(Debug)]
-struct NoReader;
+struct NoDeleteFiles;
 
-impl ReadDeletes for NoReader {
+impl DeleteFiles for NoDeleteFiles {
     fn read_deletes<'a>(
         &'a self,
         _: &'a TableMetadata,
         _: &'a LiveDelete,
     ) -> BoxFuture<'a, esker_table::Result<Arc<DeletedPositions>>> {
-        std::future::ready(Err(TableError::Unsupported("delete files can't be read here".to_owned()))).boxed()
+        std::future::ready(Err(no_delete_files())).boxed()
+    }
+
+    fn encode_positions(&self, _: &RowsToDelete) -> esker_table::Result<Vec<u8>> {
+        Err(no_delete_files())
     }
 }
 
@@ -221,7 +230,7 @@ impl Catalog {
         }
         sent.check_writers(&writer_keys)?;
         self.check_references(&proposal.updates).await?;
-        let deletes = self.options().deletes.as_deref().unwrap_or(&NoReader);
+        let deletes = self.options().deletes.as_deref().unwrap_or(&NoDeleteFiles);
         let plan = plan_rebase(manifests, deletes, metadata, sent.late.clone(), &mut batch.cache).await?;
         let class = plan.class();
         if !policy.allows(class) {
@@ -248,14 +257,12 @@ impl Catalog {
 
     /// Checks whether late deletes by position may follow rows through a compaction of a table.
     ///
-    /// A client's position delete files, which a table of format version 2 has, are never written anew.
-    ///
     /// # Errors
     ///
     /// Returns [`State`](CatalogError::State) if the database fails.
     pub async fn merges_positions(&self, table: &LoadedTable) -> Result<bool> {
         let policy = self.merge_settings(table, &mut BatchMerges::default()).await?.policy;
-        Ok(table.metadata.format_version >= 3 && policy.allows(MergeClass::PositionDeletes))
+        Ok(table.metadata.format_version >= 2 && policy.allows(MergeClass::PositionDeletes))
     }
 
     /// Returns what the policies of a table say of merges.

@@ -10,12 +10,9 @@ use std::sync::Arc;
 use arrow::array::{Array, Int64Array, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use esker_format::{DataFileFormat, TableMetadata};
+use esker_format::DataFileFormat;
 pub use esker_table::FILE_PATH_FIELD_ID;
-use esker_table::{DeleteIndex, DeleteKind, DeletedPositions, LiveDelete, LiveFile, ReadDeletes, TableError, decode_vector};
-use esker_types::CodedError;
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use esker_table::{DeleteIndex, DeleteKind, DeletedPositions, LiveDelete, LiveFile, decode_vector};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
@@ -172,20 +169,5 @@ impl Reader {
             }
         }
         Ok(positions)
-    }
-}
-
-impl ReadDeletes for Reader {
-    fn read_deletes<'a>(
-        &'a self,
-        metadata: &'a TableMetadata,
-        delete: &'a LiveDelete,
-    ) -> BoxFuture<'a, esker_table::Result<Arc<DeletedPositions>>> {
-        async move {
-            let reader = self.with_name_mapping(metadata);
-            let positions = reader.positions_in(delete, &Arc::new(ReadStats::default())).await;
-            positions.map_err(|e| TableError::Caller(CodedError::new(e)))
-        }
-        .boxed()
     }
 }

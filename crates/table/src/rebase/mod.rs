@@ -32,7 +32,7 @@ use self::positions::{PlannedPositions, PositionChange};
 pub use build::{REBASED_AS, REBASED_FROM, REBASED_LIST, RebasedCommit, list_name};
 pub use conditions::MergeClass;
 pub use moves::{MovedRun, ROW_MOVES, RowMoves, row_moves_path};
-pub use positions::{DeletedPositions, ReadDeletes};
+pub use positions::{DeleteFiles, DeletedPositions};
 pub use rule::{MergeRule, Refusal};
 
 /// The snapshots of a late commit, with the branch as it was and as it is.
@@ -135,6 +135,7 @@ pub struct RebasePlan<'a> {
     late: LateCommit<'a>,
     class: MergeClass,
     steps: Vec<Step<'a>>,
+    deletes: &'a dyn DeleteFiles,
 }
 
 /// The plan for one snapshot.
@@ -160,8 +161,8 @@ struct PlannedChange {
     effect: Effect,
     /// Delete files that go: see [`superseded_deletes`].
     removed_deletes: HashSet<DeleteKey>,
-    /// Deletion vectors to write, in place of those of the client.
-    vectors: Vec<RowsToDelete>,
+    /// Deletes by position to write, in place of those of the client.
+    deletes: Vec<RowsToDelete>,
 }
 
 impl RebasePlan<'_> {
@@ -195,7 +196,7 @@ impl RebasePlan<'_> {
 /// - Returns the errors of `deletes`.
 pub async fn plan_rebase<'a>(
     source: &Manifests,
-    deletes: &dyn ReadDeletes,
+    deletes: &'a dyn DeleteFiles,
     metadata: &TableMetadata,
     late: LateCommit<'a>,
     cache: &mut MergeCache,
@@ -223,13 +224,13 @@ pub async fn plan_rebase<'a>(
         steps.push(Step { snapshot, kind });
         before = sent;
     }
-    Ok(RebasePlan { late, class, steps })
+    Ok(RebasePlan { late, class, steps, deletes })
 }
 
 /// The state that the changes of a late commit meet.
 struct HeadState<'a> {
     source: &'a Manifests,
-    deletes: &'a dyn ReadDeletes,
+    deletes: &'a dyn DeleteFiles,
     metadata: &'a TableMetadata,
     /// The files that changed between the base of the commit and the head.
     since: &'a Changes,
@@ -255,14 +256,14 @@ impl HeadState<'_> {
         let operation = operation(snapshot)?;
         let mut effect = effect_of(source, metadata, before, sent, snapshot).await?;
         let class = conditions::check(metadata, snapshot, operation, &effect, since)?;
-        let positions = PositionChange { source, metadata, reader: deletes, before, since, effect: &effect, moves, is_in_chain };
+        let positions = PositionChange { source, metadata, files: deletes, before, since, effect: &effect, moves, is_in_chain };
         let positions = match class {
             MergeClass::Replace => PlannedPositions::default(),
             _ => positions.plan().await?,
         };
         let removed_deletes = superseded_deletes(&effect, since, &positions);
         effect.leave_out(&positions.left_out);
-        Ok((class, PlannedChange { operation, effect, removed_deletes, vectors: positions.vectors }))
+        Ok((class, PlannedChange { operation, effect, removed_deletes, deletes: positions.written }))
     }
 }
 

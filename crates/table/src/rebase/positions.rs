@@ -28,8 +28,8 @@ use crate::{
 /// The positions that one delete file deletes, by the path of the data file.
 pub type DeletedPositions = HashMap<String, RoaringTreemap>;
 
-/// Reads delete files. This crate knows nothing of Parquet, so the caller of a rebase gives it.
-pub trait ReadDeletes: fmt::Debug + Send + Sync {
+/// Reads and encodes delete files. This crate knows nothing of Parquet, so the caller of a rebase gives it.
+pub trait DeleteFiles: fmt::Debug + Send + Sync {
     /// Reads the positions in a deletion vector or a position delete file of a table.
     ///
     /// # Errors
@@ -40,6 +40,13 @@ pub trait ReadDeletes: fmt::Debug + Send + Sync {
         metadata: &'a TableMetadata,
         delete: &'a LiveDelete,
     ) -> BoxFuture<'a, Result<Arc<DeletedPositions>>>;
+
+    /// Encodes a position delete file about one data file, in Parquet.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TableError::Caller`](crate::TableError::Caller) if the file can't be encoded.
+    fn encode_positions(&self, rows: &RowsToDelete) -> Result<Vec<u8>>;
 }
 
 /// The total size in bytes of the delete files that are read for one commit. The table has its turn meanwhile, and the positions
@@ -56,7 +63,7 @@ type ReadPositions = HashMap<DeleteKey, Arc<DeletedPositions>>;
 pub(super) struct PositionChange<'a> {
     pub(super) source: &'a Manifests,
     pub(super) metadata: &'a TableMetadata,
-    pub(super) reader: &'a dyn ReadDeletes,
+    pub(super) files: &'a dyn DeleteFiles,
     /// The manifests of the snapshot that the change was written on.
     pub(super) before: &'a [ManifestFile],
     /// The files that changed between the base of the commit and the head.
@@ -71,9 +78,9 @@ pub(super) struct PositionChange<'a> {
 /// The deletes of the result that differ from those of the client.
 #[derive(Debug, Default)]
 pub(super) struct PlannedPositions {
-    /// The deletion vectors to write in place of the client's.
-    pub(super) vectors: Vec<RowsToDelete>,
-    /// The client's vectors that are not entered: others take their place, or their data file is gone.
+    /// The deletes to write in place of the client's.
+    pub(super) written: Vec<RowsToDelete>,
+    /// The client's delete files that are not entered: others take their place, or their data file is gone.
     pub(super) left_out: HashSet<DeleteKey>,
     /// The deletes of the head that go, because a vector of the result has their positions.
     pub(super) superseded: HashSet<DeleteKey>,
@@ -107,7 +114,7 @@ impl PositionChange<'_> {
     /// # Errors
     ///
     /// - Returns [`TableError::NotMerged`](crate::TableError::NotMerged) with the rule that the change breaks.
-    /// - Returns the errors of [`Manifests::load`] and [`ReadDeletes::read_deletes`], and
+    /// - Returns the errors of [`Manifests::load`] and [`DeleteFiles::read_deletes`], and
     ///   [`TableError::Invalid`](crate::TableError::Invalid) if a data file has two deletion vectors.
     pub(super) async fn plan(&self) -> Result<PlannedPositions> {
         let mut plan = PlannedPositions::default();
@@ -123,23 +130,37 @@ impl PositionChange<'_> {
         let [new, old] = [&self.since.added, &self.since.removed].map(|files| DeleteIndex::new(&files.deletes, self.metadata));
         let (new, old) = (new?, old?);
         let [came, went] = [&self.since.added, &self.since.removed].map(data_files);
-        let mut moved = Vec::new();
+        let (mut staying, mut moved) = (Vec::new(), Vec::new());
         for (path, rows) in by_file {
             let other = others.remove(&path).unwrap_or_default();
             match (went.contains_key(path.as_str()), came.contains_key(path.as_str())) {
                 (false, false) => {
                     self.check_equality(&rows.target(&path), &new, &old)?;
                     self.check_rows(&path, &rows, &other)?;
-                    plan.add(path, rows, other);
+                    staying.push((path, rows, other));
                 }
                 // Its rows are gone, and no commit since the base has added any.
                 (true, false) if self.may_overlap() => plan.left_out.extend(rows.vector),
-                (true, false) if rows.vector.is_some() => moved.push((path, rows, other.base)),
+                (true, false) => moved.push((path, rows, other.base)),
                 _ => return Err(replaced(&path).into()),
             }
         }
+        let is_rewritten = !self.has_vectors() && !moved.is_empty();
+        if is_rewritten {
+            // A delete file of version 2 may be about several data files, so none of the commit's stays.
+            check_none_of_own(&read, &own)?;
+            plan.left_out.extend(read.into_keys());
+        }
+        for (path, rows, other) in staying {
+            plan.add(path, rows, other, is_rewritten);
+        }
         self.follow_moved(moved, &came, &[&new, &old], &mut plan).await?;
         Ok(plan)
+    }
+
+    /// Checks whether deletes by position are deletion vectors in this table.
+    const fn has_vectors(&self) -> bool {
+        self.metadata.format_version >= 3
     }
 
     /// Plans the deletes in data files that compactions replaced: they follow their rows, where the mapping of rows is kept.
@@ -184,7 +205,7 @@ impl PositionChange<'_> {
             // What was deleted in the base was deleted by the compaction, or followed its rows.
             other.base |= deleted.remove(&path).unwrap_or_default();
             self.check_rows(&path, &rows, &other)?;
-            plan.add_moved(path, rows, other);
+            plan.add_moved(path, rows, other, self.has_vectors());
         }
         Ok(())
     }
@@ -197,7 +218,7 @@ impl PositionChange<'_> {
     /// Checks that the added deletes are of the kind that the format version has, one vector to a data file.
     fn check_kinds(&self, added: &[LiveDelete]) -> Result<()> {
         DeleteIndex::new(added, self.metadata)?;
-        let expected = if self.metadata.format_version >= 3 { DeleteKind::DeletionVector } else { DeleteKind::Position };
+        let expected = if self.has_vectors() { DeleteKind::DeletionVector } else { DeleteKind::Position };
         match added.iter().find(|delete| delete.kind != expected) {
             None => Ok(()),
             Some(delete) => {
@@ -222,7 +243,7 @@ impl PositionChange<'_> {
 
     /// Reads one delete file.
     async fn read_one(&self, delete: &LiveDelete) -> Result<(DeleteKey, Arc<DeletedPositions>)> {
-        let positions = self.reader.read_deletes(self.metadata, delete).await?;
+        let positions = self.files.read_deletes(self.metadata, delete).await?;
         Ok((delete_key(&delete.entry.file), positions))
     }
 
@@ -306,29 +327,36 @@ impl PositionChange<'_> {
 }
 
 impl PlannedPositions {
-    /// Adds the deletes of one data file, which keep the rules.
-    fn add(&mut self, path: String, rows: DeletedRows, other: OtherDeletes) {
+    /// Adds the deletes of one data file, which keep the rules. `is_rewritten` is true if position delete files are written anew.
+    fn add(&mut self, path: String, rows: DeletedRows, other: OtherDeletes, is_rewritten: bool) {
         let DeletedRows { spec_id, partition, positions, vector } = rows;
         match vector {
             Some(key) => {
                 self.superseded.extend(other.own);
                 if !other.head.is_subset(&positions) {
                     self.left_out.insert(key);
-                    self.vectors.push(RowsToDelete { path, spec_id, partition, positions: positions | other.head });
+                    self.written.push(RowsToDelete { path, spec_id, partition, positions: positions | other.head });
                 }
             }
-            None if other.base.is_subset(&positions) => {
-                self.contained.insert(path);
+            None => {
+                if other.base.is_subset(&positions) {
+                    self.contained.insert(path.clone());
+                }
+                if is_rewritten {
+                    self.written.push(RowsToDelete { path, spec_id, partition, positions });
+                }
             }
-            None => {}
         }
     }
 
-    /// Adds the deletes of a data file that a compaction wrote, which keep the rules: a vector with those that it has.
-    fn add_moved(&mut self, path: String, rows: DeletedRows, other: OtherDeletes) {
-        let DeletedRows { spec_id, partition, positions, .. } = rows;
-        self.superseded.extend(other.own);
-        self.vectors.push(RowsToDelete { path, spec_id, partition, positions: positions | other.head });
+    /// Adds the deletes of a data file that a compaction wrote, which keep the rules. A vector has those that the file has, too.
+    fn add_moved(&mut self, path: String, rows: DeletedRows, other: OtherDeletes, has_vectors: bool) {
+        let DeletedRows { spec_id, partition, mut positions, .. } = rows;
+        if has_vectors {
+            self.superseded.extend(other.own);
+            positions |= other.head;
+        }
+        self.written.push(RowsToDelete { path, spec_id, partition, positions });
     }
 }
 
@@ -370,6 +398,17 @@ fn delete_bytes(file: &DataFile) -> u64 {
 /// Returns data files by their paths.
 fn data_files(files: &LiveFiles) -> HashMap<&str, &LiveFile> {
     files.data.iter().map(|live| (live.file.file_path.as_str(), live)).collect()
+}
+
+/// Checks that delete files that are written anew have no rows of data files of the same commit.
+fn check_none_of_own(read: &ReadPositions, own: &HashSet<&[u8]>) -> std::result::Result<(), Refusal> {
+    match read.values().flat_map(|positions| positions.keys()).find(|path| own.contains(path.as_bytes())) {
+        None => Ok(()),
+        Some(path) => {
+            let what = format!("a delete file about a data file that another commit replaced has rows of its own {path} too");
+            Err(MergeRule::RemovedFile.refuse(what))
+        }
+    }
 }
 
 /// Returns the refusal of deletes in a data file that another commit replaced.

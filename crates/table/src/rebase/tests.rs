@@ -35,7 +35,7 @@ struct KnownDeletes {
     files: HashMap<String, DeletedPositions>,
 }
 
-impl ReadDeletes for KnownDeletes {
+impl DeleteFiles for KnownDeletes {
     fn read_deletes<'a>(&'a self, _: &'a TableMetadata, delete: &'a LiveDelete) -> BoxFuture<'a, Result<Arc<DeletedPositions>>> {
         async move {
             let file = &delete.entry.file;
@@ -50,6 +50,11 @@ impl ReadDeletes for KnownDeletes {
             Ok(Arc::new(HashMap::from([(about, decode_vector(&blob)?)])))
         }
         .boxed()
+    }
+
+    /// Encodes the rows as a text that is no Parquet.
+    fn encode_positions(&self, rows: &RowsToDelete) -> Result<Vec<u8>> {
+        Ok(format!("{} {:?}", rows.path, rows.positions.iter().collect::<Vec<_>>()).into_bytes())
     }
 }
 

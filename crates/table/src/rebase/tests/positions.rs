@@ -292,3 +292,27 @@ fn rows_that_were_deleted_before_a_compaction_must_be_so_after_it() {
     let lost = lake.compacted(4, &[], None);
     assert_eq!(rule(lake.rebase(&lost, &[&sent])), MergeRule::LostDelete);
 }
+
+/// A position delete file about several data files is written anew, with one file for each.
+#[test]
+fn position_delete_files_follow_their_rows_through_a_compaction() {
+    let mut lake = Lake::new(2);
+    let file = lake.position_file("c", &[("a", &[1]), ("z", &[3])]);
+    let sent = lake.change(7, &[file], &[added("n")]);
+    let head = lake.compacted(2, &[], None);
+    lake.take(&head);
+    let (_, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
+    let live = block_on(load_live(&lake.source, &lake.metadata, &rebased.snapshots[0])).expect("readable");
+    let mut found = BTreeMap::new();
+    for delete in &live.deletes {
+        let text = block_on(lake.source.storage().read(&delete.entry.file.file_path)).expect("a file");
+        found.insert(delete.entry.file.referenced_data_file.clone(), String::from_utf8(text.to_vec()).expect("a text"));
+    }
+    let expected = [("o", "o [6]"), ("z", "z [3]")].map(|(path, text)| (Some(path.to_owned()), text.to_owned()));
+    assert_eq!(found, BTreeMap::from(expected));
+    assert!(rebased.superseded.contains(&"c".to_owned()), "{:?}", rebased.superseded);
+    // Rows of the commit's own files in the same delete file stand in the way.
+    let mixed = lake.position_file("m", &[("a", &[1]), ("n", &[0])]);
+    let sent = lake.change(8, &[mixed], &[added("n")]);
+    assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::RemovedFile);
+}
