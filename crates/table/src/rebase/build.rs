@@ -36,7 +36,7 @@ pub const REBASED_LIST: &str = "esker.rebased-list";
 pub struct RebasedCommit {
     /// The new snapshots, which have the ids of the client's.
     pub snapshots: Vec<Snapshot>,
-    /// The locations of the client's manifest lists and manifests that others took the place of.
+    /// The locations of the client's manifest lists, manifests and delete files that others took the place of.
     pub superseded: Vec<String>,
 }
 

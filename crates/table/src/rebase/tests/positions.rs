@@ -316,3 +316,18 @@ fn position_delete_files_follow_their_rows_through_a_compaction() {
     let sent = lake.change(8, &[mixed], &[added("n")]);
     assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::RemovedFile);
 }
+
+#[test]
+fn a_chain_deletes_rows_of_one_file_twice_unless_others_did_so_too() {
+    let mut lake = Lake::new(3);
+    let first = lake.change(7, &lake.vectors("c", &[("a", &[1])]), &[]);
+    let own = lake.manifest("deletes", 8, &lake.vectors("d", &[("a", &[1, 2])]));
+    let second = lake.snapshot(8, Some(7), 3, "delete", &[lake.listed(&lake.base), vec![own]].concat());
+    let touched = lake.change(2, &lake.vectors("h", &[("a", &[3])]), &[]);
+    let appended = lake.change(3, &[], &[added("o")]);
+    lake.take(&touched);
+    let (_, rebased) = lake.rebase(&appended, &[&first, &second]).expect("merged");
+    let deleted: Vec<_> = rebased.snapshots.iter().map(|made| lake.deleted(made)).collect();
+    assert_eq!(deleted, [rows(&[("a", &[1])]), rows(&[("a", &[1, 2])])]);
+    assert_eq!(rule(lake.rebase(&touched, &[&first, &second])), MergeRule::NotMergedYet);
+}
