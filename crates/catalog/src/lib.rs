@@ -59,7 +59,7 @@ use std::time::Duration;
 use esker_format::{SchemaRef, TableMetadata};
 use esker_state::{State, TableUsage, TabularKind, TabularRow, Warehouse};
 use esker_storage::{Location, Storage, StorageError};
-use esker_table::{BadProperty, MetadataJson, TableFacts};
+use esker_table::{BadProperty, DeleteFiles, MetadataJson, TableFacts};
 use esker_types::{DurationMillis, Principal, TableId, TableName, catch_panic};
 use tokio::sync::Notify;
 
@@ -149,6 +149,8 @@ pub struct CatalogOptions {
     pub freeze: Freeze,
     /// Lookup in the policies that says which late commits to a table are merged.
     pub merge: MergePolicies,
+    /// Reads and encodes delete files, for merges of deletes by position. Without it, such commits are not merged.
+    pub deletes: Option<Arc<dyn DeleteFiles>>,
     /// Named points at which a test stops or panics the process.
     pub failpoint: Failpoint,
 }

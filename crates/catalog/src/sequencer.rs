@@ -37,12 +37,12 @@ use bytes::Bytes;
 use esker_access::{Privilege, RightsError};
 use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey, StateError,
-    TableUpdatedData, TabularKind, TabularRow,
+    AddedSnapshotData, EventData, MergedSnapshot, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey,
+    StateError, TableUpdatedData, TabularKind, TabularRow,
 };
 use esker_storage::Location;
-use esker_table::MergeClass;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
+use esker_table::{MergeClass, REBASED_LIST};
 use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
@@ -88,6 +88,8 @@ struct AppliedBatch<'a> {
     merged_files: Vec<String>,
     /// The claims to new places of the table.
     claims: Vec<PlaceClaim>,
+    /// The events of late commits that were not merged.
+    refusals: Vec<NewEvent>,
 }
 
 impl<'a> AppliedBatch<'a> {
@@ -315,7 +317,9 @@ impl Catalog {
                 Err(e) => results.push(Err(e)),
             }
         }
+        applied.refusals = merges.take_refusals();
         if applied.proposals.is_empty() {
+            self.record_refusals(applied.refusals).await;
             for receipt in applied.idle.iter().filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))) {
                 match self.state().outbox().insert_receipt(receipt).await {
                     // The same request was carried out, and this one changed nothing.
@@ -445,6 +449,7 @@ impl Catalog {
     ) -> Result<PointerSwap> {
         let from = current.row.metadata_location.clone();
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
+        let merged = merged_snapshots(updates.clone());
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
         records.settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
         working.row.location = Location::parse(&working.metadata.location)?.to_string();
@@ -464,6 +469,7 @@ impl Catalog {
             quarantine: records.quarantine,
             settled_outputs: records.settled_outputs,
             restored: records.restored,
+            merged,
         })
     }
 
@@ -471,7 +477,7 @@ impl Catalog {
     ///
     /// Returns `false` if another server was first, or another entry got a place of the table.
     async fn publish(&self, current: &LoadedTable, working: &mut LoadedTable, applied: AppliedBatch<'_>) -> Result<bool> {
-        let AppliedBatch { proposals, records, idle, merged_files, claims } = applied;
+        let AppliedBatch { proposals, records, idle, merged_files, claims, refusals } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
         let swap = match self.write_next(current, working, records, updates).await {
             Ok(swap) => PointerSwap { claims, ..swap },
@@ -484,7 +490,7 @@ impl Catalog {
         // Receipts of commits without effect go into the same transaction: once the pointer has moved, nothing more may fail.
         let actors = proposals.iter().map(|proposal| &proposal.actor).chain(&idle);
         let outbox = Outbox {
-            events: proposals.iter().map(|p| self.update_event(current, working, &p.updates, &p.actor)).collect(),
+            events: proposals.iter().map(|p| self.update_event(current, working, &p.updates, &p.actor)).chain(refusals).collect(),
             receipts: actors.filter_map(|actor| receipt(actor, &RequestOutcome::of(&working.row))).collect(),
         };
         match self.state().tables().publish(self.warehouse(), std::slice::from_ref(&swap), &[], &outbox).await {
@@ -618,6 +624,28 @@ fn result_of_repeated(
             Err(CatalogError::Invalid(what))
         }
     })
+}
+
+/// Returns the receipts of the snapshots among some updates that are those of merged commits.
+fn merged_snapshots<'a>(updates: impl IntoIterator<Item = &'a TableUpdate>) -> Vec<MergedSnapshot> {
+    let (mut all, mut waiting): (Vec<MergedSnapshot>, Vec<(i64, &str)>) = (Vec::new(), Vec::new());
+    for update in updates {
+        match update {
+            TableUpdate::AddSnapshot { snapshot } => {
+                waiting.extend(snapshot.summary_value(REBASED_LIST).map(|list| (snapshot.snapshot_id, list)));
+            }
+            TableUpdate::SetSnapshotRef { ref_name, .. } => {
+                let made = waiting.drain(..);
+                all.extend(made.map(|(snapshot_id, list)| MergedSnapshot {
+                    snapshot_id,
+                    branch: ref_name.clone(),
+                    manifest_list: list.to_owned(),
+                }));
+            }
+            _ => {}
+        }
+    }
+    all
 }
 
 /// Builds the error for a commit that got no turn in time.

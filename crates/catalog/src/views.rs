@@ -312,6 +312,7 @@ impl Catalog {
             quarantine: Vec::new(),
             settled_outputs,
             restored: Vec::new(),
+            merged: Vec::new(),
         };
         match self.state().tables().publish(self.warehouse(), &[swap], &[], &outbox).await {
             Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),

@@ -226,6 +226,9 @@ async fn tidy_warehouse(catalog: &Catalog) {
     }
 }
 
+/// The time for which the servers remember which late commits they merged, for clients that send a request again.
+const MERGED_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// Removes health history, jobs, receipts, tokens, events and records of the audit trail that are older than they are kept.
 async fn remove_old_records(state: &State, auth: &Authenticator, rounds: HousekeepingOptions) -> Result<()> {
     let ago = |kept: Duration| now_ms().saturating_sub(to_millis(kept));
@@ -236,5 +239,6 @@ async fn remove_old_records(state: &State, auth: &Authenticator, rounds: Houseke
     if let Some(kept) = rounds.audit_retention {
         state.audit().forget(ago(kept)).await?;
     }
+    state.tables().forget_merged(ago(MERGED_RETENTION)).await?;
     Ok(state.outbox().forget_old(ago(rounds.receipt_retention), ago(rounds.event_retention)).await?)
 }

@@ -84,6 +84,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         check_policy: esker_autopilot::policy::bad_properties,
         freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),
         merge: MergePolicies::new(move |namespaces, name, own| merges_of(&of_merges, namespaces, name, own)),
+        deletes: None,
         failpoint: config.debug.failpoint(),
     })
 }

@@ -13,10 +13,11 @@ use esker_catalog::{Actor, CatalogError, CommitRecords, LoadedTable, Proposal, R
 use esker_format::{DataFile, MAIN_BRANCH, Operation, TableMetadata};
 use esker_read::{ReadStats, Reader};
 use esker_table::{
-    DeleteIndex, DeleteKey, LiveFile, LiveFiles, SnapshotChanges, SnapshotFiles, build_snapshot, delete_key, load_live,
+    DeleteIndex, DeleteKey, LiveFile, LiveFiles, RowsToDelete, SnapshotChanges, SnapshotFiles, build_snapshot, delete_key,
+    load_live,
 };
 use esker_types::{Coded, CodedError};
-use esker_write::{RowsToDelete, WriteError, write_deletes};
+use esker_write::{WriteError, write_deletes};
 use futures::future::BoxFuture;
 use roaring::RoaringTreemap;
 

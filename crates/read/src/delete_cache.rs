@@ -2,16 +2,13 @@
 //!
 //! Files of a table never change, so no entry is ever stale.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use esker_table::DeletedPositions;
 use moka::future::Cache;
 use roaring::RoaringTreemap;
 
 use crate::Result;
-
-/// The positions that one delete file deletes, by the path of the data file.
-pub(crate) type DeletedPositions = HashMap<String, RoaringTreemap>;
 
 /// Caches deleted positions. Cheap to clone; clones share the cache.
 #[derive(Debug, Clone)]

@@ -36,9 +36,9 @@ use crate::conformance_places::{
 };
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
-    AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobLogLine, NamespaceRow, NewEvent, NewQuarantine,
-    NewReceipt, NoEventData, Outbox, PlaceRange, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey, SoftDrop, State,
-    StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
+    AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobLogLine, MergedSnapshot, NamespaceRow, NewEvent,
+    NewQuarantine, NewReceipt, NoEventData, Outbox, PlaceRange, PointerSwap, QuarantineKind, QuarantineState, ReceiptKey,
+    SoftDrop, State, StateError, TableRecoveredData, TableUsage, TabularKind, TabularRow, Warehouse,
 };
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -94,6 +94,7 @@ fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
         quarantine: Vec::new(),
         settled_outputs: Vec::new(),
         restored: Vec::new(),
+        merged: Vec::new(),
     }
 }
 
@@ -229,6 +230,32 @@ async fn quarantine_moves_on_only_from_the_state_it_was_checked_in(state: &State
     assert!(matches!(refused, StateError::BeingDeleted(_)), "{refused}");
     assert!(state.tables().publish(warehouse, &[swap(2, 2)], &[], &Outbox::default()).await.expect("restored"));
     assert_eq!(state.quarantine().totals().await.expect("totals"), (2, 20));
+}
+
+/// The row of a merged snapshot is written with the swap, and outlives what is said of the snapshot elsewhere.
+async fn merged_snapshots_are_known_until_they_are_forgotten(state: &State) {
+    let (warehouse, n) = with_namespace(state).await;
+    let (table, other) = (row(warehouse, &n, "a"), row(warehouse, &n, "b"));
+    enter(state, warehouse, &table).await.expect("entered");
+    let merged =
+        |snapshot_id: i64, list: &str| MergedSnapshot { snapshot_id, branch: "main".to_owned(), manifest_list: list.to_owned() };
+    let swap =
+        |from: &str, version, merged: &[MergedSnapshot]| PointerSwap { merged: merged.to_vec(), ..to(&table, from, version) };
+    let publish =
+        async |swap: PointerSwap| state.tables().publish(warehouse, &[swap], &[], &Outbox::default()).await.expect("published");
+    let (first, both) = (table.metadata_location.as_str(), [merged(7, "snap-7.avro"), merged(i64::MAX, "snap-8.avro")]);
+    assert!(publish(swap(first, 1, &both)).await);
+    assert!(!publish(swap(first, 2, &[merged(9, "snap-9.avro")])).await, "the swap was lost");
+    let known = async |id, among: &[i64]| state.tables().merged_among(id, among).await.expect("read");
+    assert_eq!(known(table.id, &[i64::MAX, 9, 7]).await, both);
+    assert!(known(other.id, &[7]).await.is_empty());
+    let second = format!("{}/metadata/1.json", table.location);
+    assert!(publish(swap(&second, 3, &[merged(7, "another.avro")])).await);
+    assert_eq!(known(table.id, &[7]).await, both[..1], "the first counts");
+    state.tables().forget_merged(0).await.expect("forgotten");
+    assert_eq!(known(table.id, &[7]).await.len(), 1);
+    state.tables().forget_merged(now_ms() + 1).await.expect("forgotten");
+    assert!(known(table.id, &[7]).await.is_empty());
 }
 
 /// A table with more due files than one sweep takes does not hold back the due files of another table.
@@ -614,6 +641,7 @@ on_every_database!(
     a_change_that_fails_leaves_nothing_of_itself,
     quarantine_moves_on_only_from_the_state_it_was_checked_in,
     files_that_are_due_are_found_table_by_table,
+    merged_snapshots_are_known_until_they_are_forgotten,
     files_are_restored_all_or_none_whichever_job_quarantined_them,
     sightings_remember_the_first_and_forget_what_was_not_seen_again,
     a_job_is_entered_once_for_its_key_and_the_most_urgent_is_taken_first,

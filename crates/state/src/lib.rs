@@ -61,10 +61,10 @@ pub use jobs::{Job, JobAsker, JobEnd, JobFilter, JobLogLine, JobNotifications, J
 pub use keys::{SigningKeyRow, SigningKeys};
 pub use namespaces::{NamespaceRow, Namespaces};
 pub use outbox::{
-    AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, Event, EventData, FunctionStoredData,
-    JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox, OutboxLog,
-    ProtectedData, Receipt, ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData,
-    TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
+    AccessChangedData, AddedSnapshotData, CommitRefusedData, CreatedData, DamageData, DamagedFileData, Event, EventData,
+    FunctionStoredData, JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox,
+    OutboxLog, ProtectedData, Receipt, ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData,
+    TableRecoveredData, TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
 };
 pub use outputs::{Outputs, PendingOutput};
 pub use principals::Principals;
@@ -75,8 +75,8 @@ use servers::Heartbeats;
 pub use servers::Servers;
 pub use sessions::{PageSession, Sessions};
 pub use tables::{
-    DroppedTable, FoundPlace, NewTabular, PlaceClaim, PlaceCursor, PlaceRange, PointerSwap, SoftDrop, Tables, TabularKind,
-    TabularRow,
+    DroppedTable, FoundPlace, MergedSnapshot, NewTabular, PlaceClaim, PlaceCursor, PlaceRange, PointerSwap, SoftDrop, Tables,
+    TabularKind, TabularRow,
 };
 pub use tokens::{NewToken, TokenRow, Tokens};
 pub use warehouses::{Epoch, Warehouse, Warehouses};

@@ -3,10 +3,12 @@
 //! A blob is the length (big-endian), a magic number, a 64-bit Roaring bitmap of row positions, and a CRC-32 (big-endian).
 //! Spec: Puffin specification, "Blob types" and "File structure".
 
+use esker_format::{DataContentType, DataFile, DataFileFormat, TableMetadata, Tuple};
 use roaring::RoaringTreemap;
 use serde_json::json;
+use uuid::Uuid;
 
-use crate::{Result, TableError};
+use crate::{Result, TableError, data_dir};
 
 /// The magic number of a deletion vector's blob.
 const DV_MAGIC: [u8; 4] = [0xD1, 0xD3, 0x39, 0x64];
@@ -95,6 +97,52 @@ pub fn encode_puffin(vectors: &[(String, RoaringTreemap)]) -> Result<(Vec<u8>, V
     file.extend([0; 4]);
     file.extend(PUFFIN_MAGIC);
     Ok((file, places))
+}
+
+/// Rows to delete from one data file.
+#[derive(Debug, Clone)]
+pub struct RowsToDelete {
+    /// The location of the data file.
+    pub path: String,
+    /// The id of the data file's partition spec.
+    pub spec_id: i32,
+    /// The partition of the data file.
+    pub partition: Tuple,
+    /// The positions in the data file of the rows to delete, counted from 0.
+    pub positions: RoaringTreemap,
+}
+
+/// Chooses a fresh location for a file of deletion vectors of a table.
+pub fn vector_file_path(metadata: &TableMetadata) -> String {
+    format!("{}/{}-deletes.puffin", data_dir(metadata), Uuid::now_v7())
+}
+
+/// Encodes one deletion vector for each data file, as one Puffin file that will have the location `path`.
+///
+/// Returns the file's bytes, and the manifest entries of the vectors with the ids of their partition specs.
+///
+/// Spec: "Deletion Vectors".
+///
+/// # Errors
+///
+/// Returns the errors of [`encode_puffin`].
+pub fn encode_vector_file(path: &str, to_delete: Vec<RowsToDelete>) -> Result<(Vec<u8>, Vec<(i32, DataFile)>)> {
+    let vectors: Vec<(String, RoaringTreemap)> = to_delete.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
+    let (bytes, places) = encode_puffin(&vectors)?;
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let size = number(bytes.len() as u64);
+    let vector = |(d, (offset, length)): (RowsToDelete, BlobRange)| {
+        let (content, format) = (DataContentType::PositionDeletes, DataFileFormat::Puffin);
+        let vector = DataFile {
+            partition: d.partition,
+            referenced_data_file: Some(d.path),
+            content_offset: Some(number(offset)),
+            content_size_in_bytes: Some(number(length)),
+            ..DataFile::new(content, path, format, number(d.positions.len()), size)
+        };
+        (d.spec_id, vector)
+    };
+    Ok((bytes, to_delete.into_iter().zip(places).map(vector).collect()))
 }
 
 #[cfg(test)]

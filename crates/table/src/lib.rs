@@ -41,7 +41,7 @@ pub use bounds::{ColumnBounds, with_bounds};
 pub use cherry::cherry_pick;
 pub use deletes::{DeleteIndex, EqualityDeleteKeys, FILE_PATH_FIELD_ID, dangling};
 pub use dirs::{data_dir, metadata_dir};
-pub use dv::{BlobRange, decode_vector, encode_puffin, encode_vector};
+pub use dv::{BlobRange, RowsToDelete, decode_vector, encode_puffin, encode_vector, encode_vector_file, vector_file_path};
 pub use entries::{
     EntryRef, ManifestEntries, ReferencedManifest, count_live_files, find_unknown_spec, has_deletes, list_location,
     referenced_manifests, visit_changes,
@@ -63,8 +63,8 @@ pub use reach::{
     visit_reachable,
 };
 pub use rebase::{
-    LateCommit, MergeCache, MergeClass, MergeRule, REBASED_AS, REBASED_FROM, REBASED_LIST, RebasePlan, RebasedCommit, Refusal,
-    list_name, plan_rebase,
+    DeleteFiles, DeletedPositions, LateCommit, MergeCache, MergeClass, MergeRule, MovedRun, REBASED_AS, REBASED_FROM,
+    REBASED_LIST, ROW_MOVES, RebasePlan, RebasedCommit, Refusal, RowMoves, list_name, plan_rebase, row_moves_path,
 };
 pub use refs::{ancestors, requirement_for_refs};
 pub use residual::residual;

@@ -7,30 +7,21 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
-use esker_format::{BoundBytes, DataContentType, DataFile, DataFileFormat, TableMetadata, Tuple};
-use esker_read::{FILE_PATH_FIELD_ID, POS_FIELD_ID};
-use esker_table::{PartitionKey, data_dir, encode_puffin, with_bounds};
-use esker_types::saturating_total;
+use esker_format::{BoundBytes, DataContentType, DataFile, DataFileFormat, TableMetadata};
+use esker_read::{FILE_PATH_FIELD_ID, POS_FIELD_ID, ReadStats, Reader};
+use esker_table::{
+    DeleteFiles, DeletedPositions, LiveDelete, PartitionKey, RowsToDelete, TableError, data_dir, encode_vector_file,
+    vector_file_path, with_bounds,
+};
+use esker_types::{CodedError, saturating_total};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use roaring::RoaringTreemap;
 use uuid::Uuid;
 
 use crate::{Destination, Result, WriteError};
-
-/// Rows to delete from one data file.
-#[derive(Debug, Clone)]
-pub struct RowsToDelete {
-    /// Location of the data file.
-    pub path: String,
-    /// Id of the data file's partition spec.
-    pub spec_id: i32,
-    /// Partition of the data file.
-    pub partition: Tuple,
-    /// Positions in the data file of the rows to delete, counted from 0.
-    pub positions: RoaringTreemap,
-}
 
 /// Writes deletes by position, and returns their manifest entries with the ids of their partition specs.
 ///
@@ -59,10 +50,40 @@ pub async fn write_deletes(
     }
 }
 
-/// Returns the manifest entry of a delete file of `bytes` bytes, without its partition.
-fn entry(path: String, format: DataFileFormat, deletes: u64, bytes: usize) -> DataFile {
+/// Reads delete files with a reader, and encodes position delete files: what merges of late commits need of them.
+#[derive(Debug, Clone)]
+pub struct ParquetDeletes(Reader);
+
+impl ParquetDeletes {
+    /// Takes the reader of the warehouse.
+    pub const fn new(reader: Reader) -> Self {
+        Self(reader)
+    }
+}
+
+impl DeleteFiles for ParquetDeletes {
+    fn read_deletes<'a>(
+        &'a self,
+        metadata: &'a TableMetadata,
+        delete: &'a LiveDelete,
+    ) -> BoxFuture<'a, esker_table::Result<Arc<DeletedPositions>>> {
+        async move {
+            let reader = self.0.with_name_mapping(metadata);
+            let positions = reader.positions_in(delete, &Arc::new(ReadStats::default())).await;
+            positions.map_err(|e| TableError::Caller(CodedError::new(e)))
+        }
+        .boxed()
+    }
+
+    fn encode_positions(&self, rows: &RowsToDelete) -> esker_table::Result<Vec<u8>> {
+        position_file(&[rows]).map_err(|e| TableError::Caller(CodedError::new(e)))
+    }
+}
+
+/// Returns the manifest entry of a position delete file of `bytes` bytes, without its partition.
+fn entry(path: String, deletes: u64, bytes: usize) -> DataFile {
     let (deletes, bytes) = (i64::try_from(deletes).unwrap_or(i64::MAX), i64::try_from(bytes).unwrap_or(i64::MAX));
-    DataFile::new(DataContentType::PositionDeletes, path, format, deletes, bytes)
+    DataFile::new(DataContentType::PositionDeletes, path, DataFileFormat::Parquet, deletes, bytes)
 }
 
 /// Writes all deletion vectors into one Puffin file.
@@ -71,22 +92,10 @@ async fn write_vectors(
     metadata: &TableMetadata,
     to_delete: Vec<RowsToDelete>,
 ) -> Result<Vec<(i32, DataFile)>> {
-    let path = format!("{}/{}-deletes.puffin", data_dir(metadata), Uuid::now_v7());
-    let vectors: Vec<(String, RoaringTreemap)> = to_delete.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
-    let (file, places) = encode_puffin(&vectors)?;
-    let size = file.len();
-    destination.put(&path, file).await?;
-    let vector = |(d, (offset, length)): (RowsToDelete, (u64, u64))| {
-        let vector = DataFile {
-            partition: d.partition,
-            referenced_data_file: Some(d.path),
-            content_offset: i64::try_from(offset).ok(),
-            content_size_in_bytes: i64::try_from(length).ok(),
-            ..entry(path.clone(), DataFileFormat::Puffin, d.positions.len(), size)
-        };
-        (d.spec_id, vector)
-    };
-    Ok(to_delete.into_iter().zip(places).map(vector).collect())
+    let path = vector_file_path(metadata);
+    let (bytes, entries) = encode_vector_file(&path, to_delete)?;
+    destination.put(&path, bytes).await?;
+    Ok(entries)
 }
 
 /// Number of a partition's data files up to which each gets a position delete file of its own.
@@ -118,7 +127,7 @@ async fn write_positions(
             let file = DataFile {
                 partition: partition.values().into(),
                 referenced_data_file: if let [only] = part { Some(only.path.clone()) } else { None },
-                ..entry(path, DataFileFormat::Parquet, deletes, size)
+                ..entry(path, deletes, size)
             };
             entries.push((partition.spec_id(), with_bounds(file, bound(part.first()), bound(part.last()))));
         }

@@ -25,7 +25,7 @@ mod variant_bounds;
 mod variant_shred;
 
 pub use append::Appender;
-pub use deletes::{RowsToDelete, write_deletes};
+pub use deletes::{ParquetDeletes, write_deletes};
 pub use destination::{Destination, Recorder, WriteCounters};
 pub use encode::{CopiedPart, EncodedGroup, ParquetLayout, RowGroupEncoder, RowLineage, count_nans};
 pub use error::WriteError;

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use esker_format::TableMetadata;
 use esker_tests::{ClientChange, PreparedCommit, Row, TestApp, TestTable};
+use esker_types::now_ms;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -150,7 +151,7 @@ async fn a_commit_whose_number_another_branch_took_is_renumbered_under_every_pol
         lake.update(json!([{"action": "set-snapshot-ref", "ref-name": "b", "type": "branch", "snapshot-id": base}])).await;
         let other = lake.prepare_change(&append(9)).await.on_branch("b");
         let old = lake.data_paths().await;
-        let own = lake.prepare_change(&ClientChange { removed: old, rows: vec![row(5)], keys: Vec::new() }).await;
+        let own = lake.prepare_change(&ClientChange { removed: old, rows: vec![row(5)], ..ClientChange::default() }).await;
         lake.commit(&other).await;
         lake.commit(&own).await;
         assert_eq!(ids(&lake.rows().await), [5]);
@@ -189,6 +190,111 @@ async fn a_request_that_comes_again_is_answered_and_applied_once() {
         let (status, body) = send(&app, &lake, &first).await;
         assert!(status == 400 || status == 409, "{status} {body}");
         assert_eq!(ids(&lake.rows().await), [0]);
+    }
+    app.stop().await;
+}
+
+/// An expiry leaves nothing of a merged snapshot in the metadata. The receipt still tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merged_request_is_known_after_its_snapshot_has_expired() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "expired", 2, "append").await;
+    let (first, second, third) =
+        (lake.prepare_change(&append(1)).await, lake.prepare_change(&append(2)).await, lake.prepare_change(&append(3)).await);
+    lake.commit(&first).await;
+    lake.commit(&second).await;
+    lake.append(&[row(4)]).await;
+    let job = lake.run_job("expire", json!({"older-than-ms": now_ms() + 1000})).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert_eq!(lake.metadata().await.snapshots.len(), 1);
+    lake.commit(&second).await;
+    assert_eq!(ids(&lake.rows().await), [0, 1, 2, 4]);
+    let message = conflict(&app, &lake, &third).await;
+    assert!(message.contains("(rule ancestor)"), "one that was never made is not known: {message}");
+    // Another request with the same id is none that was made.
+    let mut other = second.body().clone();
+    for update in other["updates"].as_array_mut().expect("updates") {
+        if update["action"] == "add-snapshot" {
+            update["snapshot"]["manifest-list"] = third.snapshot()["manifest-list"].clone();
+        }
+    }
+    let (code, _, message) = app.refused(Method::POST, &lake.path(), Some(other)).await;
+    assert!(code == 409 && message.contains("(rule snapshot-id)"), "{code} {message}");
+    assert_eq!(ids(&lake.rows().await), [0, 1, 2, 4]);
+    app.stop().await;
+}
+
+/// Returns a change that deletes rows by position, and updates them if `text` is not empty.
+fn by_position(deleted: &[Row], text: &str) -> ClientChange {
+    let updated = deleted.iter().filter(|_| !text.is_empty()).map(|row| (row.0, text.to_owned(), row.2, row.3));
+    ClientChange {
+        versions: deleted.iter().map(|row| (row.0, row.1.clone())).collect(),
+        rows: updated.collect(),
+        ..ClientChange::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_of_other_rows_of_a_file_are_merged_and_those_of_the_same_row_are_not() {
+    let app = TestApp::start().await;
+    for version in 2..=3 {
+        let lake = table(&app, &format!("positions{version}"), version, "snapshot").await;
+        let rows: Vec<Row> = (1..5).map(row).collect();
+        lake.append(&rows).await;
+        let one = lake.prepare_change(&by_position(&rows[..2], "one")).await;
+        let other = lake.prepare_change(&by_position(&rows[2..3], "other")).await;
+        let same = lake.prepare_change(&by_position(&rows[1..2], "same")).await;
+        lake.commit(&one).await;
+        lake.commit(&other).await;
+        let message = conflict(&app, &lake, &same).await;
+        assert!(message.contains("(rule same-row)") && message.contains(".parquet"), "{message}");
+        let found: Vec<(i64, String)> = lake.rows().await.into_iter().map(|row| (row.0, row.1)).collect();
+        let expected = [(0, "s0"), (1, "one"), (2, "one"), (3, "other"), (4, "s4")].map(|(id, text)| (id, text.to_owned()));
+        assert_eq!(found, expected, "version {version}");
+        let metadata = lake.metadata().await;
+        let head = metadata.current_snapshot().expect("a snapshot");
+        assert_eq!(head.summary_value("esker.rebased-as"), Some("position-deletes"));
+        let vectors = lake.live(&metadata).await.deletes.len();
+        assert_eq!(vectors, if version == 3 { 1 } else { 2 }, "a data file has one vector");
+        assert_eq!(lake.missing_files().await, Vec::<String>::new());
+        let events = app.ok(Method::GET, "/api/v1/events?limit=1000", None).await;
+        let refused = events["events"].as_array().expect("events").iter().rfind(|event| event["type"] == "table.commit-refused");
+        let data = &refused.expect("an event")["data"];
+        assert_eq!((&data["rule"], &data["snapshot-ids"][0]), (&json!("same-row"), &same.snapshot()["snapshot-id"]));
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_by_position_follow_their_rows_through_a_compaction() {
+    let app = TestApp::start().await;
+    for (version, strategy) in [(2, "binpack"), (2, "sort"), (3, "binpack"), (3, "sort")] {
+        let lake = table(&app, &format!("moved{version}{strategy}"), version, "snapshot").await;
+        let rows: Vec<Row> = (1..7).map(row).collect();
+        lake.append(&rows[..3]).await;
+        lake.append(&rows[3..]).await;
+        let before = lake.prepare_change(&by_position(&rows[..1], "")).await;
+        lake.commit(&before).await;
+        let late = lake.prepare_change(&by_position(&rows[2..4], "late")).await;
+        let same = lake.prepare_change(&by_position(&rows[3..5], "same")).await;
+        let mut options = json!({"courtesy-seconds": 0, "min-input-files": 2, "rewrite-all": true, "strategy": strategy});
+        if strategy == "sort" {
+            options["sort-order"] = "id desc".into();
+        }
+        let job = lake.compact(options).await;
+        assert_eq!(job["state"], "succeeded", "{job}");
+        let compacted = lake.metadata().await;
+        let moves = compacted.current_snapshot().expect("a snapshot").summary_value("esker.row-moves").expect("a mapping");
+        let path = format!("{}/metadata/{moves}", compacted.location);
+        let record = app.catalog().state().quarantine().record_of(&path).await.expect("read").expect("it goes after an hour");
+        assert!(record.record.due_ms > now_ms(), "{record:?}");
+        lake.commit(&late).await;
+        let message = conflict(&app, &lake, &same).await;
+        assert!(message.contains("(rule same-row)"), "{message}");
+        let found: Vec<(i64, String)> = lake.rows().await.into_iter().map(|row| (row.0, row.1)).collect();
+        let expected = [(0, "s0"), (2, "s2"), (3, "late"), (4, "late"), (5, "s5"), (6, "s6")];
+        assert_eq!(found, expected.map(|(id, text)| (id, text.to_owned())), "version {version}, {strategy}");
+        assert_eq!(lake.missing_files().await, Vec::<String>::new());
     }
     app.stop().await;
 }

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use esker_tests::{ClientChange, PreparedCommit, Row, TestApp, TestTable};
+use esker_tests::{ClientChange, PositionDeleteScope, PreparedCommit, Row, TestApp, TestTable};
 use futures::stream::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ struct Seen {
     appends: AtomicU64,
     upserts: AtomicU64,
     removals: AtomicU64,
+    positions: AtomicU64,
+    rewrites: AtomicU64,
     conflicts: AtomicU64,
     left_to_clients: AtomicU64,
     renumbered: AtomicU64,
@@ -33,6 +35,8 @@ impl Seen {
             ("late appends merged", &self.appends),
             ("late upserts merged", &self.upserts),
             ("late removals merged", &self.removals),
+            ("late deletes by position merged", &self.positions),
+            ("late rewrites merged", &self.rewrites),
             ("commits renumbered", &self.renumbered),
             ("conflicts refused", &self.conflicts),
             ("commits left to their clients", &self.left_to_clients),
@@ -47,8 +51,12 @@ struct Sent {
     commit: PreparedCommit,
     /// The data files that it removes.
     paths: Vec<String>,
-    /// The versions of rows that it removes with their files.
+    /// The versions of rows that it removes, with their files or by position.
     removed: Vec<Row>,
+    /// It removes rows by position.
+    by_position: bool,
+    /// It writes the rows of its files again, as they were.
+    is_rewrite: bool,
     /// The keys that it deletes by equality, whatever version the rows have.
     keys: Vec<(i64, i32)>,
     added: Vec<Row>,
@@ -62,8 +70,16 @@ struct Round {
     disturbed: bool,
     /// Rows were deleted by equality, so that no removal of files is merged.
     upserted: bool,
+    /// Rows were deleted by position, maybe with files about a whole partition.
+    positions: bool,
+    /// A client rewrote files.
+    rewritten: bool,
+    /// Rows were added.
+    added_rows: bool,
     /// The data files that a commit removed.
     removed: HashSet<String>,
+    /// The versions of rows that a commit deleted by equality, without having read them.
+    overwritten: HashSet<Row>,
 }
 
 /// A table and the model of its rows. Each version of a row has a text of its own.
@@ -126,36 +142,62 @@ impl<'a> History<'a> {
 
     /// Writes a random change on the present state, without sending it.
     async fn prepare(&mut self) -> Sent {
-        let kind = self.random.below(if self.version == 1 { 3 } else { 4 });
+        let kind = self.random.below(if self.version == 1 { 4 } else { 7 });
         let paths = self.lake.data_paths().await;
         let (mut change, mut removed) = (ClientChange::default(), Vec::new());
-        if kind == 0 || paths.is_empty() {
-            change.rows = self.some_rows();
-        } else if kind == 3 {
-            let rows = self.some_rows();
-            change.keys = rows.iter().map(|row| (row.0, row.2)).collect::<HashSet<_>>().into_iter().collect();
-            change.keys.sort_unstable();
-            change.rows = if self.random.one_in(3) { Vec::new() } else { rows };
-        } else {
-            let path = paths[self.random.below(paths.len() as u64) as usize].clone();
-            let inside: HashSet<(i64, String)> = self.lake.rows_in(&path).await.into_iter().collect();
-            removed = self.rows.iter().filter(|row| inside.contains(&(row.0, row.1.clone()))).cloned().collect();
-            change.removed.push(path);
-            if kind == 2 {
-                let kept: Vec<Row> = removed.iter().filter(|_| !self.random.one_in(4)).cloned().collect();
-                change.rows = kept.into_iter().map(|row| self.fresh(row.0, row.2)).collect();
+        match kind {
+            1..=3 if !paths.is_empty() => {
+                let path = paths[self.random.below(paths.len() as u64) as usize].clone();
+                let inside: HashSet<(i64, String)> = self.lake.rows_in(&path).await.into_iter().collect();
+                removed = self.rows.iter().filter(|row| inside.contains(&(row.0, row.1.clone()))).cloned().collect();
+                change.removed.push(path);
+                if kind == 2 {
+                    let kept: Vec<Row> = removed.iter().filter(|_| !self.random.one_in(4)).cloned().collect();
+                    change.rows = kept.into_iter().map(|row| self.fresh(row.0, row.2)).collect();
+                }
+                if kind == 3 {
+                    (change.rows, change.is_rewrite) = (removed.clone(), true);
+                }
             }
+            4 => {
+                let rows = self.some_rows();
+                change.keys = rows.iter().map(|row| (row.0, row.2)).collect::<HashSet<_>>().into_iter().collect();
+                change.keys.sort_unstable();
+                change.rows = if self.random.one_in(3) { Vec::new() } else { rows };
+            }
+            5.. if !self.rows.is_empty() => removed = self.delete_by_position(&mut change),
+            _ => change.rows = self.some_rows(),
         }
         self.log.push(format!("written on {}: {change:?}", self.heads.last().expect("a head").0));
         let (base, commit) = (self.head().await, self.lake.prepare_change(&change).await);
-        Sent { commit, paths: change.removed, removed, keys: change.keys, added: change.rows, base }
+        let (by_position, is_rewrite) = (!change.versions.is_empty(), change.is_rewrite);
+        Sent { commit, paths: change.removed, removed, by_position, is_rewrite, keys: change.keys, added: change.rows, base }
+    }
+
+    /// Makes a change that deletes some rows by position, or updates them. Returns the rows.
+    fn delete_by_position(&mut self, change: &mut ClientChange) -> Vec<Row> {
+        let n = 1 + self.random.below(3);
+        let chosen: HashSet<usize> = (0..n).map(|_| self.random.below(self.rows.len() as u64) as usize).collect();
+        let removed: Vec<Row> =
+            self.rows.iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, row)| row.clone()).collect();
+        change.versions = removed.iter().map(|row| (row.0, row.1.clone())).collect();
+        if self.random.one_in(2) {
+            change.scope = PositionDeleteScope::Partition;
+        }
+        if self.random.one_in(2) {
+            change.rows = removed.iter().map(|row| self.fresh(row.0, row.2)).collect();
+        }
+        removed
     }
 
     /// Lets something else happen to the table. Returns true if it may be a reason to leave removals to their clients.
     async fn disturb(&mut self) -> bool {
         match self.random.below(6) {
             0 => {
-                let options = json!({"courtesy-seconds": 0, "min-input-files": 2, "rewrite-all": true});
+                let options = match self.version > 1 && self.random.one_in(2) {
+                    true => json!({"courtesy-seconds": 0, "strategy": "convert-deletes"}),
+                    false => json!({"courtesy-seconds": 0, "min-input-files": 2, "rewrite-all": true}),
+                };
                 let job = self.lake.compact(options).await;
                 assert_eq!(job["state"], "succeeded", "{}\n{job}", self.log.join("\n"));
                 self.log.push(format!("compacted: {}", job["outcome"]));
@@ -197,24 +239,39 @@ impl<'a> History<'a> {
         esker_table::ancestors(&metadata, metadata.current_snapshot()).any(|snapshot| snapshot.snapshot_id == base)
     }
 
+    /// Checks whether snapshot isolation permits a commit, after those of the round that landed.
+    ///
+    /// Deletes of the same row agree if nobody adds rows. A delete by equality has read nothing, so it may as well come later.
+    fn permits(&self, sent: &Sent, round: &Round) -> bool {
+        let is_first = sent.paths.iter().all(|path| !round.removed.contains(path));
+        let only_deletes = sent.by_position && sent.added.is_empty();
+        let agrees = |row: &Row| only_deletes && (!round.added_rows || round.overwritten.contains(row));
+        is_first && sent.removed.iter().all(|row| self.rows.contains(row) || agrees(row))
+    }
+
     /// Sends a commit, and compares what became of it with the model.
     async fn send(&mut self, sent: Sent, round: &mut Round) {
         let (head, known) = (self.head().await, self.is_ancestor(sent.base).await);
-        let is_first = sent.paths.iter().all(|path| !round.removed.contains(path));
-        let permitted = known && is_first && sent.removed.iter().all(|row| self.rows.contains(row));
+        let permitted = known && self.permits(&sent, round);
         let (status, body) = send(self.app, &self.lake, &sent.commit).await;
         let what = format!("{status} on {head}: removed {:?}, keys {:?}, added {:?}", sent.removed, sent.keys, sent.added);
         self.log.push(what);
         if status == 200 {
             assert!(permitted, "merged, though the model refuses it\n{}\n{body}", self.log.join("\n"));
+            round.overwritten.extend(self.rows.iter().filter(|row| sent.keys.contains(&(row.0, row.2))).cloned());
             self.apply(&sent);
             round.upserted |= !sent.keys.is_empty();
+            round.positions |= sent.by_position;
+            round.rewritten |= sent.is_rewrite;
+            round.added_rows |= !sent.added.is_empty();
             round.removed.extend(sent.paths.iter().cloned());
             self.count(&sent, head != sent.base, &body);
             self.note_head().await;
         } else {
             assert_eq!(status, 409, "{}\n{body}", self.log.join("\n"));
-            let is_left = known && !sent.paths.is_empty() && (round.disturbed || round.upserted);
+            let of_files = !sent.paths.is_empty() && (round.disturbed || round.upserted || round.positions);
+            let of_rows = sent.by_position && (round.disturbed || round.upserted || round.rewritten);
+            let is_left = known && (of_files || of_rows);
             assert!(!permitted || is_left, "refused, though nothing is against it\n{}\n{body}", self.log.join("\n"));
             let counter = if permitted { &self.seen.left_to_clients } else { &self.seen.conflicts };
             counter.fetch_add(1, Relaxed);
@@ -239,6 +296,8 @@ impl<'a> History<'a> {
             Some("append") => &self.seen.appends,
             Some("equality-deletes") => &self.seen.upserts,
             Some("delete" | "overwrite") => &self.seen.removals,
+            Some("position-deletes") => &self.seen.positions,
+            Some("replace") => &self.seen.rewrites,
             Some("renumber") => &self.seen.renumbered,
             other => {
                 assert!(!is_late, "{other:?}: {}", self.log.join("\n"));

@@ -16,9 +16,10 @@ use super::{Row, TestTable, new_path, partition};
 type Deleted = (String, RoaringTreemap);
 
 /// The granularity of position delete files in a table of format version 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PositionDeleteScope {
     /// One delete file for each data file, with `referenced_data_file` set.
+    #[default]
     File,
     /// One delete file for each partition.
     Partition,
@@ -113,7 +114,7 @@ impl TestTable<'_> {
     }
 
     /// Writes deletion vectors into one Puffin file. Each contains the positions of the vector that it replaces.
-    async fn write_vectors(
+    pub(super) async fn write_vectors(
         &self,
         metadata: &TableMetadata,
         live: &LiveFiles,
@@ -153,7 +154,7 @@ impl TestTable<'_> {
     }
 
     /// Writes position delete files, at the granularity of `scope`.
-    async fn write_positions(
+    pub(super) async fn write_positions(
         &self,
         metadata: &TableMetadata,
         found: Vec<(LiveFile, RoaringTreemap)>,

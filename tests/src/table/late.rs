@@ -1,24 +1,32 @@
 //! Commits of clients that are late: written on one state of a test's table, and sent when it has another one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Int64Type};
+use esker_format::TableMetadata;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
 use super::commit::Additions;
-use super::{PreparedCommit, Row, TestTable, partition};
+use super::{PositionDeleteScope, PreparedCommit, Row, TestTable, partition};
 
-/// A change of a client, of any kind but deletes by position.
+/// A change of a client, of any kind.
 #[derive(Debug, Clone, Default)]
 pub struct ClientChange {
     /// The paths of data files that go.
     pub removed: Vec<String>,
     /// Ids, with their partitions, whose older rows are deleted by equality.
     pub keys: Vec<(i64, i32)>,
+    /// The ids and texts of rows that are deleted by position.
+    pub versions: HashSet<(i64, String)>,
+    /// The granularity of the position delete files that do so, in format version 2.
+    pub scope: PositionDeleteScope,
     /// The rows that come.
     pub rows: Vec<Row>,
+    /// True if the rows that come are those of the data files that go.
+    pub is_rewrite: bool,
 }
 
 impl PreparedCommit {
@@ -79,15 +87,38 @@ impl TestTable<'_> {
         for (p, ids) in by_partition {
             additions.deletes.push((spec.spec_id(), self.equality_deletes(&ids, partition(p)).await));
         }
+        if !change.versions.is_empty() {
+            self.delete_versions(&metadata, change, &mut additions).await;
+        }
         self.write_rows(&metadata, &change.rows, &mut additions).await;
-        let is_append = change.removed.is_empty() && change.keys.is_empty();
+        let is_append = change.removed.is_empty() && change.keys.is_empty() && change.versions.is_empty();
         let operation = match (is_append, change.rows.is_empty()) {
+            _ if change.is_rewrite => "replace",
             (true, _) => "append",
             (false, true) => "delete",
             (false, false) => "overwrite",
         };
         let uuid = metadata.table_uuid.expect("a UUID").to_string();
         self.prepare(&metadata, additions, operation).await.asserting(&uuid)
+    }
+
+    /// Writes the deletes by position of a change.
+    async fn delete_versions(&self, metadata: &TableMetadata, change: &ClientChange, additions: &mut Additions) {
+        let live = self.live(metadata).await;
+        let mut found = Vec::new();
+        for file in &live.data {
+            let rows = self.rows_in(&file.file.file_path).await;
+            let numbered = (0_u64..).zip(&rows);
+            let positions: RoaringTreemap =
+                numbered.filter(|(_, row)| change.versions.contains(*row)).map(|(at, _)| at).collect();
+            if !positions.is_empty() {
+                found.push((file.clone(), positions));
+            }
+        }
+        match metadata.format_version {
+            3 => self.write_vectors(metadata, &live, found, additions).await,
+            _ => self.write_positions(metadata, found, change.scope, additions).await,
+        }
     }
 
     /// Returns the ids and texts of all rows in a data file, whether they are deleted or not.

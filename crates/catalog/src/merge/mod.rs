@@ -11,10 +11,18 @@ mod policy;
 mod request;
 mod writers;
 
-use esker_format::{Snapshot, TableRequirement, TableUpdate};
+use std::sync::Arc;
+
+use esker_format::{FormatError, Snapshot, TableMetadata, TableRequirement, TableUpdate};
+use esker_state::{CommitRefusedData, EventData, NewEvent};
 use esker_storage::Location;
-use esker_table::{MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal, TableError, plan_rebase};
+use esker_table::{
+    DeleteFiles, DeletedPositions, LiveDelete, MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal,
+    RowsToDelete, TableError, list_name, plan_rebase,
+};
 use esker_types::now_ms;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::freeze::Namespaces;
 use crate::{Catalog, CatalogError, CommitRecords, LoadedTable, Proposal, Result};
@@ -29,6 +37,38 @@ pub(crate) struct BatchMerges {
     cache: MergeCache,
     /// The properties of the table's namespaces.
     namespaces: Option<Namespaces>,
+    /// The events of the commits that were not merged.
+    refusals: Vec<NewEvent>,
+}
+
+impl BatchMerges {
+    /// Takes the events of the commits that were not merged.
+    pub(crate) fn take_refusals(&mut self) -> Vec<NewEvent> {
+        std::mem::take(&mut self.refusals)
+    }
+}
+
+/// Makes the error of a catalog that was opened without a reader of delete files.
+fn no_delete_files() -> TableError {
+    TableError::Unsupported("delete files can't be read here".to_owned())
+}
+
+/// The reader of delete files of a catalog that was opened without one.
+#[derive(Debug)]
+struct NoDeleteFiles;
+
+impl DeleteFiles for NoDeleteFiles {
+    fn read_deletes<'a>(
+        &'a self,
+        _: &'a TableMetadata,
+        _: &'a LiveDelete,
+    ) -> BoxFuture<'a, esker_table::Result<Arc<DeletedPositions>>> {
+        std::future::ready(Err(no_delete_files())).boxed()
+    }
+
+    fn encode_positions(&self, _: &RowsToDelete) -> esker_table::Result<Vec<u8>> {
+        Err(no_delete_files())
+    }
 }
 
 /// A commit as it is applied.
@@ -95,7 +135,63 @@ impl Catalog {
         }
         let (name, rule) = (&table.row.name, refusal.rule.name());
         tracing::info!(table = %name, rule, why = refusal.why, %conflict, "a late commit was not merged");
+        batch.refusals.push(self.refusal_event(table, proposal, &refusal, &conflict));
         Err(CatalogError::NotMerged { source: conflict, refusal })
+    }
+
+    /// Builds the event of a late commit that is not merged.
+    fn refusal_event(&self, table: &LoadedTable, proposal: &Proposal, refusal: &Refusal, conflict: &FormatError) -> NewEvent {
+        let data = EventData::TableCommitRefused(CommitRefusedData {
+            table_id: table.row.id,
+            table_uuid: table.row.table_uuid,
+            snapshot_ids: sent_ids(proposal),
+            rule: refusal.rule.name().to_owned(),
+            reason: refusal.why.clone(),
+            conflict: conflict.to_string(),
+        });
+        self.event(&proposal.actor, &table.row.name, data)
+    }
+
+    /// Records the events of commits that were not merged, if no other change of their batch was made.
+    ///
+    /// The commits are refused, whether that succeeds or not.
+    pub(crate) async fn record_refusals(&self, refusals: Vec<NewEvent>) {
+        if refusals.is_empty() {
+            return;
+        }
+        if let Err(error) = self.state().outbox().insert_events(refusals).await {
+            tracing::warn!(%error, "the events of late commits that were not merged could not be recorded");
+        }
+    }
+
+    /// Answers a commit whose base is no ancestor of the branch any more: it was merged before if its receipt says so.
+    ///
+    /// Its snapshots may have expired since. A receipt of another request, or for another branch, breaks a rule.
+    async fn merged_before(
+        &self,
+        table: &LoadedTable,
+        proposal: &Proposal,
+        refusal: Refusal,
+    ) -> std::result::Result<Merge, Stop> {
+        let receipts = self.state().tables().merged_among(table.row.id, &sent_ids(proposal)).await.map_err(CatalogError::from)?;
+        let Some(first) = receipts.first() else { return Err(refusal.into()) };
+        let branch = proposal.requirements.iter().find_map(|requirement| match requirement {
+            TableRequirement::AssertRefSnapshotId { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        let is_same = |sent: &Snapshot| {
+            let receipt = receipts.iter().find(|receipt| receipt.snapshot_id == sent.snapshot_id);
+            receipt.is_some_and(|receipt| {
+                Some(receipt.branch.as_str()) == branch && list_name(sent) == Some(receipt.manifest_list.as_str())
+            })
+        };
+        match sent_snapshots(proposal).all(is_same) {
+            true => Ok(Merge::AppliedBefore),
+            false => {
+                let what = format!("snapshot {} was merged before, from another request", first.snapshot_id);
+                Err(MergeRule::SnapshotId.refuse(what).into())
+            }
+        }
     }
 
     /// Reads what the merges of a batch are going to read, if several of its commits add snapshots and the policy lets them merge.
@@ -119,7 +215,11 @@ impl Catalog {
         batch: &mut BatchMerges,
     ) -> std::result::Result<Merge, Stop> {
         let (metadata, manifests) = (&table.metadata, self.manifests());
-        let sent = SentCommit::of(metadata, proposal)?;
+        let sent = match SentCommit::of(metadata, proposal) {
+            Ok(sent) => sent,
+            Err(refusal) if refusal.rule == MergeRule::Ancestor => return self.merged_before(table, proposal, refusal).await,
+            Err(refusal) => return Err(refusal.into()),
+        };
         if sent.was_applied {
             return Ok(Merge::AppliedBefore);
         }
@@ -130,7 +230,8 @@ impl Catalog {
         }
         sent.check_writers(&writer_keys)?;
         self.check_references(&proposal.updates).await?;
-        let plan = plan_rebase(manifests, metadata, sent.late.clone(), &mut batch.cache).await?;
+        let deletes = self.options().deletes.as_deref().unwrap_or(&NoDeleteFiles);
+        let plan = plan_rebase(manifests, deletes, metadata, sent.late.clone(), &mut batch.cache).await?;
         let class = plan.class();
         if !policy.allows(class) {
             let what = format!("by its files it is of the class {}, which the table's commit.merge leaves out", class.name());
@@ -152,6 +253,16 @@ impl Catalog {
         let (requirements, updates) = (requirements(proposal, branch, head), updates(&sent, class, rebased));
         let actor = proposal.actor.clone();
         Ok(Merge::Rebased(Box::new(Proposal { requirements, updates, records, actor, restore: None }), class))
+    }
+
+    /// Checks whether late deletes by position may follow rows through a compaction of a table.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) if the database fails.
+    pub async fn merges_positions(&self, table: &LoadedTable) -> Result<bool> {
+        let policy = self.merge_settings(table, &mut BatchMerges::default()).await?.policy;
+        Ok(table.metadata.format_version >= 2 && policy.allows(MergeClass::PositionDeletes))
     }
 
     /// Returns what the policies of a table say of merges.
@@ -198,6 +309,19 @@ impl Catalog {
         let quarantine = superseded.map(|file| table.row.quarantine(file, None, reason, None, due_ms)).collect();
         CommitRecords { quarantine, settled_outputs: written, restored: Vec::new() }
     }
+}
+
+/// Iterates over the snapshots that a request adds.
+fn sent_snapshots(proposal: &Proposal) -> impl Iterator<Item = &Snapshot> {
+    proposal.updates.iter().filter_map(|update| match update {
+        TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
+        _ => None,
+    })
+}
+
+/// Returns the ids of the snapshots that a request adds.
+fn sent_ids(proposal: &Proposal) -> Vec<i64> {
+    sent_snapshots(proposal).map(|snapshot| snapshot.snapshot_id).collect()
 }
 
 /// Returns the requirements of a merged commit: those of the client, with the branch at its present head.

@@ -49,8 +49,6 @@ fn is_stale(metadata: &TableMetadata, update: &TableUpdate) -> bool {
 #[derive(Debug)]
 pub(super) struct SentCommit<'a> {
     pub(super) late: LateCommit<'a>,
-    /// The snapshots of the branch since the base, the newest first; none of a commit that was applied.
-    since: Vec<&'a SnapshotRef>,
     /// The branch as the client sets it.
     pub(super) reference: &'a SnapshotReference,
     /// The updates that set statistics of the new snapshots.
@@ -78,8 +76,8 @@ impl<'a> SentCommit<'a> {
             check_staged(&chain)?;
             since = since_base(metadata, branch, head, base)?;
         }
-        let late = LateCommit { branch, base: known.map(AsRef::as_ref), head: head.map(AsRef::as_ref), chain };
-        Ok(Self { late, since, reference, statistics, was_applied })
+        let late = LateCommit { branch, base: known.map(AsRef::as_ref), head: head.map(AsRef::as_ref), since, chain };
+        Ok(Self { late, reference, statistics, was_applied })
     }
 
     /// Checks that no exactly-once writer of the commit has committed since its base. `further` are keys that name such writers.
@@ -89,7 +87,7 @@ impl<'a> SentCommit<'a> {
     /// Returns the refusal of [`MergeRule::WriterKey`] if one has.
     pub(super) fn check_writers(&self, further: &[String]) -> Result<(), Refusal> {
         for sent in &self.late.chain {
-            for made in &self.since {
+            for made in &self.late.since {
                 if let Some(key) = same_writer(sent, made, further) {
                     let what = format!("snapshot {} is of the same writer, by {key}", made.snapshot_id);
                     return Err(MergeRule::WriterKey.refuse(what));
@@ -106,7 +104,7 @@ fn since_base<'a>(
     branch: &str,
     head: Option<&'a SnapshotRef>,
     base: Option<i64>,
-) -> Result<Vec<&'a SnapshotRef>, Refusal> {
+) -> Result<Vec<&'a Snapshot>, Refusal> {
     let is_later = |snapshot: &&SnapshotRef| Some(snapshot.snapshot_id) != base;
     let since: Vec<&SnapshotRef> = ancestors(metadata, head).take_while(is_later).collect();
     let is_ancestor = match base {
@@ -114,7 +112,7 @@ fn since_base<'a>(
         None => since.last().is_none_or(|oldest| oldest.parent_snapshot_id.is_none()),
     };
     if is_ancestor {
-        return Ok(since);
+        return Ok(since.into_iter().map(AsRef::as_ref).collect());
     }
     let base = base.map_or_else(|| "the empty table".to_owned(), |id| format!("snapshot {id}"));
     Err(MergeRule::Ancestor.refuse(format!("{base} is no ancestor of the head of {branch} any more")))

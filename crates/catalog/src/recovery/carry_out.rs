@@ -113,6 +113,7 @@ async fn move_pointer(catalog: &Catalog, row: &TabularRow, to: String, places: V
         quarantine: Vec::new(),
         settled_outputs: Vec::new(),
         restored: Vec::new(),
+        merged: Vec::new(),
     };
     match catalog.state().tables().publish(catalog.warehouse(), &[swap], &[], outbox).await? {
         true => Ok(()),

@@ -13,6 +13,7 @@ use esker_read::{BlockCache, Reader};
 use esker_rest::{App, AppOptions, Certificates, RuleAuthorities, Tasks};
 use esker_state::State;
 use esker_storage::Storage;
+use esker_write::ParquetDeletes;
 use tokio::sync::Notify;
 
 use super::data_dir::query_spill_dir;
@@ -73,6 +74,7 @@ impl Parts {
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in warehouses {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
+            let options = CatalogOptions { deletes: Some(Arc::new(ParquetDeletes::new(reader.clone()))), ..options };
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let (limits, wake) = (limits.clone(), wake.clone());
             maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), threads, limits, wake));

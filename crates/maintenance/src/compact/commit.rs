@@ -14,14 +14,15 @@ use esker_catalog::{Actor, Catalog, CatalogError, CommitRecords, LoadedTable, Pr
 use esker_format::{DataFile, Operation, Snapshot, TableMetadata};
 use esker_storage::Location;
 use esker_table::{
-    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, SnapshotChanges, TableError, ancestors, build_snapshot, dangling,
-    delete_key, has_deletes, load_live,
+    DeleteIndex, DeleteKey, DeleteKind, LiveFile, LiveFiles, RowsToDelete, SnapshotChanges, TableError, ancestors,
+    build_snapshot, dangling, delete_key, has_deletes, load_live,
 };
 use esker_types::{CodedError, JobId};
-use esker_write::{RowsToDelete, WriteError, write_deletes};
+use esker_write::{WriteError, write_deletes};
 use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 
+use super::kept_moves::KeptMoves;
 use super::row_mapping::{ByNumber, RowMapping};
 use crate::context::JobContext;
 use crate::{MaintenanceError, Result};
@@ -53,6 +54,8 @@ pub(crate) struct GroupCommit {
     pub(crate) groups: Vec<Arc<WrittenGroup>>,
     /// True if deletes that apply to no file any more are removed too.
     pub(crate) drop_dangling: bool,
+    /// The mapping of the rows that is kept for late commits.
+    pub(crate) moves: Option<KeptMoves>,
     pub(crate) summary: BTreeMap<String, String>,
 }
 
@@ -73,7 +76,11 @@ impl Rebase for GroupCommit {
             let metadata = &table.metadata;
             let head = head(metadata, &self.branch, self.start)?;
             let (changes, effects) = self.rewrite(metadata, head).await.map_err(into_catalog_error)?;
-            Ok((propose(&self.context, table, &changes).await?, effects))
+            let mut proposal = propose(&self.context, table, &changes).await?;
+            if let Some(moves) = &self.moves {
+                moves.add_to(&mut proposal, &table.row);
+            }
+            Ok((proposal, effects))
         })
     }
 }

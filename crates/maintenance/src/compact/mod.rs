@@ -2,9 +2,9 @@
 //!
 //! `plan` chooses files and `group` packs those of a partition into groups. `run` takes the groups through their states: `rewrite`
 //! or `sort` write the new files, `content_hash` verifies that they hold the same rows, and `commit` puts them into the table.
-//! Deletes that land meanwhile follow their rows by `row_mapping`. New files keep the data sequence number of the planned snapshot,
-//! so that later equality deletes apply to them. `reverse` undoes a compaction. Start reading at `plan::plan_compact`, then
-//! `run::execute_compact`.
+//! Deletes that land meanwhile follow their rows by `row_mapping`, and those of later commits by `kept_moves`. New files keep the
+//! data sequence number of the planned snapshot, so that later equality deletes apply to them. `reverse` undoes a compaction. Start
+//! reading at `plan::plan_compact`, then `run::execute_compact`.
 
 mod columns;
 mod commit;
@@ -12,6 +12,7 @@ mod content_hash;
 mod deletes;
 mod group;
 mod job;
+mod kept_moves;
 mod options;
 mod order;
 mod outcome;

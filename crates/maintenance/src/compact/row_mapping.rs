@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
 use esker_read::positions_in;
+use esker_table::MovedRun;
 use roaring::RoaringTreemap;
 
 /// A run of neighbouring rows of an input that are neighbours in an output.
@@ -77,9 +78,67 @@ impl RowMapping {
                 if deleted.get(&input).is_some_and(|d| d.contains(position)) {
                     moved.entry(output).or_default().insert(at);
                 }
+                ControlFlow::Continue(())
             })?,
         }
         Ok(moved)
+    }
+
+    /// Returns the mapping as runs of rows that are neighbours before and after; `None` if there are more than `most`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of reading the sidecar.
+    pub(crate) fn runs(&self, most: usize) -> io::Result<Option<Vec<MovedRun>>> {
+        let mut found = RunCollector { runs: Vec::new(), most, is_over: false };
+        match self {
+            Self::Runs(runs) => {
+                for run in runs {
+                    let (mut start, mut first) = (run.rows.start, run.first);
+                    for gone in run.deleted.iter().flat_map(|deleted| positions_in(deleted, &run.rows)) {
+                        found.add(run.input, start..gone, run.output, first);
+                        (start, first) = (gone + 1, first + (gone - start));
+                    }
+                    found.add(run.input, start..run.rows.end, run.output, first);
+                }
+            }
+            Self::Sorted(sidecar) => {
+                sidecar.each(|output, at, input, position| {
+                    found.add(input, position..position + 1, output, at);
+                    // The mapping of a large sort has gigabytes.
+                    if found.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })?;
+            }
+        }
+        Ok(Some(found.runs).filter(|_| !found.is_over))
+    }
+}
+
+/// Collects runs, and joins those that are neighbours.
+struct RunCollector {
+    runs: Vec<MovedRun>,
+    most: usize,
+    /// True if there were more than `most` runs. No further ones are kept.
+    is_over: bool,
+}
+
+impl RunCollector {
+    /// Adds rows of an input that are in an output from the position `first` on.
+    fn add(&mut self, input: usize, rows: Range<u64>, output: usize, first: u64) {
+        let n = rows.end.saturating_sub(rows.start);
+        if n == 0 || self.is_over {
+            return;
+        }
+        if let Some(last) = self.runs.last_mut()
+            && (last.input, last.start + last.rows, last.output, last.first + last.rows) == (input, rows.start, output, first)
+        {
+            last.rows += n;
+            return;
+        }
+        self.is_over = self.runs.len() >= self.most;
+        if !self.is_over {
+            self.runs.push(MovedRun { input, start: rows.start, rows: n, output, first });
+        }
     }
 }
 
@@ -117,8 +176,8 @@ impl SidecarWriter {
 }
 
 impl Sidecar {
-    /// Calls `row` for each row, with its output, its position there, its input, and its position in the input.
-    fn each(&self, mut row: impl FnMut(usize, u64, usize, u64)) -> io::Result<()> {
+    /// Calls `row` for each row, with its output, its position there, its input, and its position in the input, until it breaks.
+    fn each(&self, mut row: impl FnMut(usize, u64, usize, u64) -> ControlFlow<()>) -> io::Result<()> {
         let mut file = &self.file;
         file.rewind()?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
@@ -127,7 +186,10 @@ impl Sidecar {
             for at in 0..*rows {
                 reader.read_exact(&mut input)?;
                 reader.read_exact(&mut position)?;
-                row(output, at, u32::from_le_bytes(input) as usize, u64::from_le_bytes(position));
+                let (input, position) = (u32::from_le_bytes(input) as usize, u64::from_le_bytes(position));
+                if row(output, at, input, position).is_break() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -185,7 +247,8 @@ mod tests {
                     start = end;
                 }
             }
-            proptest::prop_assert_eq!(&RowMapping::Runs(runs).follow(&late).expect("followed"), &expected);
+            let runs = RowMapping::Runs(runs);
+            proptest::prop_assert_eq!(&runs.follow(&late).expect("followed"), &expected);
 
             let dir = tempfile::tempdir().expect("a directory");
             let mut sidecar = SidecarWriter::create(dir.path()).expect("created");
@@ -195,6 +258,22 @@ mod tests {
             let outputs = rows.chunks(cut as usize).map(|c| c.len() as u64).collect();
             let moves = RowMapping::Sorted(sidecar.finish(outputs).expect("finished"));
             proptest::prop_assert_eq!(&moves.follow(&late).expect("followed"), &expected);
+
+            // What is kept for late commits says the same, and neighbours are one run.
+            for mapping in [&runs, &moves] {
+                let kept = mapping.runs(1000).expect("read").expect("few");
+                let mut followed = ByNumber::new();
+                for run in &kept {
+                    let Some(positions) = late.get(&run.input) else { continue };
+                    for position in positions_in(positions, &(run.start..run.start + run.rows)) {
+                        followed.entry(run.output).or_default().insert(run.first + position - run.start);
+                    }
+                }
+                proptest::prop_assert_eq!(&followed, &expected);
+                let most = kept.len();
+                proptest::prop_assert!(mapping.runs(most).expect("read").is_some());
+                proptest::prop_assert_eq!(mapping.runs(most.saturating_sub(1)).expect("read").is_some(), most == 0);
+            }
         }
     }
 }

@@ -29,9 +29,11 @@ use std::time::Instant;
 use esker_catalog::LoadedTable;
 use esker_format::{DataFile, Schema, TableMetadata, Tuple, Type};
 use esker_read::{BatchAdapter, ReadError};
-use esker_table::{DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, data_dir, delete_key, dir_of_label};
+use esker_table::{
+    DeleteIndex, DeleteKey, LiveFile, LiveFiles, PartitionKey, ROW_MOVES, RowsToDelete, data_dir, delete_key, dir_of_label,
+};
 use esker_types::{Coded, ErrorCode, TableId, format_count, saturating_total};
-use esker_write::{ParquetLayout, RowsToDelete, Shredding};
+use esker_write::{ParquetLayout, Shredding};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parquet::arrow::parquet_to_arrow_schema;
@@ -44,6 +46,7 @@ use super::commit::{CommitEffects, ConvertCommit, GroupCommit, WrittenGroup};
 use super::content_hash::{ContentHash, PartitionConstants};
 use super::deletes::{resolve, union};
 use super::group::Group;
+use super::kept_moves::keep_moves;
 use super::options::{CompactOptions, Strategy};
 use super::order::{RowOrder, order};
 use super::outcome::{CompactOutcome, RefusedGroup};
@@ -86,6 +89,7 @@ pub(crate) async fn execute_compact(context: &JobContext, table: &LoadedTable, p
         plan,
         live,
         start_snapshot_id: start,
+        keeps_moves: context.catalog.merges_positions(table).await?,
         started,
     };
     match plan.options.strategy {
@@ -116,6 +120,8 @@ struct CompactRun<'a> {
     live: Arc<LiveFiles>,
     /// Id of the snapshot that is read.
     start_snapshot_id: i64,
+    /// True if it is kept where rows went, for late commits.
+    keeps_moves: bool,
     started: Instant,
 }
 
@@ -277,11 +283,16 @@ impl CompactRun<'_> {
             let mut hash = ContentHash::default();
             facts.iter().for_each(|f| hash.merge(f.hash));
             let partitions = facts.iter().map(|f| f.partition.as_str()).collect::<Vec<_>>().join(", ");
-            let summary = self.summary(&[
+            let mut summary = self.summary(&[
                 ("esker.partition", partitions.chars().take(200).collect()),
                 ("esker.content-hash", hash.to_string()),
                 ("esker.verify", format!("{:?}", self.plan.options.verify).to_lowercase()),
             ]);
+            let moves = match self.keeps_moves {
+                true => keep_moves(self.context, &self.metadata, &done).await,
+                false => None,
+            };
+            summary.extend(moves.iter().map(|moves| (ROW_MOVES.to_owned(), moves.name.clone())));
             let commit = GroupCommit {
                 context: self.context.clone(),
                 branch: self.plan.options.branch().to_owned(),
@@ -289,6 +300,7 @@ impl CompactRun<'_> {
                 sequence_number: self.plan.sequence_number,
                 groups: done.clone(),
                 drop_dangling: self.plan.options.remove_dangling_deletes.unwrap_or(true),
+                moves,
                 summary,
             };
             let result = match self.context.check_cancelled() {

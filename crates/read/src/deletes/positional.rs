@@ -12,11 +12,10 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use esker_format::DataFileFormat;
 pub use esker_table::FILE_PATH_FIELD_ID;
-use esker_table::{DeleteIndex, DeleteKind, LiveDelete, LiveFile, decode_vector};
+use esker_table::{DeleteIndex, DeleteKind, DeletedPositions, LiveDelete, LiveFile, decode_vector};
 use futures::stream::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
-use crate::delete_cache::DeletedPositions;
 use crate::{ReadError, ReadStats, Reader, Result, field_id};
 
 /// Field id of the column `pos` in position delete files. Spec: "Reserved Field IDs".
@@ -69,19 +68,7 @@ impl Reader {
         let one = |delete: &'_ LiveDelete| {
             let delete = delete.clone();
             async move {
-                check_readable(&delete)?;
-                let file = &delete.entry.file;
-                // The caches have what other readers opened.
-                self.check_open(&file.file_path).await?;
-                let (path, size) = (file.file_path.as_str(), file.size());
-                let positions = if delete.kind == DeleteKind::DeletionVector {
-                    let about = file.referenced_data_file.clone().unwrap_or_default();
-                    let key = format!("{path}#{}", file.content_offset.unwrap_or_default());
-                    let read = async { Ok(DeletedPositions::from([(about, self.read_deletion_vector(&delete, stats).await?)])) };
-                    self.deletes.positions(key, read).await?
-                } else {
-                    self.deletes.positions(path.to_owned(), self.read_positions(path, size, stats)).await?
-                };
+                let positions = self.positions_in(&delete, stats).await?;
                 Ok::<_, ReadError>((delete, positions))
             }
         };
@@ -99,6 +86,28 @@ impl Reader {
             }
         }
         Ok(found)
+    }
+
+    /// Returns the positions that one deletion vector or position delete file deletes, by data file path, from the cache if they
+    /// are there.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Reader::deleted_positions`].
+    pub async fn positions_in(&self, delete: &LiveDelete, stats: &Arc<ReadStats>) -> Result<Arc<DeletedPositions>> {
+        check_readable(delete)?;
+        let file = &delete.entry.file;
+        // The caches have what other readers opened.
+        self.check_open(&file.file_path).await?;
+        let (path, size) = (file.file_path.as_str(), file.size());
+        if delete.kind == DeleteKind::DeletionVector {
+            let about = file.referenced_data_file.clone().unwrap_or_default();
+            let key = format!("{path}#{}", file.content_offset.unwrap_or_default());
+            let read = async { Ok(DeletedPositions::from([(about, self.read_deletion_vector(delete, stats).await?)])) };
+            self.deletes.positions(key, read).await
+        } else {
+            self.deletes.positions(path.to_owned(), self.read_positions(path, size, stats)).await
+        }
     }
 
     /// Reads one deletion vector.

@@ -41,6 +41,9 @@ pub enum EventData {
     /// A commit changed a table.
     #[serde(rename = "table.updated")]
     TableUpdated(TableUpdatedData),
+    /// A late commit was not merged, though the table's policy asks for merges. Nothing was changed.
+    #[serde(rename = "table.commit-refused")]
+    TableCommitRefused(CommitRefusedData),
     /// A table has another name. The event's subject is the old one.
     #[serde(rename = "table.renamed")]
     TableRenamed(RenamedData),
@@ -192,6 +195,24 @@ pub struct TableUpdatedData {
     pub updates: Vec<String>,
     /// The snapshots that the commit added.
     pub snapshots: Vec<AddedSnapshotData>,
+}
+
+/// The details of a late commit that was not merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct CommitRefusedData {
+    /// The identifier of the table in the catalog.
+    pub table_id: TableId,
+    /// The UUID of the table; nil if its metadata has none.
+    pub table_uuid: Uuid,
+    /// The ids of the snapshots that the commit would have added, the first one first.
+    pub snapshot_ids: Vec<i64>,
+    /// The name of the rule that the commit breaks.
+    pub rule: String,
+    /// What breaks the rule, with the file if it is one.
+    pub reason: String,
+    /// The conflict, as the client was told it.
+    pub conflict: String,
 }
 
 /// A snapshot that a commit added.

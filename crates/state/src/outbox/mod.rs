@@ -16,10 +16,10 @@ use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
 pub use events::{
-    AccessChangedData, AddedSnapshotData, CreatedData, DamageData, DamagedFileData, EventData, FunctionStoredData, JobEventData,
-    NamespaceCreatedData, NamespaceUpdatedData, NoEventData, ProtectedData, RenamedData, TableDropEndedData, TableDroppedData,
-    TableIdentityData, TableRecoveredData, TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData,
-    ViewReplacedData,
+    AccessChangedData, AddedSnapshotData, CommitRefusedData, CreatedData, DamageData, DamagedFileData, EventData,
+    FunctionStoredData, JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NoEventData, ProtectedData, RenamedData,
+    TableDropEndedData, TableDroppedData, TableIdentityData, TableRecoveredData, TableRegisteredData, TableUnregisteredData,
+    TableUpdatedData, ViewDroppedData, ViewReplacedData,
 };
 
 use crate::batch::{ROWS, delete_in_batches, values};
@@ -236,6 +236,19 @@ impl OutboxLog<'_> {
     pub async fn insert_receipt(self, receipt: NewReceipt) -> Result<()> {
         let mut tx = self.state.begin().await?;
         Outbox { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
+        Ok(())
+    }
+
+    /// Writes events that belong to no change.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
+    pub async fn insert_events(self, events: Vec<NewEvent>) -> Result<()> {
+        let mut tx = self.state.begin().await?;
+        Outbox { events, receipts: Vec::new() }.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! views share one name space. Start reading with [`Tables::publish`].
 
 mod dropped;
+mod merged;
 mod place_index;
 mod places;
 
@@ -16,6 +17,8 @@ use uuid::Uuid;
 
 use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
+pub use self::merged::MergedSnapshot;
+use self::merged::insert_merged;
 pub use self::place_index::{FoundPlace, PlaceCursor, PlaceRange};
 pub use self::places::PlaceClaim;
 use self::places::{forget_places, inherit_places, insert_places, is_any_taken};
@@ -165,6 +168,8 @@ pub struct PointerSwap {
     pub settled_outputs: Vec<String>,
     /// The files that this commit makes part of the table again. They are released from quarantine.
     pub restored: Vec<String>,
+    /// The snapshots of late commits that this commit merges.
+    pub merged: Vec<MergedSnapshot>,
 }
 
 /// The columns that [`table_row`] reads.
@@ -272,6 +277,7 @@ async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool>
     insert_quarantine(tx, &swap.quarantine).await?;
     remove_outputs(tx, &swap.settled_outputs).await?;
     release_restored(tx, &swap.restored).await?;
+    insert_merged(tx, swap.id, &swap.merged).await?;
     Ok(true)
 }
 

@@ -6,16 +6,23 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use esker_format::{DataFile, ManifestContent, ManifestEntry, ManifestFile, Snapshot, TableMetadata, UNASSIGNED_SEQUENCE_NUMBER};
+use esker_format::{
+    BoundBytes, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestEntry, ManifestFile, Snapshot, TableMetadata,
+    UNASSIGNED_SEQUENCE_NUMBER,
+};
+use uuid::Uuid;
 
 use super::conditions::removed_data;
 use super::effect::AddedFile;
-use super::{MergeCache, MergeClass, PlannedChange, RebasePlan, StepKind};
+use super::{DeleteFiles, MergeCache, MergeClass, PlannedChange, RebasePlan, StepKind};
 use crate::snapshot_builder::{
     COUNTS, ManifestDraft, NewSnapshot, TouchedManifests, added_entry, max_entries, partition_manifests, split, summary,
     write_manifests,
 };
-use crate::{DeleteKind, Manifests, RecordPaths, Result, SnapshotChanges};
+use crate::{
+    DeleteKind, FILE_PATH_FIELD_ID, Manifests, RecordPaths, Result, RowsToDelete, SnapshotChanges, data_dir, encode_vector_file,
+    vector_file_path, with_bounds,
+};
 
 /// The summary key of the snapshot that the client had read, or `none`.
 pub const REBASED_FROM: &str = "esker.rebased-from";
@@ -33,7 +40,7 @@ const OF_CLIENTS_LIST: [&str; 5] =
 pub struct RebasedCommit {
     /// The new snapshots, which have the ids of the client's.
     pub snapshots: Vec<Snapshot>,
-    /// The locations of the client's manifest lists and manifests that others took the place of.
+    /// The locations of the client's manifest lists, manifests and delete files that others took the place of.
     pub superseded: Vec<String>,
 }
 
@@ -62,19 +69,21 @@ impl RebasePlan<'_> {
         record: RecordPaths<'_>,
         written: &mut Vec<String>,
     ) -> Result<RebasedCommit> {
-        let head_list = cache.list(source, self.late.head).await?;
+        let Self { late, class, steps, deletes } = self;
+        let head_list = cache.list(source, late.head).await?;
         let (mut metadata, mut listed) = (Cow::Borrowed(metadata), head_list.to_vec());
         let (mut snapshots, mut superseded): (Vec<Snapshot>, Vec<String>) = (Vec::new(), Vec::new());
-        let from = self.late.base.map_or_else(|| "none".to_owned(), |base| base.snapshot_id.to_string());
-        for step in &self.steps {
+        let (from, n) = (late.base.map_or_else(|| "none".to_owned(), |base| base.snapshot_id.to_string()), steps.len());
+        for mut step in steps {
             let sent = step.snapshot;
-            let parent = snapshots.last().or(self.late.head);
+            let parent = snapshots.last().or(late.head);
             let new = NewSnapshot::with_id(&metadata, parent, sent.snapshot_id);
-            let draft = match &step.kind {
+            let draft = match &mut step.kind {
                 StepKind::Renumber(own) => renumbered(&listed, own, sent),
                 StepKind::Change(change) => {
                     superseded.extend(change.effect.superseded.iter().cloned());
-                    changed(source, &metadata, parent, &listed, self.late.branch, change, sent).await?
+                    change.write_deletes(source, deletes, &metadata, record, written).await?;
+                    changed(source, &metadata, parent, &listed, late.branch, change, sent).await?
                 }
             };
             let paths = new.paths(&metadata, draft.drafts.len());
@@ -86,23 +95,73 @@ impl RebasePlan<'_> {
             manifests.extend(draft.kept);
             let mut summary = draft.summary;
             summary.insert(REBASED_FROM.to_owned(), from.clone());
-            summary.insert(REBASED_AS.to_owned(), self.class.name().to_owned());
+            summary.insert(REBASED_AS.to_owned(), class.name().to_owned());
             summary.extend(list_name(sent).map(|name| (REBASED_LIST.to_owned(), name.to_owned())));
             superseded.extend(sent.manifest_list.clone());
             let (snapshot, as_listed) = new.write_listed(source, &metadata, paths.list, manifests, summary).await?;
             let snapshot = Snapshot { schema_id: sent.schema_id, extra: sent.extra.clone(), ..snapshot };
             cache.add_list(&snapshot, as_listed.as_slice().into());
             if let StepKind::Change(change) = &step.kind
-                && self.class == MergeClass::Append
+                && class == MergeClass::Append
             {
                 cache.add_append(parent, &snapshot, &change.effect);
             }
             listed = as_listed;
-            advance(&mut metadata, &snapshot, snapshots.len() + 1 < self.steps.len());
+            advance(&mut metadata, &snapshot, snapshots.len() + 1 < n);
             snapshots.push(snapshot);
         }
         Ok(RebasedCommit { snapshots, superseded })
     }
+}
+
+impl PlannedChange {
+    /// Writes the deletes by position that take the place of the client's, and adds them to the effect.
+    async fn write_deletes(
+        &mut self,
+        source: &Manifests,
+        files: &dyn DeleteFiles,
+        metadata: &TableMetadata,
+        record: RecordPaths<'_>,
+        written: &mut Vec<String>,
+    ) -> Result<()> {
+        let deletes = std::mem::take(&mut self.deletes);
+        if deletes.is_empty() {
+            return Ok(());
+        }
+        let files: Vec<EncodedDeletes> = match metadata.format_version {
+            ..=2 => deletes.into_iter().map(|rows| encode_positions(files, metadata, rows)).collect::<Result<_>>()?,
+            3.. => {
+                let path = vector_file_path(metadata);
+                let (bytes, entries) = encode_vector_file(&path, deletes)?;
+                vec![(path, bytes, entries)]
+            }
+        };
+        let paths: Vec<String> = files.iter().map(|(path, ..)| path.clone()).collect();
+        record(paths.clone()).await?;
+        written.extend(paths);
+        for (path, bytes, entries) in files {
+            source.storage().write(&path, bytes.into()).await?;
+            let fresh = entries.into_iter().map(|(spec_id, file)| AddedFile { spec_id, file, sequence_number: None });
+            self.effect.fresh_files.extend(fresh);
+        }
+        Ok(())
+    }
+}
+
+/// A delete file: its location, its bytes, and its manifest entries with the ids of their partition specs.
+type EncodedDeletes = (String, Vec<u8>, Vec<(i32, DataFile)>);
+
+/// Encodes a position delete file about one data file.
+fn encode_positions(files: &dyn DeleteFiles, metadata: &TableMetadata, rows: RowsToDelete) -> Result<EncodedDeletes> {
+    let bytes = files.encode_positions(&rows)?;
+    let path = format!("{}/{}-deletes.parquet", data_dir(metadata), Uuid::now_v7());
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let (content, format) = (DataContentType::PositionDeletes, DataFileFormat::Parquet);
+    let file = DataFile::new(content, path.clone(), format, number(rows.positions.len()), number(bytes.len() as u64));
+    let bound = || Some((FILE_PATH_FIELD_ID, BoundBytes::new(rows.path.clone())));
+    let file = with_bounds(file, bound(), bound());
+    let file = DataFile { partition: rows.partition.clone(), referenced_data_file: Some(rows.path.clone()), ..file };
+    Ok((path, bytes, vec![(rows.spec_id, file)]))
 }
 
 /// Counts the numbers of a snapshot as given, if another snapshot of the same commit follows.

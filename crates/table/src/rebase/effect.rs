@@ -68,6 +68,33 @@ impl Effect {
     pub(super) fn added(&self) -> impl Iterator<Item = &AddedFile> {
         self.taken_files.iter().chain(&self.fresh_files)
     }
+
+    /// Leaves out some of the added delete files. The manifests of deletes that have none but added files are not taken any more.
+    pub(super) fn leave_out(&mut self, deletes: &HashSet<DeleteKey>) {
+        if deletes.is_empty() {
+            return;
+        }
+        let is_delete = |added: &AddedFile| DeleteKind::of(&added.file).is_some();
+        for file in std::mem::take(&mut self.taken) {
+            match file.content {
+                ManifestContent::Data => self.taken.push(file),
+                ManifestContent::Deletes => self.superseded.push(file.manifest_path),
+            }
+        }
+        for added in std::mem::take(&mut self.taken_files) {
+            match is_delete(&added) {
+                true => self.fresh_files.push(added),
+                false => self.taken_files.push(added),
+            }
+        }
+        let goes = |added: &AddedFile| is_delete(added) && deletes.contains(&delete_key(&added.file));
+        self.fresh_files.retain(|added| !goes(added));
+        // A file of several vectors stays while one of them counts.
+        let used: HashSet<&str> = self.fresh_files.iter().map(|added| added.file.file_path.as_str()).collect();
+        let unused: HashSet<&String> =
+            deletes.iter().map(|(path, _)| path).filter(|path| !used.contains(path.as_str())).collect();
+        self.superseded.extend(unused.into_iter().cloned());
+    }
 }
 
 /// Finds the effect of `snapshot`, whose manifest list is `after`, on the snapshot before it, whose list is `before`.
@@ -298,7 +325,7 @@ fn live_key(live: &LiveFile) -> LiveKey {
 }
 
 /// Loads the live files of a manifest, without statistics of columns.
-async fn live_files(source: &Manifests, metadata: &TableMetadata, file: &ManifestFile) -> Result<Vec<LiveFile>> {
+pub(super) async fn live_files(source: &Manifests, metadata: &TableMetadata, file: &ManifestFile) -> Result<Vec<LiveFile>> {
     let entries = source.load_fields(metadata, file, &ManifestProjection::files()).await?.entries;
     Ok(entries.into_iter().filter(ManifestEntry::is_alive).map(|entry| LiveFile::of(file, entry)).collect())
 }

@@ -1,15 +1,18 @@
 //! Builds a client's late commit again on the branch as it is now.
 //!
 //! A commit is late if its branch has moved since the client read it, or if another branch took its sequence number. The server
-//! finds the effect of each of its snapshots (`effect`), decides if that effect may be had on the new head (`conditions`), and
-//! writes a manifest list with it (`build`). Which commits come here at all, and which rules of requests and policies hold, is
-//! decided above, in `esker_catalog`. Start reading at [`plan_rebase`], then [`RebasePlan::write`].
+//! finds the effect of each of its snapshots (`effect`), decides if that effect may be had on the new head (`conditions`, and
+//! `positions` with `moves` for deletes by position), and writes a manifest list with it (`build`). Which commits come here at all,
+//! and which rules of requests and policies hold, is decided above, in `esker_catalog`. Start reading at [`plan_rebase`], then
+//! [`RebasePlan::write`].
 //!
 //! Spec: "Commit Conflict Resolution and Retry", "Sequence Number Inheritance", "First Row ID Assignment".
 
 mod build;
 mod conditions;
 mod effect;
+mod moves;
+mod positions;
 mod rule;
 
 use std::collections::{HashMap, HashSet};
@@ -19,13 +22,17 @@ use esker_format::{ManifestFile, ManifestStatus, Operation, Snapshot, TableMetad
 use futures::FutureExt;
 use futures::stream::StreamExt;
 
-use crate::{DeleteKey, DeleteKind, Manifests, Result, delete_key};
+use crate::{DeleteKey, DeleteKind, LiveFile, Manifests, Result, RowsToDelete, delete_key};
 
-use self::conditions::{check_partitions, removed_data};
+use self::conditions::{check_partitions, only_path, removed_data};
 use self::effect::{Changes, Effect, changes_between, check_manifest, effect_of, inherits, load_as_sent};
+use self::moves::kept_moves;
+use self::positions::{PlannedPositions, PositionChange};
 
 pub use build::{REBASED_AS, REBASED_FROM, REBASED_LIST, RebasedCommit, list_name};
 pub use conditions::MergeClass;
+pub use moves::{MovedRun, ROW_MOVES, RowMoves, row_moves_path};
+pub use positions::{DeleteFiles, DeletedPositions};
 pub use rule::{MergeRule, Refusal};
 
 /// The snapshots of a late commit, with the branch as it was and as it is.
@@ -37,6 +44,8 @@ pub struct LateCommit<'a> {
     pub base: Option<&'a Snapshot>,
     /// The head of the branch now.
     pub head: Option<&'a Snapshot>,
+    /// The snapshots of the branch after the base, the newest first.
+    pub since: Vec<&'a Snapshot>,
     /// The new snapshots as the client sent them. The first has the base as its parent, each other the one before it.
     pub chain: Vec<&'a Snapshot>,
 }
@@ -134,6 +143,7 @@ pub struct RebasePlan<'a> {
     late: LateCommit<'a>,
     class: MergeClass,
     steps: Vec<Step<'a>>,
+    deletes: &'a dyn DeleteFiles,
 }
 
 /// The plan for one snapshot.
@@ -167,8 +177,10 @@ enum StepKind {
 struct PlannedChange {
     operation: Operation,
     effect: Effect,
-    /// Delete files that go, because their only data file does.
+    /// Delete files that go: see [`superseded_deletes`].
     removed_deletes: HashSet<DeleteKey>,
+    /// Deletes by position to write, in place of those of the client.
+    deletes: Vec<RowsToDelete>,
 }
 
 impl RebasePlan<'_> {
@@ -187,7 +199,8 @@ impl RebasePlan<'_> {
     }
 }
 
-/// Plans to build a late commit on the head of its branch. Reads the manifests that base, head and commit don't share.
+/// Plans to build a late commit on the head of its branch. Reads the manifests that base, head and commit don't share, and the
+/// delete files of the data files that it deletes rows of by position.
 ///
 /// If the head is the base, the commit is renumbered, whatever it does: its client validated it against this head.
 ///
@@ -198,8 +211,10 @@ impl RebasePlan<'_> {
 ///   [`TableError::Unsupported`](crate::TableError::Unsupported) if one is encrypted.
 /// - Returns [`TableError::Invalid`](crate::TableError::Invalid) if the base or the head names neither a manifest list nor
 ///   manifests, or if a data file has two deletion vectors.
+/// - Returns the errors of `deletes`.
 pub async fn plan_rebase<'a>(
     source: &Manifests,
+    deletes: &'a dyn DeleteFiles,
     metadata: &TableMetadata,
     late: LateCommit<'a>,
     cache: &mut MergeCache,
@@ -211,6 +226,7 @@ pub async fn plan_rebase<'a>(
         true => Arc::default(),
         false => cache.changes(source, metadata, late.base, late.head).await?,
     };
+    let moves = kept_moves(metadata, &late.since);
     let (mut steps, mut class) = (Vec::with_capacity(late.chain.len()), MergeClass::Renumber);
     for (at, snapshot) in late.chain.iter().copied().enumerate() {
         let sent = sent_list(source, metadata, snapshot, &cache.sent).await?.manifests;
@@ -218,23 +234,61 @@ pub async fn plan_rebase<'a>(
             check_renumbered(source, metadata, &before, &sent, snapshot, &late.chain[..at]).await?;
             StepKind::Renumber(sent.clone())
         } else {
-            if snapshot.schema_id != Some(metadata.current_schema_id) {
-                let what = format!("snapshot {} was written with another schema", snapshot.snapshot_id);
-                return Err(MergeRule::Schema.refuse(what).into());
-            }
-            let operation = operation(snapshot)?;
-            let effect = effect_of(source, metadata, &before, &sent, snapshot).await?;
-            class = class.max(conditions::check(metadata, snapshot, operation, &effect, &since)?);
-            let removed_deletes = superseded_deletes(&effect, &since);
-            StepKind::Change(Box::new(PlannedChange { operation, effect, removed_deletes }))
+            let state = HeadState { source, deletes, metadata, since: &since, moves: &moves, is_in_chain: late.chain.len() > 1 };
+            let (own, change) = state.plan_change(snapshot, &before, &sent).await?;
+            class = class.max(own);
+            StepKind::Change(Box::new(change))
         };
         steps.push(Step { snapshot, kind });
         before = sent;
     }
-    if class >= MergeClass::Delete {
-        check_partitions(&steps.iter().filter_map(Step::effect).collect::<Vec<_>>(), &since)?;
+    // A rewrite reads nothing of partitions: its rows are those that were there.
+    let is_change = |step: &&Step<'_>| !step.snapshot.is(Operation::Replace);
+    let changes: Vec<&Effect> = steps.iter().filter(is_change).filter_map(Step::effect).collect();
+    if changes.iter().any(|effect| removed_data(effect).next().is_some()) {
+        check_partitions(&changes, &since)?;
     }
-    Ok(RebasePlan { late, class, steps })
+    Ok(RebasePlan { late, class, steps, deletes })
+}
+
+/// The state that the changes of a late commit meet.
+struct HeadState<'a> {
+    source: &'a Manifests,
+    deletes: &'a dyn DeleteFiles,
+    metadata: &'a TableMetadata,
+    /// The files that changed between the base of the commit and the head.
+    since: &'a Changes,
+    /// The locations of the mappings of rows that compactions since the base have kept.
+    moves: &'a [String],
+    /// True if the commit has several snapshots.
+    is_in_chain: bool,
+}
+
+impl HeadState<'_> {
+    /// Plans the change of one snapshot, whose manifests are `sent` and those before it `before`. Returns its class, too.
+    async fn plan_change(
+        &self,
+        snapshot: &Snapshot,
+        before: &[ManifestFile],
+        sent: &[ManifestFile],
+    ) -> Result<(MergeClass, PlannedChange)> {
+        let Self { source, deletes, metadata, since, moves, is_in_chain } = *self;
+        if snapshot.schema_id != Some(metadata.current_schema_id) {
+            let what = format!("snapshot {} was written with another schema", snapshot.snapshot_id);
+            return Err(MergeRule::Schema.refuse(what).into());
+        }
+        let operation = operation(snapshot)?;
+        let mut effect = effect_of(source, metadata, before, sent, snapshot).await?;
+        let class = conditions::check(metadata, snapshot, operation, &effect, since)?;
+        let positions = PositionChange { source, metadata, files: deletes, before, since, effect: &effect, moves, is_in_chain };
+        let positions = match class {
+            MergeClass::Replace => PlannedPositions::default(),
+            _ => positions.plan().await?,
+        };
+        let removed_deletes = superseded_deletes(&effect, since, &positions);
+        effect.leave_out(&positions.left_out);
+        Ok((class, PlannedChange { operation, effect, removed_deletes, deletes: positions.written }))
+    }
 }
 
 /// Reads the manifest list of a client's snapshot, and the snapshot's own manifests into the cache of manifests.
@@ -283,16 +337,28 @@ fn operation(snapshot: &Snapshot) -> Result<Operation> {
     Ok(found.ok_or_else(|| MergeRule::Operation.refuse(format!("snapshot {} has no known operation", snapshot.snapshot_id)))?)
 }
 
-/// Returns the delete files that go with removed data files: those that name such a file alone, and that the head still has.
+/// Returns the delete files of the head that go.
 ///
-/// All other delete files stay. A client drops deletes that are older than every data file of its base, and an undo may have
-/// brought back an older one since.
-fn superseded_deletes(effect: &Effect, since: &Changes) -> HashSet<DeleteKey> {
-    let removed: HashSet<&str> = removed_data(effect).map(|live| live.file.file_path.as_str()).collect();
-    let gone: HashSet<DeleteKey> = since.removed.deletes.iter().map(|delete| delete_key(&delete.entry.file)).collect();
-    let deletes = effect.removed.iter().filter(|live| DeleteKind::of(&live.file).is_some());
-    let going = deletes.filter(|live| live.file.referenced_data_file.as_deref().is_some_and(|path| removed.contains(path)));
-    going.map(|live| delete_key(&live.file)).filter(|key| !gone.contains(key)).collect()
+/// These are deletes that a vector of the result supersedes. Of those that the client removed, they are the ones about a single
+/// data file that is gone, or whose older positions the client's own delete file contains. All others stay, since they do no
+/// harm: a client drops deletes that are older than every data file of its base, and an undo may have brought back an older one.
+fn superseded_deletes(effect: &Effect, since: &Changes, positions: &PlannedPositions) -> HashSet<DeleteKey> {
+    let gone_files = removed_data(effect).chain(&since.removed.data).map(|live| live.file.file_path.as_bytes());
+    let mut settled: HashSet<&[u8]> = gone_files.collect();
+    since.added.data.iter().for_each(|live| {
+        settled.remove(live.file.file_path.as_bytes());
+    });
+    let contained = |path: &[u8]| std::str::from_utf8(path).is_ok_and(|path| positions.contained.contains(path));
+    let mut gone: HashSet<DeleteKey> = since.removed.deletes.iter().map(|delete| delete_key(&delete.entry.file)).collect();
+    since.added.deletes.iter().for_each(|delete| {
+        gone.remove(&delete_key(&delete.entry.file));
+    });
+    let by_position = |live: &&LiveFile| DeleteKind::of(&live.file).is_some_and(|kind| kind != DeleteKind::Equality);
+    let goes = |live: &&LiveFile| {
+        only_path(&live.file).is_some_and(|path| settled.contains(path.as_slice()) || contained(path.as_slice()))
+    };
+    let removed = effect.removed.iter().filter(by_position).filter(goes).map(|live| delete_key(&live.file));
+    removed.filter(|key| !gone.contains(key)).chain(positions.superseded.iter().cloned()).collect()
 }
 
 /// Checks that the manifests of a snapshot can be listed again with other numbers: nothing in them has the old ones.

@@ -49,15 +49,22 @@ pub enum MergeRule {
     AddedPartition,
     /// The manifests to be compared have no more files than a merge may hold up the table for.
     TooManyFiles,
-    /// Commits of this class are not merged yet.
+    /// The rows that are deleted by position are not those that another commit deleted since the base.
+    SameRow,
+    /// No delete of the base that applies to these data files is gone, and the commit's vectors contain those by position.
+    LostDelete,
+    /// A rewrite replaces data files by no more rows, adds no deletes, and keeps row ids.
+    Rewrite,
+    /// Commits of this kind are not merged yet.
     NotMergedYet,
-    /// The manifests of the commit, of its base and of the head can be read, and the new list can be written.
+    /// The manifests of the commit, of its base and of the head can be read, and the new list can be written. Its deletes by
+    /// position, and those of its data files, are not too large to be compared.
     Unreadable,
 }
 
 impl MergeRule {
     /// All rules.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Requirements,
         Self::Updates,
         Self::Branch,
@@ -79,6 +86,9 @@ impl MergeRule {
         Self::NewDelete,
         Self::AddedPartition,
         Self::TooManyFiles,
+        Self::SameRow,
+        Self::LostDelete,
+        Self::Rewrite,
         Self::NotMergedYet,
         Self::Unreadable,
     ];
@@ -107,6 +117,9 @@ impl MergeRule {
             Self::NewDelete => "new-delete",
             Self::AddedPartition => "added-partition",
             Self::TooManyFiles => "too-many-files",
+            Self::SameRow => "same-row",
+            Self::LostDelete => "lost-delete",
+            Self::Rewrite => "rewrite",
             Self::NotMergedYet => "not-merged-yet",
             Self::Unreadable => "unreadable",
         }

@@ -1,5 +1,8 @@
-//! Tests of the rules that need files: manifests, lists and their numbers. The rules of rows are tested against a model in
-//! `tests/it/merging`.
+//! Tests of the rules that need files: manifests, lists and their numbers. `positions` has those of deletes by position, `rewrites`
+//! those of rewrites. The rules of rows are tested against a model in `tests/it/merging`.
+
+mod positions;
+mod rewrites;
 
 use std::collections::BTreeMap;
 use std::slice::from_ref;
@@ -11,10 +14,11 @@ use esker_format::{
 use esker_storage::Storage;
 use futures::FutureExt;
 use futures::executor::block_on;
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 
 use super::*;
-use crate::TableError;
+use crate::{LiveDelete, TableError, decode_vector};
 
 /// A table in a directory, whose branch `main` has one snapshot of the file `a`, with 10 rows.
 struct Lake {
@@ -22,6 +26,37 @@ struct Lake {
     source: Manifests,
     metadata: TableMetadata,
     base: Snapshot,
+    deletes: KnownDeletes,
+}
+
+/// Reads deletion vectors from their files. The position delete files are those that a test names, with their positions.
+#[derive(Debug)]
+struct KnownDeletes {
+    storage: Storage,
+    files: HashMap<String, DeletedPositions>,
+}
+
+impl DeleteFiles for KnownDeletes {
+    fn read_deletes<'a>(&'a self, _: &'a TableMetadata, delete: &'a LiveDelete) -> BoxFuture<'a, Result<Arc<DeletedPositions>>> {
+        async move {
+            let file = &delete.entry.file;
+            if delete.kind == DeleteKind::Position {
+                let known = self.files.get(&file.file_path).cloned();
+                return known.map(Arc::new).ok_or_else(|| TableError::Unsupported(file.file_path.clone()));
+            }
+            let start = file.content_offset.expect("an offset").unsigned_abs();
+            let end = start + file.content_size_in_bytes.expect("a size").unsigned_abs();
+            let blob = self.storage.read_range(&file.file_path, start..end).await?;
+            let about = file.referenced_data_file.clone().expect("a data file");
+            Ok(Arc::new(HashMap::from([(about, decode_vector(&blob)?)])))
+        }
+        .boxed()
+    }
+
+    /// Encodes the rows as a text that is no Parquet.
+    fn encode_positions(&self, rows: &RowsToDelete) -> Result<Vec<u8>> {
+        Ok(format!("{} {:?}", rows.path, rows.positions.iter().collect::<Vec<_>>()).into_bytes())
+    }
 }
 
 /// Returns metadata of a table without partitions. The last sequence number is 1, and the next row id 10.
@@ -61,9 +96,10 @@ impl Lake {
         let (dir, source) = (tempfile::tempdir().expect("a directory"), Manifests::new(Storage::local(), 1 << 20));
         let mut metadata = metadata(version);
         metadata.location = format!("file://{}", dir.path().display());
-        std::fs::create_dir(dir.path().join("metadata")).expect("a directory");
+        ["metadata", "data"].iter().for_each(|name| std::fs::create_dir(dir.path().join(name)).expect("a directory"));
         metadata.next_row_id = metadata.next_row_id.map(|_| 0);
-        let mut this = Self { dir, source, metadata, base: empty() };
+        let deletes = KnownDeletes { storage: Storage::local(), files: HashMap::new() };
+        let mut this = Self { dir, source, metadata, base: empty(), deletes };
         let manifest = this.manifest("a", 1, &[added("a")]);
         this.base = this.snapshot(1, None, 1, "append", &[manifest]);
         this.metadata = TableMetadata { location: this.metadata.location.clone(), ..self::metadata(version) };
@@ -152,10 +188,11 @@ impl Lake {
 
     /// Builds late snapshots like [`Self::rebase`], in a batch.
     fn rebase_in(&self, cache: &mut MergeCache, head: &Snapshot, chain: &[&Snapshot]) -> Result<(MergeClass, RebasedCommit)> {
-        let late = LateCommit { branch: "main", base: Some(&self.base), head: Some(head), chain: chain.to_vec() };
+        let late =
+            LateCommit { branch: "main", base: Some(&self.base), head: Some(head), since: vec![head], chain: chain.to_vec() };
         let mut written = Vec::new();
         block_on(async {
-            let plan = plan_rebase(&self.source, &self.metadata, late, cache).await?;
+            let plan = plan_rebase(&self.source, &self.deletes, &self.metadata, late, cache).await?;
             let (class, record) = (plan.class(), |_: Vec<String>| async { Ok::<(), TableError>(()) }.boxed());
             let rebased = plan.write(&self.source, &self.metadata, cache, &record, &mut written).await?;
             assert!(rebased.snapshots.iter().all(|made| written.contains(made.manifest_list.as_ref().expect("a list"))));
@@ -325,8 +362,6 @@ fn what_breaks_a_rule_of_files_is_refused_by_its_name() {
     let with = |own: &[ManifestFile]| [own, base.as_slice()].concat();
     let snapshot = |operation: &str, manifests: &[ManifestFile]| lake.snapshot(7, Some(1), 2, operation, manifests);
     let numbered = |number: i64| ManifestEntry { sequence_number: Some(number), ..added("c") };
-    let delete = DataFile { content: DataContentType::PositionDeletes, referenced_data_file: Some("a".to_owned()), ..data("x") };
-    let delete = ManifestEntry { data_file: delete, ..added("x") };
     let plain = lake.manifest("c", 7, &[added("c")]);
     let cases = [
         ("revived", snapshot("append", &with(&[lake.manifest("r", 7, &[existing(2, "z")])])), MergeRule::ExistingFile),
@@ -334,8 +369,6 @@ fn what_breaks_a_rule_of_files_is_refused_by_its_name() {
         ("older", snapshot("append", &with(&[lake.manifest("o", 7, &[numbered(1)])])), MergeRule::SequenceNumber),
         ("newer", snapshot("append", &with(&[lake.manifest("n", 7, &[numbered(5)])])), MergeRule::SequenceNumber),
         ("known", snapshot("append", &with(&[lake.manifest("k", 7, &[added("b")])])), MergeRule::AddedPath),
-        ("by position", snapshot("delete", &with(&[lake.manifest("p", 7, &[delete])])), MergeRule::NotMergedYet),
-        ("a rewrite", snapshot("replace", from_ref(&plain)), MergeRule::NotMergedYet),
         ("an overwrite of nothing", snapshot("overwrite", &with(from_ref(&plain))), MergeRule::Operation),
         ("an append that removes", snapshot("append", from_ref(&plain)), MergeRule::Operation),
         (
@@ -427,8 +460,8 @@ fn equality_deletes_are_merged_and_do_not_apply_to_the_rows_of_their_commit() {
     };
     let (blind, seeing) = (with("blind", 8, about("c")), with("seeing", 9, about("a")));
     let head = lake.head();
-    assert!(lake.rebase(&head, &[&blind]).is_ok());
-    assert_eq!(rule(lake.rebase(&head, &[&seeing])), MergeRule::NotMergedYet);
+    assert!(lake.rebase(&head, &[&blind]).is_ok(), "nothing of it is read");
+    assert!(matches!(lake.rebase(&head, &[&seeing]), Err(TableError::Unsupported(_))), "its positions are read");
     let (class, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
     assert_eq!(class, MergeClass::EqualityDeletes);
     let live = block_on(crate::load_live(&lake.source, &lake.metadata, &rebased.snapshots[0])).expect("readable");
@@ -544,9 +577,9 @@ fn the_paths_that_a_plan_adds_are_those_of_its_files_and_of_the_manifests_that_a
     let own = lake.manifest("c", 7, &[added("c")]);
     let sent = lake.snapshot(7, Some(1), 2, "append", &[vec![own.clone()], lake.listed(&lake.base)].concat());
     let head = lake.head();
-    let late = LateCommit { branch: "main", base: Some(&lake.base), head: Some(&head), chain: vec![&sent] };
+    let late = LateCommit { branch: "main", base: Some(&lake.base), head: Some(&head), since: vec![&head], chain: vec![&sent] };
     let mut cache = MergeCache::default();
-    let plan = block_on(plan_rebase(&lake.source, &lake.metadata, late, &mut cache)).expect("a plan");
+    let plan = block_on(plan_rebase(&lake.source, &lake.deletes, &lake.metadata, late, &mut cache)).expect("a plan");
     assert_eq!(plan.added_paths().collect::<Vec<_>>(), [own.manifest_path.as_str(), "c"]);
 }
 

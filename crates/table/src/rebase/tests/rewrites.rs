@@ -1,0 +1,80 @@
+//! Tests of late rewrites.
+
+use super::*;
+
+/// Returns the entry of an added file with a data sequence number of its own and a number of rows.
+fn rewritten(path: &str, sequence_number: Option<i64>, rows: i64) -> ManifestEntry {
+    ManifestEntry { sequence_number, data_file: DataFile { record_count: rows, ..data(path) }, ..added(path) }
+}
+
+/// Returns the entry of a delete file about the file `a`.
+fn delete(content: DataContentType) -> ManifestEntry {
+    let (about, ids) = match content {
+        DataContentType::EqualityDeletes => (None, Some(vec![1])),
+        _ => (Some("a".to_owned()), None),
+    };
+    ManifestEntry { data_file: DataFile { content, referenced_data_file: about, equality_ids: ids, ..data("x") }, ..added("x") }
+}
+
+impl Lake {
+    /// Returns a snapshot that replaces the file `a` by the files of some entries.
+    fn rewrite(&self, id: i64, entries: &[ManifestEntry]) -> Snapshot {
+        self.snapshot(id, Some(1), 2, "replace", &[self.manifest("r", id, entries)])
+    }
+
+    /// Returns a head that adds a delete file to the base.
+    fn head_with(&mut self, id: i64, delete: ManifestEntry) -> Snapshot {
+        let manifests = [vec![self.manifest("x", id, &[delete])], self.listed(&self.base)].concat();
+        self.metadata.last_sequence_number = 2;
+        self.snapshot(id, Some(1), 2, "delete", &manifests)
+    }
+}
+
+#[test]
+fn a_rewrite_is_merged_if_nobody_touched_its_files() {
+    for version in 1..=3 {
+        let mut lake = Lake::new(version);
+        let starting = (version > 1).then_some(1);
+        let sent = lake.rewrite(7, &[rewritten("c", starting, 10)]);
+        let head = lake.head();
+        let (class, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
+        assert_eq!(class, MergeClass::Replace);
+        let live = lake.live(&rebased.snapshots[0]);
+        let found: Vec<(&str, i64)> = live.iter().map(|(path, number, _)| (path.as_str(), *number)).collect();
+        let expected = if version == 1 { [("b", 0), ("c", 0)] } else { [("b", 2), ("c", 1)] };
+        assert_eq!(found, expected, "version {version}: the rows keep their age");
+        assert_eq!(rebased.snapshots[0].summary_value("operation"), Some("replace"));
+    }
+}
+
+#[test]
+fn a_rewrite_is_refused_if_its_files_or_their_deletes_changed() {
+    let mut lake = Lake::new(2);
+    let (aged, fresh) = (lake.rewrite(7, &[rewritten("c", Some(1), 10)]), lake.rewrite(8, &[rewritten("c", None, 10)]));
+    let gone = lake.snapshot(4, Some(1), 2, "delete", &[]);
+    let by_position = lake.head_with(2, delete(DataContentType::PositionDeletes));
+    let by_equality = lake.head_with(3, delete(DataContentType::EqualityDeletes));
+    assert_eq!(rule(lake.rebase(&gone, &[&aged])), MergeRule::RemovedFile);
+    assert_eq!(rule(lake.rebase(&by_position, &[&aged])), MergeRule::NewDelete);
+    assert_eq!(rule(lake.rebase(&by_equality, &[&fresh])), MergeRule::NewDelete, "the delete would not apply to the new file");
+    let (_, rebased) = lake.rebase(&by_equality, &[&aged]).expect("merged");
+    let live = block_on(crate::load_live(&lake.source, &lake.metadata, &rebased.snapshots[0])).expect("readable");
+    let index = crate::DeleteIndex::new(&live.deletes, &lake.metadata).expect("an index");
+    assert!(live.data.iter().all(|file| index.any(file)), "it applies to the new file as it did to the old one");
+}
+
+#[test]
+fn what_is_no_rewrite_of_data_files_is_refused() {
+    let mut lake = Lake::new(2);
+    let more = lake.rewrite(7, &[rewritten("c", Some(1), 11)]);
+    let manifests = lake.rewrite(8, &[existing(2, "a")]);
+    let own = [
+        lake.manifest("r", 9, &[rewritten("c", Some(1), 10)]),
+        lake.manifest("x", 9, &[delete(DataContentType::PositionDeletes)]),
+    ];
+    let with_deletes = lake.snapshot(9, Some(1), 2, "replace", &own);
+    let head = lake.head();
+    for sent in [&more, &manifests, &with_deletes] {
+        assert_eq!(rule(lake.rebase(&head, &[sent])), MergeRule::Rewrite);
+    }
+}
