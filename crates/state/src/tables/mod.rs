@@ -307,7 +307,7 @@ impl Tables<'_> {
             add_rights_of_new(&mut tx, warehouse, Some(&row.name.namespace), &row.securable(), owner).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -498,7 +498,7 @@ impl Tables<'_> {
             .execute(&mut *tx)
             .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -554,7 +554,7 @@ impl Tables<'_> {
             forget_tabular(&mut tx, id).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -563,7 +563,7 @@ impl Tables<'_> {
         let mut tx = self.state.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
