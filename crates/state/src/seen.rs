@@ -17,7 +17,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use esker_types::{DAY_MS, Millis, now_ms};
@@ -98,6 +98,8 @@ pub(crate) struct SeenChanges {
     open: AtomicI64,
     /// The number of times that this process learnt that the database is behind.
     losses: AtomicU64,
+    /// True while this process takes note of that: what it knows of tables is of no use, and the numbers are not taken over yet.
+    noticing: AtomicBool,
 }
 
 impl SeenChanges {
@@ -106,7 +108,7 @@ impl SeenChanges {
         let (server, database) = (server.to_string(), String::new());
         let seen = Mutex::new(Seen { server, database, behind_ms: 0, changes: 0, saved_ms: 0 });
         let (file, saved, open, losses) = (Mutex::default(), Mutex::default(), AtomicI64::default(), AtomicU64::default());
-        Self { seen, file, saved, open, losses }
+        Self { seen, file, saved, open, losses, noticing: AtomicBool::default() }
     }
 
     /// Reads what the file of a data directory remembers, and writes to it from now on. A missing file is no error.
@@ -134,9 +136,9 @@ impl SeenChanges {
         Ok(())
     }
 
-    /// Returns the number of times that this process learnt that the database is behind.
-    pub(crate) fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Acquire)
+    /// Returns the number of times that this process learnt that the database is behind. `None` while it takes note of that.
+    pub(crate) fn losses(&self) -> Option<u64> {
+        (!self.noticing.load(Ordering::Acquire)).then(|| self.losses.load(Ordering::Acquire))
     }
 
     /// Returns the number of the change that is open; 0 if it is not counted.
@@ -157,11 +159,10 @@ impl SeenChanges {
 
     /// Takes over what the database holds, after the transaction that found it was confirmed.
     pub(crate) fn adopt(&self, settled: Settled) {
-        match settled.comparison {
+        match &settled.comparison {
             Comparison::Same => {}
             Comparison::Declared => {
                 tracing::warn!("the state database was restored or declared to be behind since this server looked");
-                self.losses.fetch_add(1, Ordering::AcqRel);
             }
             Comparison::Lost(why) => {
                 tracing::error!(
@@ -169,10 +170,13 @@ impl SeenChanges {
                     "the state database lost changes that it had confirmed, and was declared to be behind: nothing is deleted \
                      until a person has run `esker recover --reconcile`"
                 );
-                self.losses.fetch_add(1, Ordering::AcqRel);
             }
         }
+        if settled.comparison != Comparison::Same {
+            self.losses.fetch_add(1, Ordering::AcqRel);
+        }
         *guard(&self.seen) = settled.seen;
+        self.noticing.store(false, Ordering::Release);
     }
 
     /// Writes what was seen to the file, if there is one and anything has changed. A failure is logged.
@@ -283,6 +287,10 @@ impl State {
     pub(crate) async fn note_losses(&self) -> Result<()> {
         let mut tx = self.database.begin_exclusive(&self.writer).await?;
         let settled = self.settle(&mut tx).await?;
+        if settled.comparison != Comparison::Same {
+            // Before the transaction counts: a commit that looks at its table from now on waits until it can be told what to do.
+            self.seen.noticing.store(true, Ordering::Release);
+        }
         tx.commit().await.map_err(StateError::of_commit)?;
         self.seen.adopt(settled);
         Ok(())
@@ -309,8 +317,10 @@ impl State {
             true => before.compare(&found),
             false => Comparison::Same,
         };
-        if matches!(comparison, Comparison::Lost(_)) {
-            backup::mark(&mut *tx, now_ms()).await?;
+        match &comparison {
+            Comparison::Same => {}
+            Comparison::Declared => disown_metadata_files(&mut *tx).await?,
+            Comparison::Lost(_) => declare_behind(&mut *tx).await?,
         }
         let clock = self.database.clock_sql();
         let old = sqlx::AssertSqlSafe(format!("DELETE FROM server_changes WHERE server <> $1 AND seen_ms < {clock} - $2"));
@@ -339,6 +349,30 @@ impl SeenBefore {
     pub(crate) fn server(&self) -> &str {
         &self.0.server
     }
+}
+
+/// Declares a database to be behind, as if it were a restored backup.
+///
+/// # Errors
+///
+/// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+pub(crate) async fn declare_behind(tx: &mut AnyConnection) -> Result<()> {
+    backup::mark(&mut *tx, now_ms()).await?;
+    disown_metadata_files(tx).await
+}
+
+/// Makes the records of metadata files that servers were about to publish nobody's.
+///
+/// The transaction that published the file may be one of those that are lost. Then the file is a state of its table that the
+/// database does not have. A commit that is under way loses its race ([`crate::Tables::publish`]), so its table is looked at again.
+///
+/// # Errors
+///
+/// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+async fn disown_metadata_files(tx: &mut AnyConnection) -> Result<()> {
+    let disown = "UPDATE pending_output SET instance = $1 WHERE path LIKE '%.metadata.json'";
+    sqlx::query(disown).bind(Uuid::now_v7().to_string()).execute(tx).await?;
+    Ok(())
 }
 
 /// Reads the time of the last declaration that the database is behind; 0 if there was none.

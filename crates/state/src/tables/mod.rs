@@ -243,21 +243,28 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     Ok(())
 }
 
-/// Carries out a swap. Returns false, and changes nothing, if another metadata file is current.
+/// Carries out a swap for a server. Returns false, and changes nothing, if another metadata file is current.
+///
+/// It also returns false if the new file's record is not the server's any more: the database lost changes since the file was
+/// written ([`crate::seen`]), so the table must be read again.
 ///
 /// # Errors
 ///
 /// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done, and
 /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool> {
+async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap, server: Uuid) -> Result<bool> {
+    // A recovery writes no file. It moves pointers to files of which a lost commit may have left a record.
+    let server = if swap.settled_outputs.is_empty() { String::new() } else { server.to_string() };
     let done = sqlx::query(
-        "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
+        "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2
+         AND ($6 = '' OR NOT EXISTS (SELECT 1 FROM pending_output WHERE path = $3 AND instance <> $6))",
     )
     .bind(swap.id.to_string())
     .bind(&swap.from)
     .bind(&swap.to)
     .bind(&swap.location)
     .bind(now_ms())
+    .bind(server)
     .execute(&mut **tx)
     .await?;
     if done.rows_affected() == 0 {
@@ -293,7 +300,7 @@ impl Tables<'_> {
     pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], outbox: &Outbox) -> Result<bool> {
         let mut tx = self.state.begin().await?;
         for one in swaps {
-            if !swap(&mut tx, one).await? {
+            if !swap(&mut tx, one, self.state.instance).await? {
                 return Ok(false);
             }
         }

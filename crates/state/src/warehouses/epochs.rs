@@ -4,12 +4,12 @@
 //! behind. Two identifiers tell a copy: one is copied with the database, the other is that of the very file or cluster.
 //! `esker_catalog` compares them.
 
-use esker_types::{Millis, now_ms};
+use esker_types::Millis;
 use sqlx::AnyConnection;
 use uuid::Uuid;
 
 use super::Warehouses;
-use crate::{Result, StateError, Warehouse, backup};
+use crate::{Result, StateError, Warehouse, seen};
 
 /// The record of a warehouse's epoch in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Warehouses<'_> {
     /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn declare_behind(self) -> Result<()> {
         let mut tx = self.state.database.begin_exclusive(&self.state.writer).await?;
-        backup::mark(&mut tx, now_ms()).await?;
+        seen::declare_behind(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)
     }
 
