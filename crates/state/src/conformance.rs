@@ -34,6 +34,11 @@ use crate::conformance_places::{
     locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
     the_index_of_places_compares_by_segments,
 };
+use crate::conformance_seen::{
+    a_change_after_a_lost_one_fails_once_and_declares_the_database_to_be_behind,
+    a_commit_that_was_under_way_loses_its_race_when_changes_were_lost, a_heartbeat_notices_a_lost_change_and_a_lost_row,
+    a_lost_declaration_is_made_again, a_server_that_starts_again_notices_what_was_lost_meanwhile,
+};
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobLogLine, NamespaceRow, NewEvent, NewQuarantine,
@@ -647,6 +652,11 @@ on_every_database!(
     the_index_of_places_compares_by_segments,
     places_come_in_pages_with_their_owners,
     locations_of_earlier_releases_are_normalised_once,
+    a_change_after_a_lost_one_fails_once_and_declares_the_database_to_be_behind,
+    a_heartbeat_notices_a_lost_change_and_a_lost_row,
+    a_lost_declaration_is_made_again,
+    a_server_that_starts_again_notices_what_was_lost_meanwhile,
+    a_commit_that_was_under_way_loses_its_race_when_changes_were_lost,
 );
 
 #[tokio::test(flavor = "multi_thread")]

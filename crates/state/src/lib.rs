@@ -25,6 +25,8 @@ mod conformance_identities;
 mod conformance_jobs;
 #[cfg(test)]
 mod conformance_places;
+#[cfg(test)]
+mod conformance_seen;
 mod database;
 mod error;
 mod fleet;
