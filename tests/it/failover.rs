@@ -59,7 +59,8 @@ impl LateStandby {
     /// Keeps the record of a metadata file that a server wrote and published: only the transaction that published it is lost.
     async fn keep_record_of(&mut self, file: &str) {
         let insert = "INSERT INTO pending_output (path, table_id, job_id, instance, recorded_ms, warehouse_id)
-                      SELECT $1, t.id, NULL, i.id, 0, (SELECT min(id) FROM warehouse) FROM tabular t, instance i WHERE t.metadata_location = $1";
+                      SELECT $1, t.id, NULL, i.id, 0, (SELECT min(id) FROM warehouse) FROM tabular t, instance i
+                      WHERE t.metadata_location = $1";
         let inserted = sqlx::query(insert).bind(file).execute(&mut self.database).await.expect("inserted");
         assert_eq!(inserted.rows_affected(), 1);
     }

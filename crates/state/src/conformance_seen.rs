@@ -95,30 +95,30 @@ pub(crate) async fn a_server_that_starts_again_notices_what_was_lost_meanwhile(s
         server.servers().register(DEAD).await.expect("registered");
         server
     };
-    let file = dir.path().join("seen.json");
-    let first = start(&file).await;
+    let (file, other) = (dir.path().join("seen.json"), dir.path().join("other.json"));
+    let first = start(file.as_path()).await;
     enter(&first, warehouse, &row(warehouse, &n, "a")).await.expect("entered");
     first.close().await;
-    let second = start(&file).await;
+    let second = start(file.as_path()).await;
     assert_eq!(second.servers().losses(), Some(0), "nothing was lost");
     assert!(!was_declared_behind(&second, warehouse).await);
     enter(&second, warehouse, &row(warehouse, &n, "b")).await.expect("entered");
     second.close().await;
     lose_a_change(state).await;
-    let stranger = start(&dir.path().join("other.json")).await;
+    let stranger = start(other.as_path()).await;
     assert_eq!(stranger.servers().losses(), Some(0), "it has seen nothing of this database");
     stranger.close().await;
-    let third = start(&file).await;
+    let third = start(file.as_path()).await;
     assert_eq!(third.servers().losses(), Some(1));
     assert!(was_declared_behind(&third, warehouse).await);
     third.close().await;
-    let fourth = start(&file).await;
+    let fourth = start(file.as_path()).await;
     assert_eq!(fourth.servers().losses(), Some(0), "it was noticed once");
     assert!(!was_declared_behind(&fourth, warehouse).await);
     fourth.close().await;
     sqlx::query("UPDATE meta SET value = 'another' WHERE key = 'database'").execute(&state.writer).await.expect("changed");
     lose_a_change(state).await;
-    let elsewhere = start(&file).await;
+    let elsewhere = start(file.as_path()).await;
     assert_eq!(elsewhere.servers().losses(), Some(0), "nothing is known of another database");
     elsewhere.close().await;
 }

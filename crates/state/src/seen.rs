@@ -18,7 +18,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use esker_types::{DAY_MS, Millis, now_ms};
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,8 @@ pub(crate) struct SeenChanges {
     file: Mutex<Option<PathBuf>>,
     /// What the file holds, if this process wrote or read it.
     saved: Mutex<Option<Seen>>,
+    /// Held while the file is written.
+    saving: tokio::sync::Mutex<()>,
     /// The number of the change that is open; 0 if it is not counted. There is one connection for changes, so at most one is open.
     open: AtomicI64,
     /// The number of times that this process learnt that the database is behind.
@@ -108,7 +110,7 @@ impl SeenChanges {
         let (server, database) = (server.to_string(), String::new());
         let seen = Mutex::new(Seen { server, database, behind_ms: 0, changes: 0, saved_ms: 0 });
         let (file, saved, open, losses) = (Mutex::default(), Mutex::default(), AtomicI64::default(), AtomicU64::default());
-        Self { seen, file, saved, open, losses, noticing: AtomicBool::default() }
+        Self { seen, file, saved, saving: tokio::sync::Mutex::default(), open, losses, noticing: AtomicBool::default() }
     }
 
     /// Reads what the file of a data directory remembers, and writes to it from now on. A missing file is no error.
@@ -179,8 +181,17 @@ impl SeenChanges {
         self.noticing.store(false, Ordering::Release);
     }
 
+    /// Does the work of [`SeenChanges::save`] in a task of its own, unless one is at it: a disk that hangs must hold up no heartbeat.
+    pub(crate) fn save_soon(self: &Arc<Self>) {
+        if self.saving.try_lock().is_ok() {
+            let this = self.clone();
+            tokio::spawn(async move { this.save().await });
+        }
+    }
+
     /// Writes what was seen to the file, if there is one and anything has changed. A failure is logged.
     pub(crate) async fn save(&self) {
+        let _saving = self.saving.lock().await;
         let Some(file) = guard(&self.file).clone() else { return };
         let seen = Seen { saved_ms: now_ms(), ..guard(&self.seen).clone() };
         // An old time would make a start take its row for one that was removed.

@@ -151,7 +151,7 @@ impl Servers<'_> {
         if let Err(error) = self.state.compare_heartbeat(&before, changes, behind).await {
             tracing::error!(%error, "what the database confirmed can't be compared; the next heartbeat tries again");
         }
-        self.state.seen.save().await;
+        self.state.seen.save_soon();
         if now - self.state.heartbeats.last_ms.swap(now, Ordering::AcqRel) > to_millis(dead_after / 2) {
             self.state.heartbeats.remove_from_ms.store(now + to_millis(heartbeat_grace(dead_after)), Ordering::Release);
         }
