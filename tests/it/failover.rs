@@ -1,4 +1,4 @@
-//! A database that lost its last transactions, as in a fail-over to a standby that was late: a server notices it by what it remembers.
+//! A database that lost its last transactions, as in a fail-over to a late standby: a server notices by what it remembers.
 //!
 //! Rows are set back in the database under a running server, or between two processes on one data directory. Neither the epoch nor
 //! the ledger has had time to move. Start reading at `LateStandby`.

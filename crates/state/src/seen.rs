@@ -181,7 +181,9 @@ impl SeenChanges {
         self.noticing.store(false, Ordering::Release);
     }
 
-    /// Does the work of [`SeenChanges::save`] in a task of its own, unless one is at it: a disk that hangs must hold up no heartbeat.
+    /// Does the work of [`SeenChanges::save`] in a task of its own, unless one is at it.
+    ///
+    /// A disk that hangs must hold up no heartbeat.
     pub(crate) fn save_soon(self: &Arc<Self>) {
         if self.saving.try_lock().is_ok() {
             let this = self.clone();
@@ -202,7 +204,7 @@ impl SeenChanges {
         }
         let (written, path) = (seen.clone(), file.clone());
         let done = tokio::task::spawn_blocking(move || write_whole(&path, &written)).await;
-        match done.map_err(std::io::Error::other).and_then(|done| done) {
+        match done.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
             Ok(()) => *guard(&self.saved) = Some(seen),
             Err(error) => {
                 tracing::warn!(file = %file.display(), %error, "what the database confirmed can't be remembered; the next \
@@ -307,8 +309,10 @@ impl State {
         Ok(())
     }
 
-    /// Does the work of [`State::note_losses`] in a transaction of the caller, who calls [`SeenChanges::adopt`] once it is
-    /// confirmed. Makes the server's row if there is none, and removes rows that are too old.
+    /// Does the work of [`State::note_losses`] in a transaction of the caller.
+    ///
+    /// The caller calls [`SeenChanges::adopt`] once the transaction is confirmed. The server gets its row if there is none, and
+    /// rows that are too old are removed.
     ///
     /// # Errors
     ///

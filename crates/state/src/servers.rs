@@ -87,8 +87,10 @@ impl Servers<'_> {
         Ok(())
     }
 
-    /// Returns the number of times that this process learnt that the database is behind of what was confirmed, from its own memory
-    /// or from a declaration. `None` while it takes note of that, which lasts as long as a transaction. Nothing is read.
+    /// Returns the number of times that this process learnt that the database is behind of what was confirmed.
+    ///
+    /// It learns that from its own memory or from a declaration. `None` while it takes note, which lasts as long as a transaction.
+    /// Nothing is read.
     pub fn losses(self) -> Option<u64> {
         self.state.seen.losses()
     }
