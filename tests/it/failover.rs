@@ -42,6 +42,12 @@ impl LateStandby {
         Self { database, pointers, changes }
     }
 
+    /// Returns the present number of changes of a server.
+    async fn changes_of(&mut self, server: &str) -> i64 {
+        let number = sqlx::query_scalar("SELECT changes FROM server_changes WHERE server = $1").bind(server);
+        number.fetch_one(&mut self.database).await.expect("read")
+    }
+
     /// Makes the standby the primary: what was committed since it was made is lost.
     async fn take_over(&mut self) {
         let mut tx = self.database.begin().await.expect("begun");
@@ -226,4 +232,34 @@ async fn a_loss_that_one_server_notices_counts_for_all() {
         assert_eq!(commit(server, OTHER).await.0, 200);
         assert!(server.catalog().check_epoch().is_err());
     }
+}
+
+/// A server is lost together with the primary. The other one had read the number of its changes with a heartbeat.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_server_had_committed_is_remembered_by_another() {
+    let first = two_tables().await;
+    if !on_postgres() {
+        return; // with SQLite only one server can use a data directory
+    }
+    let second = beside_with(first.dir.path(), |_| {}).await;
+    let seen_by = |app: &TestApp| -> Value {
+        let text = std::fs::read(app.dir.path().join(SEEN_CHANGES)).expect("written at the start");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let server = seen_by(&first)["server"].as_str().expect("an identifier").to_owned();
+    let mut standby = LateStandby::of(first.dir.path()).await;
+    standby.changes.retain(|(id, _)| *id == server);
+    TestTable::simple(&first).append_ids(2..3).await;
+    let (lost, confirmed) = (metadata_location(&first).await, standby.changes_of(&server).await);
+    let began = Instant::now();
+    while seen_by(&second)["others"][server.as_str()].as_i64().unwrap_or(0) < confirmed {
+        assert!(began.elapsed() < Duration::from_secs(60), "no heartbeat read the number");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let _warehouse = first.stop().await;
+    standby.take_over().await;
+    wait_until_noticed(&second).await;
+    let (status, body) = commit(&second, TABLE).await;
+    assert!(status == 403 && body.contains(&lost), "{status} {body}");
+    assert_eq!(commit(&second, OTHER).await.0, 200);
 }

@@ -72,6 +72,22 @@ pub(crate) async fn a_heartbeat_notices_a_lost_change_and_a_lost_row(state: &Sta
     enter(state, warehouse, &row(warehouse, &n, "b")).await.expect("entered");
 }
 
+/// A server may be lost together with the primary, and leave nobody that remembers its own changes.
+pub(crate) async fn a_heartbeat_notices_what_another_server_lost(state: &State) {
+    let other = State::open(state.database.clone()).await.expect("opened");
+    other.servers().register(DEAD).await.expect("registered");
+    let (warehouse, n) = with_namespace(state).await;
+    enter(&other, warehouse, &row(warehouse, &n, "a")).await.expect("entered");
+    state.servers().heartbeat(DEAD).await.expect("alive");
+    assert_eq!(state.servers().losses(), Some(0));
+    let sql = "UPDATE server_changes SET changes = changes - 1 WHERE server = $1";
+    sqlx::query(sql).bind(other.instance.to_string()).execute(&state.relaxed_writer).await.expect("set back");
+    state.servers().heartbeat(DEAD).await.expect("alive");
+    assert_eq!(state.servers().losses(), Some(1));
+    assert!(was_declared_behind(state, warehouse).await);
+    other.close().await;
+}
+
 /// The declaration may be among what a further fail-over loses.
 pub(crate) async fn a_lost_declaration_is_made_again(state: &State) {
     let (warehouse, _) = with_namespace(state).await;

@@ -1,9 +1,9 @@
 //! The changes that this server saw confirmed: a database that lacks some of them lost transactions.
 //!
 //! Each server counts its changes in a row of its own, in the transaction of each change. It remembers the number that it saw
-//! confirmed, in memory and, with each heartbeat, in a file of its data directory. A database with a smaller number was failed over
-//! to a standby that was late, or an older copy took its place. The server then declares it to be behind, as
-//! `esker recover --behind` does, so that it counts as a restored database.
+//! confirmed, and with each heartbeat the numbers of the other servers: in memory, and in a file of its data directory. A database
+//! with a smaller number was failed over to a standby that was late, or an older copy took its place. The server then declares it
+//! to be behind, as `esker recover --behind` does, so that it counts as a restored database.
 //!
 //! | the database | the server |
 //! |---|---|
@@ -13,8 +13,9 @@
 //! | is another one, by its identifier | forgets what it remembers of the first one |
 //!
 //! A change that finds that something was lost fails ([`StateError::LostChanges`]), so that its caller looks again before it goes
-//! on. A server knows nothing of changes of others. Start reading at [`State::begin`], then at `settle`.
+//! on. Start reading at [`State::begin`], then at `settle`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -43,17 +44,22 @@ struct Seen {
     behind_ms: Millis,
     /// The number of the last change of this server that the database confirmed.
     changes: i64,
+    /// The numbers of changes of the other servers, by their identifiers, as a heartbeat found them.
+    #[serde(default)]
+    others: BTreeMap<String, i64>,
     /// The time at which the file was written. Rows are not kept for ever.
     saved_ms: Millis,
 }
 
-/// What the database holds of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the database holds of the servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Found {
     /// The time of the last declaration that the database is behind; 0 if there was none.
     behind_ms: Millis,
-    /// The number of changes; `None` if the server has no row.
+    /// The number of changes of this server; `None` if it has no row.
     changes: Option<i64>,
+    /// The numbers of changes of the other servers, by their identifiers. Empty if nobody asked.
+    others: BTreeMap<String, i64>,
 }
 
 /// The result of comparing what a server saw with what the database holds.
@@ -68,6 +74,13 @@ enum Comparison {
 }
 
 impl Seen {
+    /// Returns what the database holds, from the rows of all servers.
+    fn found(&self, behind_ms: Millis, rows: Vec<(String, i64)>) -> Found {
+        let mut others: BTreeMap<String, i64> = rows.into_iter().collect();
+        let changes = others.remove(&self.server);
+        Found { behind_ms, changes, others }
+    }
+
     /// Compares what the server saw with what the database holds now.
     fn compare(&self, found: &Found) -> Comparison {
         if found.behind_ms > self.behind_ms {
@@ -75,6 +88,12 @@ impl Seen {
         }
         if found.behind_ms < self.behind_ms {
             return Comparison::Lost("it does not know that it was declared to be behind".to_owned());
+        }
+        for (server, seen) in &self.others {
+            // The row of a server that was stopped for long is removed.
+            if let Some(changes) = found.others.get(server).filter(|changes| *changes < seen) {
+                return Comparison::Lost(format!("it has {changes} changes of the server {server}, and had confirmed {seen}"));
+            }
         }
         let seen = self.changes;
         match found.changes {
@@ -108,7 +127,7 @@ impl SeenChanges {
     /// Makes the memory of a process that has seen nothing.
     pub(crate) fn new(server: Uuid) -> Self {
         let (server, database) = (server.to_string(), String::new());
-        let seen = Mutex::new(Seen { server, database, behind_ms: 0, changes: 0, saved_ms: 0 });
+        let seen = Mutex::new(Seen { server, database, behind_ms: 0, changes: 0, others: BTreeMap::new(), saved_ms: 0 });
         let (file, saved, open, losses) = (Mutex::default(), Mutex::default(), AtomicI64::default(), AtomicU64::default());
         Self { seen, file, saved, saving: tokio::sync::Mutex::default(), open, losses, noticing: AtomicBool::default() }
     }
@@ -261,11 +280,13 @@ impl State {
         let count = sqlx::query_as(count).bind(&seen.server).bind(self.instance.to_string()).bind(BEHIND);
         let row: Option<(i64, i64, Option<String>)> = count.fetch_optional(tx).await?;
         let Some((number, living, behind)) = row else { return Ok(None) };
-        let found = Found { behind_ms: parse_behind(behind)?, changes: Some(number - 1) };
+        let found = Found { behind_ms: parse_behind(behind)?, changes: Some(number - 1), others: BTreeMap::new() };
         Ok((seen.compare(&found) == Comparison::Same).then_some((number, living > 0)))
     }
 
-    /// Compares the numbers that a heartbeat read with what this server had seen before it. `before` is [`State::seen_before`].
+    /// Compares the numbers that a heartbeat read with what this server had seen before it, and remembers those of other servers.
+    ///
+    /// `before` is [`State::seen_before`]. The rows are those of all servers.
     ///
     /// # Errors
     ///
@@ -274,12 +295,15 @@ impl State {
     pub(crate) async fn compare_heartbeat(
         &self,
         before: &SeenBefore,
-        changes: Option<i64>,
         behind: Option<String>,
+        rows: Vec<(String, i64)>,
     ) -> Result<()> {
-        let found = Found { behind_ms: parse_behind(behind)?, changes };
+        let found = before.0.found(parse_behind(behind)?, rows);
         match before.0.compare(&found) {
-            Comparison::Same => Ok(()),
+            Comparison::Same => {
+                guard(&self.seen.seen).others = found.others;
+                Ok(())
+            }
             Comparison::Declared | Comparison::Lost(_) => self.note_losses().await,
         }
     }
@@ -321,12 +345,11 @@ impl State {
     pub(crate) async fn settle(&self, tx: &mut AnyConnection) -> Result<Settled> {
         let before = guard(&self.seen.seen).clone();
         let database = database_id(&mut *tx).await?;
-        let changes = sqlx::query_scalar("SELECT changes FROM server_changes WHERE server = $1").bind(&before.server);
-        let changes: Option<i64> = changes.fetch_optional(&mut *tx).await?;
-        let found = Found { behind_ms: behind_ms(&mut *tx).await?, changes };
+        let rows = all_rows(&mut *tx).await?;
+        let found = before.found(behind_ms(&mut *tx).await?, rows);
         // The row of a server that was stopped for long is removed. A running one has it for certain.
         let forgotten = !self.registered.load(Ordering::Acquire)
-            && changes.is_none()
+            && found.changes.is_none()
             && now_ms().saturating_sub(before.saved_ms) > KEPT_MS / 2;
         let comparison = match before.database == database && !forgotten {
             true => before.compare(&found),
@@ -341,12 +364,14 @@ impl State {
         let old = sqlx::AssertSqlSafe(format!("DELETE FROM server_changes WHERE server <> $1 AND seen_ms < {clock} - $2"));
         sqlx::query(old).bind(&before.server).bind(KEPT_MS).execute(&mut *tx).await?;
         let own = sqlx::AssertSqlSafe(format!(
-            "INSERT INTO server_changes (server, changes, seen_ms) VALUES ($1, 1, {clock})
+            "INSERT INTO server_changes (server, changes, seen_ms) VALUES ($1, $2, {clock})
              ON CONFLICT (server) DO UPDATE SET seen_ms = excluded.seen_ms RETURNING changes"
         ));
-        let changes = sqlx::query_scalar(own).bind(&before.server).fetch_one(&mut *tx).await?;
+        // A row that is made again goes on where it was: others may remember it.
+        let own = sqlx::query_scalar(own).bind(&before.server).bind(before.changes.max(1));
+        let changes = own.fetch_one(&mut *tx).await?;
         let behind_ms = behind_ms(tx).await?;
-        Ok(Settled { seen: Seen { database, behind_ms, changes, ..before }, comparison })
+        Ok(Settled { seen: Seen { database, behind_ms, changes, others: found.others, ..before }, comparison })
     }
 
     /// Checks that this server remembers something of a database.
@@ -358,13 +383,6 @@ impl State {
 /// What a server had seen before it asked the database.
 #[derive(Debug)]
 pub(crate) struct SeenBefore(Seen);
-
-impl SeenBefore {
-    /// Returns the identifier of the server's row.
-    pub(crate) fn server(&self) -> &str {
-        &self.0.server
-    }
-}
 
 /// Declares a database to be behind, as if it were a restored backup.
 ///
@@ -390,6 +408,11 @@ async fn disown_metadata_files(tx: &mut AnyConnection) -> Result<()> {
     Ok(())
 }
 
+/// Reads the numbers of changes of all servers, by their identifiers.
+pub(crate) async fn all_rows(tx: &mut AnyConnection) -> Result<Vec<(String, i64)>> {
+    Ok(sqlx::query_as("SELECT server, changes FROM server_changes").fetch_all(tx).await?)
+}
+
 /// Reads the time of the last declaration that the database is behind; 0 if there was none.
 async fn behind_ms(tx: &mut AnyConnection) -> Result<Millis> {
     let value = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(BEHIND);
@@ -403,12 +426,20 @@ mod tests {
     #[test]
     fn a_database_that_lacks_what_was_seen_lost_it_unless_it_was_declared_to_be_behind_since() {
         let (server, database) = ("s".to_owned(), "d".to_owned());
-        let seen = Seen { server, database, behind_ms: 5, changes: 7, saved_ms: 0 };
-        let found = |behind_ms, changes| seen.compare(&Found { behind_ms, changes });
+        let others = BTreeMap::from([("o".to_owned(), 4)]);
+        let seen = Seen { server, database, behind_ms: 5, changes: 7, others, saved_ms: 0 };
+        let found = |behind_ms, changes| seen.compare(&Found { behind_ms, changes, others: BTreeMap::new() });
+        let beside = |changes| {
+            let rows = vec![("s".to_owned(), 7), ("o".to_owned(), changes), ("new".to_owned(), 1)];
+            seen.compare(&seen.found(5, rows))
+        };
         assert_eq!(found(5, Some(7)), Comparison::Same);
         assert_eq!(found(5, Some(8)), Comparison::Same, "a change that was sent and not confirmed was made");
         assert_eq!(found(6, Some(3)), Comparison::Declared);
         assert_eq!(found(6, None), Comparison::Declared);
+        assert_eq!((beside(4), beside(9)), (Comparison::Same, Comparison::Same));
+        let Comparison::Lost(why) = beside(3) else { panic!("a change of another server was lost") };
+        assert!(why.contains("3 changes of the server o"), "{why}");
         for (behind_ms, changes, what) in [(5, Some(6), "6 changes"), (5, None, "none of the 7"), (0, Some(9), "declared")] {
             let Comparison::Lost(why) = found(behind_ms, changes) else { panic!("{behind_ms} {changes:?}") };
             assert!(why.contains(what), "{why}");

@@ -27,6 +27,7 @@ use std::time::Duration;
 use esker_types::{Millis, to_millis};
 use uuid::Uuid;
 
+use crate::seen::all_rows;
 use crate::warehouses::BEHIND;
 use crate::{Result, State, StateError};
 
@@ -143,14 +144,17 @@ impl Servers<'_> {
     /// be removed.
     pub async fn heartbeat(self, dead_after: Duration) -> Result<()> {
         let (clock, before) = (self.state.database.clock_sql(), self.state.seen_before());
+        // In the transaction of the heartbeat, so that whatever is between server and database asks no standby.
+        let mut tx = self.state.begin_relaxed().await?;
         let sql = sqlx::AssertSqlSafe(format!(
-            "UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms,
-                (SELECT changes FROM server_changes WHERE server = $2), (SELECT value FROM meta WHERE key = $3)"
+            "UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms, (SELECT value FROM meta WHERE key = $2)"
         ));
-        let query = sqlx::query_as(sql).bind(self.state.instance.to_string()).bind(before.server()).bind(BEHIND);
-        let row: Option<(Millis, Option<i64>, Option<String>)> = query.fetch_optional(&self.state.relaxed_writer).await?;
-        let (now, changes, behind) = row.ok_or(StateError::Fenced)?;
-        if let Err(error) = self.state.compare_heartbeat(&before, changes, behind).await {
+        let query = sqlx::query_as(sql).bind(self.state.instance.to_string()).bind(BEHIND);
+        let row: Option<(Millis, Option<String>)> = query.fetch_optional(&mut *tx).await?;
+        let (now, behind) = row.ok_or(StateError::Fenced)?;
+        let rows = all_rows(&mut tx).await?;
+        tx.commit().await?;
+        if let Err(error) = self.state.compare_heartbeat(&before, behind, rows).await {
             tracing::error!(%error, "what the database confirmed can't be compared; the next heartbeat tries again");
         }
         self.state.seen.save_soon();
