@@ -257,7 +257,7 @@ pub(crate) struct Settled {
 /// Reads the time of the last declaration that a database is behind. 0 without a value.
 fn parse_behind(value: Option<String>) -> Result<Millis> {
     let corrupt = |_| StateError::Corrupt("not the time of a declaration that the database is behind".to_owned());
-    value.map_or(Ok(0), |ms| ms.parse().map_err(corrupt))
+    value.map_or(Ok(0), |ms| ms.parse::<Millis>().map_err(corrupt))
 }
 
 impl State {
@@ -369,7 +369,7 @@ impl State {
         ));
         // A row that is made again goes on where it was: others may remember it.
         let own = sqlx::query_scalar(own).bind(&before.server).bind(before.changes.max(1));
-        let changes = own.fetch_one(&mut *tx).await?;
+        let changes: i64 = own.fetch_one(&mut *tx).await?;
         let behind_ms = behind_ms(tx).await?;
         Ok(Settled { seen: Seen { database, behind_ms, changes, others: found.others, ..before }, comparison })
     }
