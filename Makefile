@@ -87,7 +87,6 @@ soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	ESKER_RULES=$(or $(RULES),2000) cargo test --workspace --test it -- random_rules
 	ESKER_DISASTERS=$(or $(DISASTERS),500) cargo test --workspace --test it -- disasters
 	ESKER_KILLS=$(or $(KILLS),100) cargo test --workspace --test it -- random_kills
-	ESKER_FAULTS=$(or $(FAULTS),2000) cargo test --workspace --test it -- unreliable
 	ESKER_RESTRICTIONS=$(or $(RESTRICTIONS),500) cargo test --workspace --test it -- random_restrictions
 	python=$$($(UV) tests/engines/requirements.txt)
 	cd tests/engines

@@ -4,11 +4,12 @@
 //! the ledger has had time to move. Start reading at `LateStandby`.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use esker_catalog::deletion::{reclaim_outputs, sweep};
 use esker_catalog::recovery::recover;
-use esker_tests::{TestApp, TestTable, on_postgres, postgres_url};
+use esker_tests::{DEAD_SECONDS, TestApp, TestTable, on_postgres, postgres_url};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -262,4 +263,44 @@ async fn what_a_lost_server_had_committed_is_remembered_by_another() {
     let (status, body) = commit(&second, TABLE).await;
     assert!(status == 403 && body.contains(&lost), "{status} {body}");
     assert_eq!(commit(&second, OTHER).await.0, 200);
+}
+
+/// A connection that ends may hide whether a commit was made. A change that was not confirmed is none that can be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_connections_are_no_lost_changes() {
+    let app = two_tables().await;
+    if !on_postgres() {
+        return; // SQLite has no connections that another one can end
+    }
+    let mut other = LateStandby::of(app.dir.path()).await.database;
+    let done = AtomicBool::new(false);
+    let ending = async {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        for _ in 0..20 {
+            sqlx::query(end).execute(&mut other).await.expect("ended");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        done.store(true, Ordering::Release);
+    };
+    let writing = async {
+        let mut made = 0;
+        while !done.load(Ordering::Acquire) || made == 0 {
+            let (status, body) = app.send(Method::POST, TABLE, Some(set(&format!("k{made}")))).await;
+            match status.as_u16() {
+                200 => made += 1,
+                429 | 500 | 503 => assert!(!body.to_string().contains("lost changes"), "{body}"),
+                _ => panic!("{status} {body}"),
+            }
+        }
+        made
+    };
+    let (made, ()) = tokio::join!(writing, ending);
+    let table = app.ok(Method::GET, TABLE, None).await;
+    for n in 0..made {
+        assert_eq!(table["metadata"]["properties"][format!("k{n}")], "x", "{n} of {made} that were acknowledged");
+    }
+    app.catalog().state().servers().heartbeat(Duration::from_secs(DEAD_SECONDS.into())).await.expect("alive");
+    assert_eq!(app.catalog().state().servers().losses(), Some(0));
+    app.catalog().check_epoch().expect("nothing was lost");
 }

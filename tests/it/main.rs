@@ -86,8 +86,6 @@ mod storage;
 mod transactions;
 // Turns of clients whose commits were late, and the bounds of the commit queues.
 mod turns;
-// Stores that fail at random or are slow, and databases that lose their connections, under commits.
-mod unreliable;
 // Variants in SQL and in files.
 mod variants;
 // Vended credentials.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,14 +36,6 @@ pub struct Faults {
     held: Arc<Mutex<HashSet<String>>>,
     /// The next write of a path that contains one of these has one bit flipped.
     flipped: Arc<Mutex<HashSet<String>>>,
-    /// Of 100 reads and writes, the number that fail at random.
-    failing: Arc<AtomicU64>,
-    /// The longest time that a read or write takes, in milliseconds.
-    slowest_ms: Arc<AtomicU64>,
-    /// The state of the generator that chooses failures and times.
-    rolls: Arc<AtomicU64>,
-    /// Number of reads and writes that failed at random.
-    failed: Arc<AtomicUsize>,
 }
 
 impl Faults {
@@ -58,47 +50,7 @@ impl Faults {
             waiting: Arc::default(),
             held: Arc::default(),
             flipped: Arc::default(),
-            failing: Arc::default(),
-            slowest_ms: Arc::default(),
-            rolls: Arc::default(),
-            failed: Arc::default(),
         }
-    }
-
-    /// Makes reads and writes fail at random, as with a lost connection: `percent` of them, and of the writes half after they were
-    /// carried out.
-    pub fn fail_at_random(&self, percent: u64, seed: u64) {
-        self.rolls.store(seed, Ordering::SeqCst);
-        self.failing.store(percent, Ordering::SeqCst);
-    }
-
-    /// Returns the number of reads and writes that failed at random.
-    pub fn failed(&self) -> usize {
-        self.failed.load(Ordering::SeqCst)
-    }
-
-    /// Makes each read and write take a random time, at most `longest`; none if that is zero.
-    pub fn set_slow(&self, longest: Duration) {
-        self.slowest_ms.store(u64::try_from(longest.as_millis()).expect("a short time"), Ordering::SeqCst);
-    }
-
-    /// Returns a random number below `end`, by SplitMix64.
-    fn roll(&self, end: u64) -> u64 {
-        let mut x = self.rolls.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::SeqCst);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % end
-    }
-
-    /// Waits for the random time of a request. Returns true if the request is to fail.
-    async fn begin_request(&self) -> bool {
-        let slowest = self.slowest_ms.load(Ordering::SeqCst);
-        if slowest > 0 {
-            tokio::time::sleep(Duration::from_millis(self.roll(slowest + 1))).await;
-        }
-        let fails = self.roll(100) < self.failing.load(Ordering::SeqCst);
-        self.failed.fetch_add(usize::from(fails), Ordering::SeqCst);
-        fails
     }
 
     /// Makes writes fail as on a full disk, or no longer.
@@ -162,7 +114,7 @@ impl Faults {
             return Err(Error::PermissionDenied { path: location.to_string(), source: source(io::ErrorKind::PermissionDenied) });
         }
         match is_about(&self.away) {
-            true => Err(timed_out()),
+            true => Err(Error::Generic { store: "faults", source: source(io::ErrorKind::TimedOut) }),
             false => Ok(()),
         }
     }
@@ -215,11 +167,6 @@ impl Faults {
     }
 }
 
-/// Makes the error of a store that did not answer.
-fn timed_out() -> Error {
-    Error::Generic { store: "faults", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) }
-}
-
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("faults")
@@ -231,13 +178,8 @@ impl ObjectStore for Faults {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.check(location)?;
         self.wait(location).await;
-        let fails = self.begin_request().await;
-        if fails && self.roll(2) == 0 {
-            return Err(timed_out());
-        }
         let payload = self.damage(location, payload);
-        let written = self.inner.put_opts(location, payload, options).await;
-        if fails { Err(timed_out()) } else { written }
+        self.inner.put_opts(location, payload, options).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -247,17 +189,11 @@ impl ObjectStore for Faults {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.wait_to_read(location).await?;
-        if self.begin_request().await {
-            return Err(timed_out());
-        }
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.wait_to_read(location).await?;
-        if self.begin_request().await {
-            return Err(timed_out());
-        }
         self.inner.get_ranges(location, ranges).await
     }
 

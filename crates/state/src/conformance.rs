@@ -89,7 +89,7 @@ pub(crate) async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow)
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
-fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
+pub(crate) fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
     PointerSwap {
         id: row.id,
         from: from.to_owned(),

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::conformance::{enter, row, with_namespace};
+use crate::conformance::{enter, row, to, with_namespace};
 use crate::{Outbox, PointerSwap, State, StateError, TabularRow, Warehouse};
 
 const DEAD: Duration = Duration::from_secs(60);
@@ -25,18 +25,9 @@ async fn was_declared_behind(state: &State, warehouse: Warehouse) -> bool {
 }
 
 /// Makes a swap of a table's pointer to a new metadata file, whose record it settles.
-fn to(table: &TabularRow, version: u32) -> PointerSwap {
+fn publishing(table: &TabularRow, version: u32) -> PointerSwap {
     let file = format!("{}/metadata/{version}.metadata.json", table.location);
-    PointerSwap {
-        id: table.id,
-        from: table.metadata_location.clone(),
-        to: file.clone(),
-        location: table.location.clone(),
-        places: Vec::new(),
-        quarantine: Vec::new(),
-        settled_outputs: vec![file],
-        restored: Vec::new(),
-    }
+    PointerSwap { to: file.clone(), settled_outputs: vec![file], ..to(table, &table.metadata_location, version) }
 }
 
 pub(crate) async fn a_change_after_a_lost_one_fails_once_and_declares_the_database_to_be_behind(state: &State) {
@@ -144,7 +135,7 @@ pub(crate) async fn a_commit_that_was_under_way_loses_its_race_when_changes_were
     let (warehouse, n) = with_namespace(state).await;
     let table = row(warehouse, &n, "t");
     enter(state, warehouse, &table).await.expect("entered");
-    let (begun, next) = (to(&table, 1), to(&table, 2));
+    let (begun, next) = (publishing(&table, 1), publishing(&table, 2));
     state.outputs().record(warehouse, table.id, None, &begun.settled_outputs).await.expect("recorded");
     let is_known = async || state.outputs().is_known_non_state(&begun.to, false).await.expect("asked");
     assert!(is_known().await, "a live server is about to publish it");
