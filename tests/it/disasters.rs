@@ -15,9 +15,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::histories::Random;
+use crate::recovery::{DATABASE, SEEN_CHANGES};
 
 const TABLE: &str = "/v1/default/namespaces/lake/tables/t";
-const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
 /// The rows that the table should have.
 type Rows = Vec<Row>;
@@ -49,6 +49,11 @@ fn copy(from: &Path, to: &Path) {
             false => drop(std::fs::remove_file(to.join(name))),
         }
     }
+}
+
+/// Removes what the server remembers of its database.
+fn forget(dir: &Path) {
+    std::fs::remove_file(dir.join(SEEN_CHANGES)).ok();
 }
 
 impl Disaster {
@@ -141,9 +146,12 @@ impl Disaster {
     async fn kill(&mut self) {
         self.log.push("killed".to_owned());
         let (app, kept) = (self.app.take().expect("a server"), tempfile::tempdir().expect("a directory"));
+        // What the server remembers comes first: it is never ahead of the database.
+        let remembered = std::fs::read(app.dir.path().join(SEEN_CHANGES)).expect("written at the start");
         copy(app.dir.path(), kept.path());
         let dir = app.stop().await;
         copy(kept.path(), dir.path());
+        std::fs::write(dir.path().join(SEEN_CHANGES), remembered).expect("as it was");
         self.start(dir).await;
     }
 
@@ -170,6 +178,10 @@ impl Disaster {
         let before = self.pointer().await;
         let dir = self.stopped().await;
         copy(backup.dir.path(), dir.path());
+        if self.random.one_in(2) {
+            self.log.push("nothing is remembered".to_owned());
+            forget(dir.path());
+        }
         if self.random.one_in(2) {
             return self.commit_on_top(dir, backup, before).await;
         }
@@ -203,6 +215,7 @@ impl Disaster {
     async fn commit_on_top(&mut self, dir: TempDir, backup: Backup, before: String) {
         let (esker, away) = (dir.path().join("warehouse/_esker"), dir.path().join("warehouse/_away"));
         std::fs::rename(&esker, &away).expect("out of sight");
+        forget(dir.path());
         let hidden: Vec<String> =
             metadata_files(&before).into_iter().filter(|file| version(file) > version(&backup.at)).collect();
         hidden.iter().for_each(|file| std::fs::rename(file, format!("{file}.away")).expect("out of sight"));

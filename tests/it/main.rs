@@ -28,6 +28,8 @@ mod erasure;
 mod events;
 // Snapshot expiry, quarantine, sweep, and the undo of an expiry.
 mod expiry;
+// Databases that lost transactions, such as in a fail-over.
+mod failover;
 // One unreadable table, bad property or panic, and the work that goes on beside it.
 mod fault_isolation;
 // Random histories of one table against a model.

@@ -19,9 +19,15 @@ const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const MANAGE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
 const YEAR: i64 = 365 * DAY_MS;
 
-const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
+/// The files of the SQLite database in a data directory.
+pub(crate) const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
+/// The file in a data directory in which the server remembers what its database confirmed.
+pub(crate) const SEEN_CHANGES: &str = "seen-changes.json";
+
+/// Copies the database of a data directory to another one, whose server remembers nothing: other signs must tell that it is behind.
 pub(crate) fn copy_database(from: &Path, to: &Path) {
+    std::fs::remove_file(to.join(SEEN_CHANGES)).ok();
     for name in DATABASE {
         match from.join(name).exists() {
             // Overwrites the existing file, so that it keeps its inode.
@@ -42,7 +48,7 @@ pub(crate) async fn metadata_location(app: &TestApp) -> String {
 }
 
 /// Checks that all jobs that could delete are refused with the way out, and that reads still work.
-async fn assert_nothing_is_deleted(app: &TestApp) {
+pub(crate) async fn assert_nothing_is_deleted(app: &TestApp) {
     let metrics = app.ok(Method::GET, "/metrics", None).await;
     assert!(metrics.as_str().expect("text").contains("esker_warehouse_deletes_off{warehouse=\"default\"} 1"), "{metrics}");
     for job in ["expire", "orphans"] {

@@ -174,6 +174,8 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
     let checked = keep.row.as_ref().map(|row| row.metadata_location.as_str());
     let begun: HashSet<String> = state.quarantine().begin_deleting(id, checked, paths).await?.into_iter().collect();
     go.retain(|record| begun.contains(&record.path));
+    // The database may have lost changes since it was read. What is marked stays, and is checked again by a later sweep.
+    catalog.check_epoch()?;
     drop(held);
     catalog.failpoint("sweep-before-delete").await;
     remove(catalog, go, swept).await

@@ -2,7 +2,8 @@
 //!
 //! Housekeeping advances both. A database that was restored from a backup has a smaller number than the storage. A copied
 //! database has another identity than the storage names. Neither has the commits made since, and each would take their files for
-//! orphans. So nothing is deleted until [`recovery`](crate::recovery) has reconciled database and storage.
+//! orphans. So nothing is deleted until [`recovery`](crate::recovery) has reconciled database and storage. The same holds from the
+//! moment at which a server notices that the database lost changes under it ([`losses`](esker_state::Servers::losses)).
 //!
 //! Start reading at [`Catalog::advance_epoch`] and `disagreement`.
 
@@ -26,9 +27,18 @@ struct EpochMark {
     epoch: i64,
 }
 
-/// The reason why nothing may be deleted; `None` if database and storage agree.
+/// The result of the last comparison of database and storage.
 #[derive(Debug, Default)]
-pub(crate) struct EpochCheck(Mutex<Option<String>>);
+pub(crate) struct EpochCheck(Mutex<Compared>);
+
+/// The result of a comparison of database and storage.
+#[derive(Debug, Default)]
+struct Compared {
+    /// The reason why nothing may be deleted; `None` if database and storage agree.
+    why: Option<String>,
+    /// The losses that this server knew of before the comparison. With a further one, the comparison says nothing any more.
+    losses: Option<u64>,
+}
 
 /// Returns the epoch after those of database and storage.
 fn next_epoch(epoch: &Epoch, mark: Option<&EpochMark>) -> i64 {
@@ -75,31 +85,41 @@ impl Catalog {
 
     /// Checks that files may be deleted, which is so while database and storage agree.
     ///
-    /// The answer is that of the last [`Catalog::advance_epoch`]; nothing is read.
+    /// The answer is that of the last [`Catalog::advance_epoch`], unless the database has lost changes since. Nothing is read.
     ///
     /// # Errors
     ///
     /// Returns [`Refused`](CatalogError::Refused) if they disagree, could not be compared or advanced, or the storage did not
-    /// answer.
+    /// answer, and if the database lost changes.
     pub fn check_epoch(&self) -> Result<()> {
-        match &*self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => Ok(()),
-            Some(why) => Err(CatalogError::Refused(format!(
-                "nothing is deleted in warehouse {}: {why}; stop the server, run `esker recover --dry-run`, then \
-                 `esker recover --reconcile`",
-                self.options().warehouse
-            ))),
-        }
+        let losses = self.state().servers().losses();
+        let compared = self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = match &compared.why {
+            Some(why) => why.as_str(),
+            None if losses.is_some() && losses == compared.losses => return Ok(()),
+            None => "the database lost changes that it had confirmed, or was declared to be behind",
+        };
+        Err(CatalogError::Refused(format!(
+            "nothing is deleted in warehouse {}: {why}; stop the server, run `esker recover --dry-run`, then \
+             `esker recover --reconcile`",
+            self.options().warehouse
+        )))
+    }
+
+    /// Remembers the result of a comparison that began when this server knew of a number of losses.
+    fn set_compared(&self, why: Option<String>, losses: Option<u64>) {
+        *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = Compared { why, losses };
     }
 
     /// Compares database and storage, and advances the epoch of both if they agree.
     ///
     /// An error counts as a disagreement. [`Catalog::check_epoch`] reports it from then on.
     pub async fn advance_epoch(&self) {
+        let losses = self.state().servers().losses();
         if let Err(e) = self.check_storage().await {
             let warehouse = &self.options().warehouse;
             tracing::error!(warehouse, error = %e, "nothing is served or deleted: the storage of the warehouse is unavailable");
-            *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("its storage is unavailable: {e}"));
+            self.set_compared(Some(format!("its storage is unavailable: {e}")), losses);
             return;
         }
         let why = match self.compare().await {
@@ -114,7 +134,7 @@ impl Catalog {
                 "database and storage disagree: nothing is deleted until a person has reconciled them"
             );
         }
-        *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.set_compared(why, losses);
     }
 
     /// Returns the next epoch, with the reason why it may not be entered.
@@ -160,6 +180,7 @@ impl Catalog {
     ///
     /// It reads no ledger, and replaces an epoch file that can't be parsed: it is the way out of both.
     pub(crate) async fn adopt(&self) -> Result<()> {
+        let losses = self.state().servers().losses();
         let mark = match self.mark().await {
             Err(error @ CatalogError::OwnFileInvalid { .. }) => {
                 tracing::warn!(%error, "the epoch file is replaced");
@@ -170,7 +191,7 @@ impl Catalog {
         let epoch = self.state().warehouses().epoch(self.warehouse()).await?;
         self.enter_epoch(next_epoch(&epoch, mark.as_ref())).await?;
         self.state().warehouses().forget_backup(self.warehouse()).await?;
-        *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.set_compared(None, losses);
         // The next start must not take the old ledger for later commits. The file may have changed or gone since the last write.
         self.forget_written_ledger();
         self.write_ledger().await

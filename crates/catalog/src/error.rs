@@ -16,8 +16,9 @@ pub enum CatalogError {
     /// The state database refused the operation, or failed.
     ///
     /// In this crate's `# Errors` sections, "the database fails" stands for its general failures. It does not answer, is full,
-    /// holds a value that can't be read, or does not confirm a commit; or it counts this server as dead. A change whose client
-    /// may repeat the request also fails with [`StateError::DuplicateKey`], if the same request was carried out meanwhile.
+    /// holds a value that can't be read, or does not confirm a commit; or it counts this server as dead, or it lost changes. A change
+    /// whose client may repeat the request also fails with [`StateError::DuplicateKey`], if the same request was carried out
+    /// meanwhile.
     #[error(transparent)]
     State(#[from] StateError),
     /// The storage failed, a location can't be parsed, or no credentials may be vended for a place.

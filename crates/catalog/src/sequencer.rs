@@ -565,6 +565,12 @@ impl Catalog {
             bytes = gzip.into();
         }
         self.record_outputs(row.id, None, &[uri.to_owned()]).await?;
+        // The database may have lost changes since the row was read. A loss that is noticed later makes the record nobody's, and
+        // the swap fails.
+        if let Err(e) = self.check_not_behind(row).await {
+            self.discard(row, uri, "the database may be behind of the table").await;
+            return Err(e);
+        }
         if let Err(e) = self.storage().write(uri, bytes).await {
             // A store that did not answer may hold the file all the same.
             self.discard(row, uri, "the metadata file could not be written").await;

@@ -163,7 +163,7 @@ impl AuditLog<'_> {
             let outbox = Outbox { events: records.iter().map(event).collect(), receipts: Vec::new() };
             outbox.insert(&mut tx).await?;
         }
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -195,7 +195,7 @@ impl AuditLog<'_> {
                 id
             }
         };
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         // The records of a batch do not change, so they are read without the write lock, for which commits wait.
         let query = sqlx::query("SELECT record FROM audit_record WHERE batch = $1 ORDER BY id").bind(&id);
         let rows = query.fetch_all(&self.state.readers).await?;

@@ -33,7 +33,7 @@ pub(crate) async fn delete_in_batches(state: &State, sql: &str, before: Millis) 
         let mut tx = state.begin().await?;
         let delete = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).bind(before).bind(ROWS as i64);
         let deleted = delete.execute(&mut *tx).await?.rows_affected();
-        tx.commit().await.map_err(StateError::of_commit)?;
+        state.commit(tx).await.map_err(StateError::of_commit)?;
         if deleted < ROWS as u64 {
             return Ok(());
         }

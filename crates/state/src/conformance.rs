@@ -34,6 +34,12 @@ use crate::conformance_places::{
     a_claimed_place_is_entered_once, locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
     the_index_of_places_compares_by_segments,
 };
+use crate::conformance_seen::{
+    a_change_after_a_lost_one_fails_once_and_declares_the_database_to_be_behind,
+    a_commit_that_was_under_way_loses_its_race_when_changes_were_lost, a_heartbeat_notices_a_lost_change_and_a_lost_row,
+    a_heartbeat_notices_what_another_server_lost, a_lost_declaration_is_made_again,
+    a_server_that_starts_again_notices_what_was_lost_meanwhile,
+};
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
     AssessmentFailure, DamageData, DamagedFile, Database, EventData, JobLogLine, MergedSnapshot, NamespaceRow, NewEvent,
@@ -83,7 +89,7 @@ pub(crate) async fn enter(state: &State, warehouse: Warehouse, row: &TabularRow)
     state.tables().publish(warehouse, &[], &[new], &Outbox::default()).await
 }
 
-fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
+pub(crate) fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
     PointerSwap {
         id: row.id,
         from: from.to_owned(),
@@ -677,6 +683,12 @@ on_every_database!(
     places_come_in_pages_with_their_owners,
     a_claimed_place_is_entered_once,
     locations_of_earlier_releases_are_normalised_once,
+    a_change_after_a_lost_one_fails_once_and_declares_the_database_to_be_behind,
+    a_heartbeat_notices_a_lost_change_and_a_lost_row,
+    a_heartbeat_notices_what_another_server_lost,
+    a_lost_declaration_is_made_again,
+    a_server_that_starts_again_notices_what_was_lost_meanwhile,
+    a_commit_that_was_under_way_loses_its_race_when_changes_were_lost,
 );
 
 #[tokio::test(flavor = "multi_thread")]

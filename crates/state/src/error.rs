@@ -1,7 +1,8 @@
 //! [`StateError`]: the failures of the state database, with their codes.
 //!
 //! Every function of this crate may also fail with one of the general variants: [`Sql`](StateError::Sql),
-//! [`Full`](StateError::Full), or [`Fenced`](StateError::Fenced) if it changes something. After
+//! [`Full`](StateError::Full), or, if it changes something, [`Fenced`](StateError::Fenced) or
+//! [`LostChanges`](StateError::LostChanges). After
 //! [`Ambiguous`](StateError::Ambiguous) it is unknown whether a change was made. A function that never returns it reports an
 //! unconfirmed commit as `Sql`, so its change may have been made too: these changes can be repeated.
 
@@ -131,6 +132,11 @@ pub enum StateError {
     /// It can change nothing any more and must be started again.
     #[error("this server wrote no heartbeat for state.dead_seconds, and the other servers count it as dead; start it again")]
     Fenced,
+    /// The database lost changes that it had confirmed, such as in a fail-over, or was declared to be behind. Nothing was changed.
+    ///
+    /// By now the database counts as one that is behind. The caller must look again before it repeats the change.
+    #[error("the state database lost changes that it had confirmed, or was declared to be behind; repeat the request")]
+    LostChanges,
     /// The disk under the database is full.
     #[error("the disk under the state database is full; free space and repeat the request")]
     Full,
@@ -187,6 +193,7 @@ impl Coded for StateError {
             Self::RulesChanged => ErrorCode::CommitConflict,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
+            Self::LostChanges => ErrorCode::TooBusy,
             Self::Full => ErrorCode::StorageFull,
             Self::Sql(e) if is_transient(e) => ErrorCode::Unavailable,
             Self::LaterSchema(_) | Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => {

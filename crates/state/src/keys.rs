@@ -89,7 +89,7 @@ impl SigningKeys<'_> {
             return Ok(false);
         }
         insert(&mut tx, key).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -116,7 +116,7 @@ impl SigningKeys<'_> {
             .execute(&mut *tx)
             .await?;
         insert(&mut tx, key).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -136,7 +136,7 @@ impl SigningKeys<'_> {
                 .execute(&mut *tx)
                 .await?;
         }
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

@@ -25,6 +25,8 @@ mod conformance_identities;
 mod conformance_jobs;
 #[cfg(test)]
 mod conformance_places;
+#[cfg(test)]
+mod conformance_seen;
 mod database;
 mod error;
 mod fleet;
@@ -37,6 +39,7 @@ mod outputs;
 mod principals;
 mod quarantine;
 mod scan_plans;
+mod seen;
 mod servers;
 mod sessions;
 mod tables;
@@ -70,6 +73,7 @@ pub use outputs::{Outputs, PendingOutput};
 pub use principals::Principals;
 pub use quarantine::{NewQuarantine, Quarantine, QuarantineByJob, QuarantineKind, QuarantineState, QuarantinedFile};
 pub use scan_plans::{RememberedPlan, ScanPlans};
+use seen::SeenChanges;
 pub use servers::HEARTBEATS_PER_TIMEOUT;
 use servers::Heartbeats;
 pub use servers::Servers;
@@ -100,6 +104,8 @@ pub struct State {
     registered: Arc<AtomicBool>,
     /// The times of the heartbeats of this process.
     heartbeats: Arc<Heartbeats>,
+    /// The changes of this server that the database confirmed.
+    seen: Arc<SeenChanges>,
     /// The job that this process took last, if the database did not confirm it.
     unconfirmed_job: Arc<Mutex<Option<Job>>>,
 }
@@ -127,7 +133,8 @@ impl State {
         let registered = Arc::new(AtomicBool::new(false));
         let (heartbeats, unconfirmed_job) = (Arc::default(), Arc::default());
         let instance = Uuid::now_v7();
-        Ok(Self { database, readers, writer, relaxed_writer, instance, registered, heartbeats, unconfirmed_job })
+        let seen = Arc::new(SeenChanges::new(instance));
+        Ok(Self { database, readers, writer, relaxed_writer, instance, registered, heartbeats, seen, unconfirmed_job })
     }
 
     /// Returns the handle for the rules of access control.
@@ -233,21 +240,45 @@ impl State {
     /// Begins a change that a client gets an answer to.
     ///
     /// No other change interleaves with it, from this server or another. On PostgreSQL, a registered process must still have its
-    /// row in the table of servers: a server that the others count as dead changes nothing.
+    /// row in the table of servers: a server that the others count as dead changes nothing. The changes of a registered process
+    /// are counted, and end with [`State::commit`].
     ///
     /// # Errors
     ///
-    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Sql`](StateError::Sql) if the
-    /// database does not answer.
+    /// - Returns [`LostChanges`](StateError::LostChanges) if the database lost changes that it had confirmed to this server, or was
+    ///   declared to be behind. The next change goes on.
+    /// - Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead.
+    /// - Returns [`Corrupt`](StateError::Corrupt) if what is known of earlier changes can't be read, and
+    ///   [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     async fn begin(&self) -> Result<Transaction<'static, Any>> {
         let mut tx = self.database.begin_exclusive(&self.writer).await?;
-        if self.database.is_postgres() && self.registered.load(Ordering::Acquire) {
-            let living = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM instance WHERE id = $1");
-            if living.bind(self.instance.to_string()).fetch_one(&mut *tx).await? == 0 {
-                return Err(StateError::Fenced);
-            }
+        self.seen.set_open_change(0);
+        if !self.registered.load(Ordering::Acquire) {
+            return Ok(tx);
         }
+        let Some((number, living)) = self.count_change(&mut tx).await? else {
+            // The connection is the only one for changes, and is needed again.
+            tx.rollback().await?;
+            self.note_losses().await?;
+            return Err(StateError::LostChanges);
+        };
+        if self.database.is_postgres() && !living {
+            return Err(StateError::Fenced);
+        }
+        self.seen.set_open_change(number);
         Ok(tx)
+    }
+
+    /// Commits a change that [`State::begin`] began, and remembers that the database confirmed it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the driver, after which the change may have been made.
+    async fn commit(&self, tx: Transaction<'static, Any>) -> std::result::Result<(), sqlx::Error> {
+        let number = self.seen.open_change();
+        tx.commit().await?;
+        self.seen.confirm(number);
+        Ok(())
     }
 
     /// Begins a transaction of writes that a power cut may lose. A server that counts as dead can still commit it.
@@ -264,6 +295,7 @@ impl State {
         if let Err(error) = self.servers().unregister().await {
             tracing::warn!(%error, "this server could not be unregistered; the others count it as dead after state.dead_seconds");
         }
+        self.seen.save().await;
         self.readers.close().await;
         self.relaxed_writer.close().await;
         self.writer.close().await;

@@ -56,7 +56,7 @@ impl Principals<'_> {
         .bind(now_ms())
         .execute(&mut *tx)
         .await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

@@ -20,12 +20,15 @@
 //! While the database is away, no server can write a heartbeat. So a server that could not write one for long, or that finds only
 //! silent servers at its start, first gives the others two heartbeats of time.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use esker_types::{Millis, to_millis};
 use uuid::Uuid;
 
+use crate::seen::all_rows;
+use crate::warehouses::BEHIND;
 use crate::{Result, State, StateError};
 
 /// The number of heartbeats in the time after which a silent server counts as dead.
@@ -57,7 +60,43 @@ impl Servers<'_> {
         self.state.instance
     }
 
-    /// Adds this process to the live servers, and removes the dead ones.
+    /// Remembers in a file which changes the database confirmed, beyond the end of this process. Reads what the file says first.
+    ///
+    /// Each server has a file of its own, in its data directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`File`](StateError::File) if the file can't be read. One that can't be parsed is replaced.
+    pub fn remember_in(self, file: &Path) -> Result<()> {
+        self.state.seen.remember_in(file)
+    }
+
+    /// Declares the database to be behind, if it lost changes that the file of [`Servers::remember_in`] says were confirmed.
+    ///
+    /// A registered process does so with its heartbeats and changes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Corrupt`](StateError::Corrupt) if what is known of earlier changes can't be read. Returns
+    /// [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
+    pub async fn note_losses(self) -> Result<()> {
+        if self.state.remembers() {
+            self.state.note_losses().await?;
+            self.state.seen.save().await;
+        }
+        Ok(())
+    }
+
+    /// Returns the number of times that this process learnt that the database is behind of what was confirmed.
+    ///
+    /// It learns that from its own memory or from a declaration. `None` while it takes note, which lasts as long as a transaction.
+    /// Nothing is read.
+    pub fn losses(self) -> Option<u64> {
+        self.state.seen.losses()
+    }
+
+    /// Adds this process to the live servers, and removes the dead ones. Notices what the database lost since the process before.
     ///
     /// On SQLite the data directory is locked, so all other processes are dead. If all others have been silent for `dead_after`,
     /// the database may have been away: then this waits for their heartbeats first.
@@ -65,7 +104,8 @@ impl Servers<'_> {
     /// # Errors
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails; the process may be registered then.
-    /// Returns [`Fenced`](StateError::Fenced) if the process was registered before and the other servers count it as dead.
+    /// Returns [`Fenced`](StateError::Fenced) if the process was registered before and the other servers count it as dead. Returns
+    /// [`Corrupt`](StateError::Corrupt) if what is known of earlier changes can't be read.
     pub async fn register(self, dead_after: Duration) -> Result<()> {
         let mut tx = self.state.begin().await?;
         if !self.state.database.is_postgres() {
@@ -80,7 +120,10 @@ impl Servers<'_> {
             "INSERT INTO instance (id, started_ms, seen_ms) VALUES ($1, {clock}, {clock}) RETURNING seen_ms"
         ));
         let now: Millis = sqlx::query_scalar(insert).bind(self.state.instance.to_string()).fetch_one(&mut *tx).await?;
+        let settled = self.state.settle(&mut tx).await?;
         tx.commit().await?;
+        self.state.seen.adopt(settled);
+        self.state.seen.save().await;
         self.state.heartbeats.last_ms.store(now, Ordering::Release);
         self.state.registered.store(true, Ordering::Release);
         if others > 0 && silent == others {
@@ -89,7 +132,7 @@ impl Servers<'_> {
         self.remove_dead(dead_after).await
     }
 
-    /// Writes the heartbeat of this process, and removes dead servers.
+    /// Writes the heartbeat of this process, and removes dead servers. Notices what the database lost since the last one.
     ///
     /// A process whose own last heartbeat is old knows that the others may not have reached the database either. It gives them time
     /// to write one before it removes any.
@@ -100,11 +143,21 @@ impl Servers<'_> {
     /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the heartbeat could not be written or the dead servers could not
     /// be removed.
     pub async fn heartbeat(self, dead_after: Duration) -> Result<()> {
-        let clock = self.state.database.clock_sql();
-        let sql = sqlx::AssertSqlSafe(format!("UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms"));
-        let now: Option<Millis> =
-            sqlx::query_scalar(sql).bind(self.state.instance.to_string()).fetch_optional(&self.state.relaxed_writer).await?;
-        let now = now.ok_or(StateError::Fenced)?;
+        let (clock, before) = (self.state.database.clock_sql(), self.state.seen_before());
+        // In the transaction of the heartbeat, so that whatever is between server and database asks no standby.
+        let mut tx = self.state.begin_relaxed().await?;
+        let sql = sqlx::AssertSqlSafe(format!(
+            "UPDATE instance SET seen_ms = {clock} WHERE id = $1 RETURNING seen_ms, (SELECT value FROM meta WHERE key = $2)"
+        ));
+        let query = sqlx::query_as(sql).bind(self.state.instance.to_string()).bind(BEHIND);
+        let row: Option<(Millis, Option<String>)> = query.fetch_optional(&mut *tx).await?;
+        let (now, behind) = row.ok_or(StateError::Fenced)?;
+        let rows = all_rows(&mut tx).await?;
+        tx.commit().await?;
+        if let Err(error) = self.state.compare_heartbeat(&before, behind, rows).await {
+            tracing::error!(%error, "what the database confirmed can't be compared; the next heartbeat tries again");
+        }
+        self.state.seen.save_soon();
         if now - self.state.heartbeats.last_ms.swap(now, Ordering::AcqRel) > to_millis(dead_after / 2) {
             self.state.heartbeats.remove_from_ms.store(now + to_millis(heartbeat_grace(dead_after)), Ordering::Release);
         }

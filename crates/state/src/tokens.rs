@@ -286,7 +286,7 @@ impl Tokens<'_> {
             update.execute(&mut *tx).await?;
         }
         insert_by(&mut *tx, token, scram).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 

@@ -5,13 +5,12 @@
 //! Commits to other tables go on. Start reading at [`Catalog::check_not_behind`].
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use esker_state::TabularRow;
+use esker_state::{StateError, TabularRow};
 use esker_storage::StorageError;
 use esker_types::{Coded, TableId, TableName};
-use tokio::sync::OnceCell;
 
 use super::history::{HistorySearch, examine, is_stranger};
 use super::tips::{Tip, TipVerdict};
@@ -24,10 +23,23 @@ pub(crate) struct BehindChecks {
     /// Reason why a table must not be committed to, by table; `None` if the database has its latest state. A table that could not
     /// be examined has no result.
     judged: Mutex<HashMap<TableId, Option<String>>>,
-    /// The ledger, which no server writes while database and storage disagree.
-    ledger: OnceCell<Arc<Ledger>>,
+    /// The ledger, which no server writes while database and storage disagree; `None` before it is read.
+    ledger: Mutex<Option<Arc<Ledger>>>,
     /// `true` once the database was found to have everything that the ledger has.
     ledger_agrees: AtomicBool,
+    /// The losses of the database that this server knew of when the first of these results was found.
+    losses: AtomicU64,
+}
+
+impl BehindChecks {
+    /// Forgets the results if the database has lost changes since: they are of another state.
+    fn renew(&self, losses: u64) {
+        if self.losses.swap(losses, Ordering::AcqRel) != losses {
+            self.judged.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.ledger_agrees.store(false, Ordering::Release);
+        }
+    }
 }
 
 /// Returns the reason why a metadata file is not the only one that may be current; `None` if it is.
@@ -62,28 +74,35 @@ fn behind(name: &TableName, why: String) -> CatalogError {
 impl Catalog {
     /// Refuses a change to a table or view if storage has states of it that the database does not have.
     ///
-    /// Nothing is read while database and storage agree. A table is examined once, or until it can be.
+    /// Nothing is read while database and storage agree. A table is examined once, or until it can be, and again after the database
+    /// lost changes.
     ///
     /// # Errors
     ///
     /// Returns [`Behind`](CatalogError::Behind) if storage has such states or the table can't be examined. Returns
-    /// [`State`](CatalogError::State) if its row can't be read, [`Storage`](CatalogError::Storage) if the storage fails, and
-    /// [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the ledger can't be parsed.
+    /// [`State`](CatalogError::State) if its row can't be read or the server is just noticing a loss,
+    /// [`Storage`](CatalogError::Storage) if the storage fails, and [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the ledger
+    /// can't be parsed.
     pub(crate) async fn check_not_behind(&self, row: &TabularRow) -> Result<()> {
         if self.check_epoch().is_ok() {
             return Ok(());
         }
         let judged = || self.inner.behind.judged.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = judged().get(&row.id).cloned();
-        let why = match known {
-            Some(why) => why,
-            None => {
-                let why = self.other_tips(row.id, HistorySearch::default()).await?;
+        let losses = || self.state().servers().losses().ok_or(StateError::LostChanges);
+        loop {
+            let before = losses()?;
+            self.inner.behind.renew(before);
+            let known = judged().get(&row.id).cloned();
+            let why = match known {
+                Some(why) => why,
+                None => self.other_tips(row.id, HistorySearch::default()).await?,
+            };
+            // What was found while the database lost changes may be of the time before.
+            if losses()? == before {
                 judged().insert(row.id, why.clone());
-                why
+                return why.map_or(Ok(()), |why| Err(behind(&row.name, why)));
             }
-        };
-        why.map_or(Ok(()), |why| Err(behind(&row.name, why)))
+        }
     }
 
     /// Forgets the results of the checks, after pointers were moved.
@@ -113,6 +132,10 @@ impl Catalog {
 
     /// Returns the reason why a table's metadata file is not the only one that may be current; `None` if it is.
     async fn other_tips(&self, id: TableId, search: HistorySearch) -> Result<Option<String>> {
+        if self.state().tables().by_id(id).await?.is_none() {
+            // A new entry is behind of nothing, whatever the ledger says.
+            return Ok(None);
+        }
         // If database and storage agree, the ledger was compared at the start.
         let ledger = if search.storage_agrees { Arc::default() } else { self.cached_ledger().await? };
         loop {
@@ -165,9 +188,13 @@ impl Catalog {
 
     /// Reads the ledger once; it is empty if there is none.
     async fn cached_ledger(&self) -> Result<Arc<Ledger>> {
-        let read =
-            async || Ok::<_, CatalogError>(Arc::new(self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default()));
-        Ok(self.inner.behind.ledger.get_or_try_init(read).await?.clone())
+        let cached = || self.inner.behind.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = cached().clone();
+        if let Some(ledger) = known {
+            return Ok(ledger);
+        }
+        let ledger = Arc::new(self.read_ledger().await?.map(|written| written.ledger).unwrap_or_default());
+        Ok(cached().get_or_insert(ledger).clone())
     }
 
     /// Returns the reason why the ledger shows that the database was restored; `None` if it does not.
@@ -175,6 +202,9 @@ impl Catalog {
     /// The ledger then has a state of a table that the database does not have, or a table that the database has as dropped. This
     /// finds a restored backup even before the epoch advanced.
     pub(crate) async fn ledger_disagreement(&self) -> Result<Option<String>> {
+        if let Some(losses) = self.state().servers().losses() {
+            self.inner.behind.renew(losses);
+        }
         let agrees = &self.inner.behind.ledger_agrees;
         if agrees.load(Ordering::Acquire) {
             return Ok(None);

@@ -16,7 +16,7 @@ use esker_types::{TableName, format_count, split_names};
 
 use super::jobs::format_time;
 use super::{print_json, print_line};
-use crate::server::{data_dir, lock_data_dir};
+use crate::server::{data_dir, lock_data_dir, seen_changes_file};
 use crate::{Config, Error, Result, warehouses};
 
 /// The arguments of `esker recover`.
@@ -72,9 +72,13 @@ impl RecoverArgs {
             let known: Vec<&str> = plans.iter().map(|(_, options)| options.warehouse.as_str()).collect();
             return Err(Error::Usage(format!("warehouse {name} does not exist; the configuration has {}", known.join(", "))));
         }
+        // Before the catalogs are opened: each compares database and storage then.
         if self.behind {
-            // Before the catalogs are opened: each compares database and storage then.
             state.warehouses().declare_behind().await?;
+        }
+        if !self.dry_run {
+            state.servers().remember_in(&seen_changes_file(&dir))?;
+            state.servers().note_losses().await?;
         }
         let chosen = plans.into_iter().filter(|(_, o)| self.warehouse.as_ref().is_none_or(|name| *name == o.warehouse));
         for (storage, options) in chosen {

@@ -33,6 +33,11 @@ fn not_set() -> Error {
     Error::Config("data_dir is not set; give --data-dir DIR".to_owned())
 }
 
+/// Returns the path of the file in which a server remembers what its database confirmed.
+pub(crate) fn seen_changes_file(dir: &Path) -> PathBuf {
+    dir.join("seen-changes.json")
+}
+
 /// Locks a data directory against other processes, until the returned file is dropped.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use crate::{Config, Result, background, events, warehouses};
 pub(crate) use connections::{ClientLimits, serve_port};
-pub(crate) use data_dir::{data_dir, existing_data_dir, lock_data_dir};
+pub(crate) use data_dir::{data_dir, existing_data_dir, lock_data_dir, seen_changes_file};
 pub(crate) use listeners::{Listener, Listeners};
 pub(crate) use machine::{STACK_BYTES, memory_bytes};
 pub(crate) use parts::Parts;
@@ -81,8 +81,8 @@ impl Server {
     /// - Returns [`Auth`](crate::Error::Auth) if the system gives no random numbers for a token, or the rules of access control
     ///   or the keys can't be loaded.
     /// - Returns [`Listen`](crate::Error::Listen) if a port is taken or the address is not one of this machine.
-    /// - Returns [`State`](crate::Error::State) if `state.url` names no supported database, or if the database can't be opened or
-    ///   does not answer.
+    /// - Returns [`State`](crate::Error::State) if `state.url` names no supported database, if the database can't be opened or
+    ///   does not answer, or if the file that says what it confirmed can't be read.
     /// - Returns [`Catalog`](crate::Error::Catalog) if a warehouse can't be opened, or its namespaces or pending outputs can't be
     ///   read.
     /// - Returns [`Storage`](crate::Error::Storage) if the data directory can't be the location of the default warehouse.
@@ -96,6 +96,7 @@ impl Server {
         // The ports come before the database: a start that can't serve must change nothing.
         let listeners = Listeners::bind(&config.server).await?;
         let state = State::open(config.state.database(&dir)?).await?;
+        state.servers().remember_in(&seen_changes_file(&dir))?;
         state.servers().register(config.state.dead_after()).await?;
         let new_token = token::ensure_principal(&state, config.auth.token.as_deref()).await?;
         let parts = Parts::open(config, &dir, plans, state).await?;

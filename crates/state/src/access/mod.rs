@@ -220,7 +220,7 @@ impl Access<'_> {
             carry_out(&mut tx, change, by).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(expected_version + 1)
     }
 
@@ -235,7 +235,7 @@ impl Access<'_> {
     pub async fn announce_restrictions(self, from: TableId, to: TableId) -> Result<bool> {
         let mut tx = self.state.begin().await?;
         let any = announce_restrictions(&mut tx, from, to).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(any)
     }
 
@@ -247,7 +247,7 @@ impl Access<'_> {
     pub async fn withdraw_restrictions(self, id: TableId) -> Result<()> {
         let mut tx = self.state.begin().await?;
         forget_tabular(&mut tx, id).await?;
-        tx.commit().await.map_err(StateError::of_commit)
+        self.state.commit(tx).await.map_err(StateError::of_commit)
     }
 }
 

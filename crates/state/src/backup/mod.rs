@@ -32,7 +32,7 @@ use self::rows::{RowProgress, digest_table};
 use crate::database::{Database, PoolUse, create_private, sqlite_migration_checksum};
 use crate::error::is_transient_code;
 use crate::migrations::{SQLITE, refusal_of_migration};
-use crate::warehouses::{BACKUP, DATABASE};
+use crate::warehouses::{BACKUP, BEHIND, DATABASE};
 use crate::{Result, StateError};
 
 /// Hears of the progress of a backup or restore: what is being done, how much of it is done, and how much there is to do.
@@ -299,13 +299,19 @@ async fn unfit(connection: &mut AnyConnection, check: &'static str) -> Result<Op
 
 /// Marks a database as a backup, if it is not marked. `when` is the time of the backup, or of the declaration that it is behind.
 ///
+/// Servers that remember an earlier mark see that this is a later one.
+///
 /// # Errors
 ///
 /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database can't be written.
 pub(crate) async fn mark(connection: &mut AnyConnection, when: Millis) -> Result<()> {
     let sql = "INSERT INTO meta (key, value) SELECT $1 || CAST(id AS TEXT), $2 FROM warehouse WHERE true
                ON CONFLICT (key) DO NOTHING";
-    sqlx::query(sql).bind(BACKUP).bind(when.to_string()).execute(connection).await?;
+    sqlx::query(sql).bind(BACKUP).bind(when.to_string()).execute(&mut *connection).await?;
+    let sql = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = CAST(
+                   CASE WHEN CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT) THEN CAST(excluded.value AS BIGINT)
+                        ELSE CAST(meta.value AS BIGINT) + 1 END AS TEXT)";
+    sqlx::query(sql).bind(BEHIND).bind(now_ms().to_string()).execute(connection).await?;
     Ok(())
 }
 

@@ -69,7 +69,7 @@ impl Fleet<'_> {
         if new {
             Outbox { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
         }
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(new)
     }
 
@@ -87,7 +87,7 @@ impl Fleet<'_> {
             paths.iter().fold(delete, |query, path| query.bind(path)).execute(&mut *tx).await?;
         }
         Outbox { events: vec![event], receipts: Vec::new() }.insert(&mut tx).await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(())
     }
 

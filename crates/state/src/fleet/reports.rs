@@ -40,7 +40,7 @@ impl Fleet<'_> {
         if let Some(used) = used {
             add_usage(&mut tx, &[(table, *used)]).await?;
         }
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(())
     }
 

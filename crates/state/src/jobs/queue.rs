@@ -120,7 +120,7 @@ impl Jobs<'_> {
         .execute(&mut *tx)
         .await?;
         self.notify(&mut tx).await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(job.id)
     }
 
@@ -191,7 +191,7 @@ impl Jobs<'_> {
         if job.attempts == 1 {
             record_job_event(&mut tx, &job).await?;
         }
-        if let Err(error) = tx.commit().await {
+        if let Err(error) = self.state.commit(tx).await {
             // The lease of an external worker ends. A server would hold the job, and block its table, for as long as it lives.
             if holder.instance.is_some() {
                 *self.state.unconfirmed_job() = Some(job);
@@ -287,7 +287,7 @@ impl Jobs<'_> {
         record_job_event(&mut tx, &job_row(&row)?).await?;
         // The table has no running job now, so another job of it may be ready.
         self.notify(&mut tx).await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(true)
     }
 
@@ -310,7 +310,7 @@ impl Jobs<'_> {
         if let Some(job) = changed.map(|row| job_row(&row)).transpose()?.filter(|job| job.state.is_over()) {
             record_job_event(&mut tx, &job).await?;
         }
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(self.get(id).await?.map(|job| job.state))
     }
 
@@ -357,7 +357,7 @@ impl Jobs<'_> {
             over.push((id, error.unwrap_or_else(|| format!("its {who} was lost after the job had been cancelled"))));
         }
         self.notify(&mut tx).await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         for (id, text) in over {
             self.append_log(crate::parse_id(&id)?, &[JobLogLine { time_ms: now_ms(), text }]).await?;
         }
@@ -382,7 +382,7 @@ impl Jobs<'_> {
                 let delete = sqlx::query(sqlx::AssertSqlSafe(logs));
                 ids.iter().fold(delete, |query, id| query.bind(id)).execute(&mut *tx).await?;
             }
-            tx.commit().await?;
+            self.state.commit(tx).await?;
             if ids.len() < ROWS {
                 return Ok(());
             }

@@ -49,7 +49,7 @@ impl Jobs<'_> {
             .bind(now);
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(None) };
         record_job_event(&mut tx, &job_row(&row)?).await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(Some(id))
     }
 }

@@ -57,7 +57,7 @@ impl Namespaces<'_> {
             add_rights(&mut tx, warehouse, name).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -164,7 +164,7 @@ impl Namespaces<'_> {
         delete.execute(&mut *tx).await?;
         forget_function(&mut tx, warehouse, &namespace_name, &stored_name).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

@@ -102,7 +102,7 @@ impl Namespaces<'_> {
         }
         add_rights(&mut tx, warehouse, &namespace.name).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl Namespaces<'_> {
             .execute(&mut *tx)
             .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(before)
     }
 
@@ -253,7 +253,7 @@ impl Namespaces<'_> {
         sqlx::query("DELETE FROM namespace WHERE id = $1").bind(id).execute(&mut *tx).await?;
         forget_namespace(&mut tx, warehouse, &stored).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -274,7 +274,7 @@ impl Namespaces<'_> {
             .execute(&mut *tx)
             .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 }

@@ -236,7 +236,7 @@ impl OutboxLog<'_> {
     pub async fn insert_receipt(self, receipt: NewReceipt) -> Result<()> {
         let mut tx = self.state.begin().await?;
         Outbox { events: Vec::new(), receipts: vec![receipt] }.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl OutboxLog<'_> {
     pub async fn insert_events(self, events: Vec<NewEvent>) -> Result<()> {
         let mut tx = self.state.begin().await?;
         Outbox { events, receipts: Vec::new() }.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 

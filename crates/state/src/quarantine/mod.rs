@@ -271,7 +271,7 @@ impl Quarantine<'_> {
         insert_quarantine(&mut tx, quarantines).await?;
         let paths: Vec<&str> = quarantines.iter().map(|record| record.path.as_str()).collect();
         remove_outputs(&mut tx, &paths).await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(())
     }
 
@@ -402,7 +402,7 @@ impl Quarantine<'_> {
             let update = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(update)).bind(now_ms());
             begun.extend(paths.iter().fold(update, |query, path| query.bind(path)).fetch_all(&mut *tx).await?);
         }
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(paths.into_iter().filter(|path| begun.contains(path)).collect())
     }
 
@@ -424,7 +424,7 @@ impl Quarantine<'_> {
             let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind(state.as_str()).bind(note).bind(now_ms());
             paths.iter().fold(update, |query, path| query.bind(path)).execute(&mut *tx).await?;
         }
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(())
     }
 
@@ -448,7 +448,7 @@ impl Quarantine<'_> {
             let update = sqlx::query(sqlx::AssertSqlSafe(update)).bind(due_ms).bind(now_ms());
             files += paths.iter().fold(update, |query, path| query.bind(path)).execute(&mut *tx).await?.rows_affected();
         }
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(files)
     }
 
@@ -476,7 +476,7 @@ impl Quarantine<'_> {
                 .bind(job.to_string())
                 .fetch_one(&mut *tx)
                 .await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok((released, deleted.unsigned_abs()))
     }
 

@@ -43,7 +43,7 @@ impl Quarantine<'_> {
                 since.insert(row.try_get(0)?, row.try_get(1)?);
             }
         }
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(paths.iter().map(|path| since.get(path).copied().unwrap_or(now)).collect())
     }
 

@@ -175,7 +175,7 @@ impl Tables<'_> {
             sqlx::query(sql).bind(id.to_string()).execute(&mut *tx).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Tables<'_> {
         forget_places(&mut tx, id).await?;
         forget_tabular(&mut tx, id).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 }

@@ -253,21 +253,28 @@ pub(crate) async fn insert_tabular(tx: &mut Transaction<'_, Any>, warehouse: War
     Ok(())
 }
 
-/// Carries out a swap. Returns false, and changes nothing, if another metadata file is current.
+/// Carries out a swap for a server. Returns false, and changes nothing, if another metadata file is current.
+///
+/// It also returns false if the new file's record is not the server's any more: the database lost changes since the file was
+/// written ([`crate::seen`]), so the table must be read again.
 ///
 /// # Errors
 ///
 /// Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done, and
 /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
-async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap) -> Result<bool> {
+async fn swap(tx: &mut Transaction<'_, Any>, swap: &PointerSwap, server: Uuid) -> Result<bool> {
+    // A recovery writes no file. It moves pointers to files of which a lost commit may have left a record.
+    let server = if swap.settled_outputs.is_empty() { String::new() } else { server.to_string() };
     let done = sqlx::query(
-        "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2",
+        "UPDATE tabular SET metadata_location = $3, location = $4, updated_ms = $5 WHERE id = $1 AND metadata_location = $2
+         AND ($6 = '' OR NOT EXISTS (SELECT 1 FROM pending_output WHERE path = $3 AND instance <> $6))",
     )
     .bind(swap.id.to_string())
     .bind(&swap.from)
     .bind(&swap.to)
     .bind(&swap.location)
     .bind(now_ms())
+    .bind(server)
     .execute(&mut **tx)
     .await?;
     if done.rows_affected() == 0 {
@@ -305,7 +312,8 @@ impl Tables<'_> {
     pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], outbox: &Outbox) -> Result<bool> {
         let (mut tx, by_bytes) = (self.state.begin().await?, self.state.database.by_bytes());
         for one in swaps {
-            if !swap(&mut tx, one).await? || is_any_taken(&mut tx, by_bytes, (warehouse, one.id), &one.claims).await? {
+            let done = swap(&mut tx, one, self.state.instance).await?;
+            if !done || is_any_taken(&mut tx, by_bytes, (warehouse, one.id), &one.claims).await? {
                 return Ok(false);
             }
         }
@@ -322,7 +330,7 @@ impl Tables<'_> {
             add_rights_of_new(&mut tx, warehouse, Some(&row.name.namespace), &row.securable(), owner).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -513,7 +521,7 @@ impl Tables<'_> {
             .execute(&mut *tx)
             .await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 
@@ -569,7 +577,7 @@ impl Tables<'_> {
             forget_tabular(&mut tx, id).await?;
         }
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(true)
     }
 
@@ -578,7 +586,7 @@ impl Tables<'_> {
         let mut tx = self.state.begin().await?;
         sqlx::query(sql).bind(id.to_string()).bind(i64::from(value)).execute(&mut *tx).await?;
         outbox.insert(&mut tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)?;
+        self.state.commit(tx).await.map_err(StateError::of_commit)?;
         Ok(())
     }
 

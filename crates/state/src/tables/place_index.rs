@@ -229,7 +229,7 @@ impl Tables<'_> {
         let mut tx = self.state.begin().await?;
         let put = sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING");
         put.bind(NORMALIZED).bind("1").execute(&mut *tx).await?;
-        tx.commit().await.map_err(StateError::of_commit)
+        self.state.commit(tx).await.map_err(StateError::of_commit)
     }
 
     /// Normalises the locations of all places.
@@ -254,7 +254,7 @@ impl Tables<'_> {
                     let delete = sqlx::query("DELETE FROM place WHERE table_id = $1 AND location = $2");
                     delete.bind(table).bind(location).execute(&mut *tx).await?;
                 }
-                tx.commit().await.map_err(StateError::of_commit)?;
+                self.state.commit(tx).await.map_err(StateError::of_commit)?;
             }
             match found.last() {
                 Some(last) if found.len() == ROWS => after = last.clone(),
@@ -285,7 +285,7 @@ impl Tables<'_> {
                     let update = sqlx::query(sqlx::AssertSqlSafe(update.clone()));
                     update.bind(normal).bind(table).bind(location).execute(&mut *tx).await?;
                 }
-                tx.commit().await.map_err(StateError::of_commit)?;
+                self.state.commit(tx).await.map_err(StateError::of_commit)?;
             }
             match found.last() {
                 Some(last) if found.len() == ROWS => after.clone_from(&last.table),

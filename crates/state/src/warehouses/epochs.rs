@@ -4,11 +4,12 @@
 //! behind. Two identifiers tell a copy: one is copied with the database, the other is that of the very file or cluster.
 //! `esker_catalog` compares them.
 
-use esker_types::{Millis, now_ms};
+use esker_types::Millis;
+use sqlx::AnyConnection;
 use uuid::Uuid;
 
 use super::Warehouses;
-use crate::{Result, StateError, Warehouse, backup};
+use crate::{Result, StateError, Warehouse, seen};
 
 /// The record of a warehouse's epoch in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub(crate) const DATABASE: &str = "database";
 ///
 /// It is set in backups, never in the database that a backup is made of, and where a person declared that a database is behind.
 pub(crate) const BACKUP: &str = "backup.";
+/// The key of the time at which the database was last marked as a backup or declared to be behind. It never goes back.
+///
+/// It stays when the marks of the warehouses are removed. Each server compares it with the time that it saw last.
+pub(crate) const BEHIND: &str = "behind";
 
 impl Warehouses<'_> {
     /// Returns the epoch of a warehouse. Gives the database its identifier if it has none.
@@ -42,13 +47,11 @@ impl Warehouses<'_> {
     /// SQLite file is gone or its metadata can't be read. Returns [`Corrupt`](StateError::Corrupt) if the stored epoch or time of
     /// the backup can't be read.
     pub async fn epoch(self, warehouse: Warehouse) -> Result<Epoch> {
-        let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
-        sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&self.state.writer).await?;
+        let database = database_id(&mut self.state.writer.acquire().await?).await?;
         let value = |key: String| {
             let query = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key);
             async { Ok::<Option<String>, StateError>(query.fetch_optional(&self.state.readers).await?) }
         };
-        let database = value(DATABASE.to_owned()).await?.unwrap_or_default();
         let (now, next) = parse(value(key(warehouse)).await?)?;
         let backup_ms = value(format!("{BACKUP}{}", warehouse.id)).await?;
         let corrupt = |_| StateError::Corrupt("not the time of a backup".to_owned());
@@ -64,14 +67,16 @@ impl Warehouses<'_> {
 
     /// Records that the database may have lost transactions, as if it were a restored backup, for all warehouses.
     ///
-    /// A running server takes note when it next advances the epoch of a warehouse.
+    /// A running server takes note with its next change or heartbeat.
     ///
     /// # Errors
     ///
-    /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn declare_behind(self) -> Result<()> {
-        let mut connection = self.state.writer.acquire().await?;
-        backup::mark(&mut connection, now_ms()).await
+        let mut tx = self.state.database.begin_exclusive(&self.state.writer).await?;
+        seen::declare_behind(&mut tx).await?;
+        tx.commit().await.map_err(StateError::of_commit)
     }
 
     /// Removes the mark of a backup for a warehouse: from now on this database takes care of the warehouse.
@@ -102,9 +107,20 @@ impl Warehouses<'_> {
         let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = $2";
         let value = format!("{} {}", now.max(before.0), next.max(before.1));
         sqlx::query(put).bind(key(warehouse)).bind(value).execute(&mut *tx).await?;
-        tx.commit().await?;
+        self.state.commit(tx).await?;
         Ok(())
     }
+}
+
+/// Returns the identifier that a database got when it was made. Gives it one if it has none.
+///
+/// # Errors
+///
+/// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
+pub(crate) async fn database_id(connection: &mut AnyConnection) -> Result<String> {
+    let put = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
+    sqlx::query(put).bind(DATABASE).bind(Uuid::now_v7().to_string()).execute(&mut *connection).await?;
+    Ok(sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(DATABASE).fetch_one(connection).await?)
 }
 
 /// Reads the two numbers of an epoch. Both are 0 without a value.

@@ -8,7 +8,7 @@ use esker_types::{NamespaceName, TableName};
 use sqlx::Row;
 
 pub use self::epochs::Epoch;
-pub(crate) use self::epochs::{BACKUP, DATABASE};
+pub(crate) use self::epochs::{BACKUP, BEHIND, DATABASE, database_id};
 use crate::{Result, State, flag};
 
 /// The row of a warehouse, as the functions of this crate take it.
