@@ -109,7 +109,8 @@ def running_minio(directory: Path) -> Iterator[Minio]:
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="esker-minio-") as directory, running_minio(Path(directory)) as minio:
-        return subprocess.run(sys.argv[1:], env=os.environ | {"ESKER_TEST_MINIO": minio.endpoint}, check=False).returncode
+        env = os.environ | {"ESKER_TEST_MINIO": minio.endpoint}
+        return subprocess.run(sys.argv[1:], env=env, check=False).returncode
 
 
 if __name__ == "__main__":

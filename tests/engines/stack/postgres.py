@@ -23,8 +23,11 @@ NOBODY = 65534
 
 
 @contextmanager
-def running_postgres(directory: Path) -> Iterator[int]:
-    """Starts PostgreSQL with logical decoding. Yields its port. Root starts it as `nobody`, because it refuses root."""
+def running_postgres(directory: Path, fsync: str = "off") -> Iterator[int]:
+    """Starts PostgreSQL with logical decoding. Yields its port. Root starts it as `nobody`, because it refuses root.
+
+    With `fsync="on"` commits wait for the disk.
+    """
     source = Path(pgserver.__file__).parent / "pginstall"
     port, root = free_port(), os.getuid() == 0
     home, data = directory / "pgserver" / "pginstall", directory / "pgdata"
@@ -40,7 +43,7 @@ def running_postgres(directory: Path) -> Iterator[int]:
         as_user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     initdb = [home / "bin" / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(initdb, check=True, capture_output=True, cwd=data, **as_user)
-    settings = {"listen_addresses": "127.0.0.1", "port": port, "wal_level": "logical", "fsync": "off"}
+    settings = {"listen_addresses": "127.0.0.1", "port": port, "wal_level": "logical", "fsync": fsync}
     settings |= {"unix_socket_directories": data}
     options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
     log = directory / "postgres.log"
