@@ -33,7 +33,7 @@ from peers import Peer, of_lake, started
 from pyiceberg.exceptions import RESTError
 from stack.minio import BUCKET, KEY, REGION, SECRET, Minio, running_minio
 
-TABLES, LOADS, ROUNDS = 100, 2000, 12
+TABLES, LOADS, ROUNDS = 100, 5000, 12
 WRITERS = 32
 LIGHT_BAR, STATIC_BAR = 100, 1.3
 COLUMNS = [{"id": i, "name": f"c{i}", "required": False, "type": "long"} for i in range(1, 21)]

@@ -294,3 +294,29 @@ impl ObjectStore for Faults {
         self.scheduled(self.inner.copy_opts(from, to, options)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_third_request_fails_and_by_turns_it_is_served_or_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let faults = Faults::local();
+        let path = |n: usize| Path::from_absolute_path(dir.path().join(n.to_string())).expect("a path");
+        faults.schedule().set(3, Duration::ZERO);
+        let mut failed = Vec::new();
+        for n in 0..9 {
+            if faults.put(&path(n), "x".into()).await.is_err() {
+                failed.push(n);
+            }
+        }
+        assert_eq!((failed, faults.schedule().faults()), (vec![2, 5, 8], 3));
+        let there: Vec<usize> = (0..9).filter(|n| dir.path().join(n.to_string()).exists()).collect();
+        assert_eq!(there, [0, 1, 3, 4, 5, 6, 7], "the third request was not served, the sixth was");
+        faults.schedule().set(0, Duration::ZERO);
+        faults.put(&path(8), "x".into()).await.expect("no faults any more");
+    }
+}

@@ -71,6 +71,9 @@ impl Place {
             ("ESKER__MAINTENANCE__AUTOPILOT_SECONDS".to_owned(), "0".to_owned()),
             ("ESKER__MAINTENANCE__JOBS".to_owned(), "0".to_owned()),
             ("ESKER__MAINTENANCE__GRACE_SECONDS".to_owned(), (24 * 3600).to_string()),
+            // As in the configuration of tests: the clients do not commit again after a conflict.
+            ("ESKER__COMMIT__TURN_MS".to_owned(), "200".to_owned()),
+            ("ESKER__COMMIT__TURN_RETURN_MS".to_owned(), "100".to_owned()),
         ];
         let option = |(key, value): (&String, &String)| (format!("{warehouse}STORAGE__{}", key.to_uppercase()), value.clone());
         settings.extend(self.options.iter().map(option));
