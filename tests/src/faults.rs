@@ -55,7 +55,7 @@ impl FaultSchedule {
     }
 
     /// Waits for the delay of the next request. Returns what happens to it.
-    pub async fn next(&self) -> Fault {
+    pub async fn next_fault(&self) -> Fault {
         let delay = self.delay_ms.load(Ordering::SeqCst);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -117,7 +117,7 @@ impl Faults {
 
     /// Runs a request under the schedule of faults.
     async fn scheduled<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let fault = self.schedule.next().await;
+        let fault = self.schedule.next_fault().await;
         if fault == Fault::Unserved {
             return Err(timed_out());
         }

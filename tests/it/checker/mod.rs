@@ -12,6 +12,7 @@ mod record;
 mod servers;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use esker_format::TableMetadata;
@@ -29,8 +30,9 @@ use crate::histories::Random;
 const ROUND_SECONDS: u64 = 60;
 /// The number of tables; every second one merges late appends.
 const TABLES: usize = 4;
-/// The number of clients that append to each table, and of those that only read it.
+/// The number of clients that append to each table.
 const WRITERS: usize = 2;
+/// The number of clients that only read each table.
 const READERS: usize = 1;
 /// The number of times that a client sends a commit whose outcome it does not know.
 const ATTEMPTS: usize = 5;
@@ -64,6 +66,9 @@ struct Round<'a> {
     servers: &'a Servers,
     tables: Vec<CheckedTable>,
     place: &'a Place,
+    /// The number of late commits that were merged, and of commits that were refused.
+    merged: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Round<'_> {
@@ -156,8 +161,14 @@ impl Round<'_> {
             let outcome = self.commit(table, &mut random, commit.body()).await;
             let mut record = table.record.lock().expect("a lock");
             match outcome {
-                Outcome::Done => record.acknowledge(id),
-                Outcome::Refused => record.refuse(id),
+                Outcome::Done => {
+                    record.acknowledge(id);
+                    self.merged.fetch_add(u64::from(record.parent(id) != base.current_snapshot_id), Relaxed);
+                }
+                Outcome::Refused => {
+                    record.refuse(id);
+                    self.refused.fetch_add(1, Relaxed);
+                }
                 Outcome::Unknown => {}
             }
             late = (table.merges && outcome == Outcome::Done && random.one_in(2)).then_some(base);
@@ -246,12 +257,20 @@ async fn run(seed: u64, time: Duration) {
     }
     let dir = app.stop().await;
     let servers = Servers::new(dir.path(), place.clone(), faults, schedule.clone(), Instant::now() + time);
-    let round = Round { seed, http: reqwest::Client::new(), servers: &servers, tables, place: &place };
+    let (http, merged, refused) = (reqwest::Client::new(), AtomicU64::new(0), AtomicU64::new(0));
+    let round = Round { seed, http, servers: &servers, tables, place: &place, merged, refused };
     round.run().await;
     let app = TestApp::restart_with(dir, |config| place.configure(config)).await;
     round.judge(&app).await;
     app.stop().await;
-    assert!(servers.kills() > 0 && schedule.faults() > 0, "seed {seed}: nothing failed");
+    for (what, n) in [
+        ("servers killed", servers.kills()),
+        ("requests to the store failed", schedule.faults()),
+        ("late commits merged", round.merged.load(Relaxed)),
+        ("commits refused", round.refused.load(Relaxed)),
+    ] {
+        assert!(n > 0, "seed {seed}: {what}: none");
+    }
     check_logs();
 }
 

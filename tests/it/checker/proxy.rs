@@ -50,7 +50,7 @@ impl FaultyStore {
 
 /// Answers a request to the store, with the fault that is its turn.
 async fn forward(State(store): State<FaultyStore>, request: Request) -> Response {
-    let fault = store.schedule.next().await;
+    let fault = store.schedule.next_fault().await;
     let served = if fault == Fault::Unserved { None } else { store.served(request).await };
     match (fault, served) {
         (Fault::Nothing, Some(answer)) => answer,

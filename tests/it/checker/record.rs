@@ -30,6 +30,11 @@ impl Record {
         self.acknowledged.len()
     }
 
+    /// Returns the parent of a snapshot, as the answers have it.
+    pub(super) fn parent(&self, id: i64) -> Option<i64> {
+        self.parents.get(&id).copied().flatten()
+    }
+
     /// Takes the acknowledgement of a commit of a snapshot.
     pub(super) fn acknowledge(&mut self, id: i64) {
         self.acknowledged.insert(id);
@@ -93,7 +98,7 @@ impl Record {
             if !found.insert(id) {
                 break;
             }
-            next = self.parents.get(&id).copied().flatten();
+            next = self.parent(id);
         }
         found
     }
