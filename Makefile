@@ -141,7 +141,8 @@ bench-pairs: build-release  ## Compare this build with another by turns.
 
 # A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once. Then Esker
 # beside other catalogs over one MinIO, which takes an hour: PEERS="sqlite postgres reference nessie rustberg ducklake" and
-# PARTS="tables appenders light static" choose, CLIENTS="1 2 8 32", SECONDS=20.
+# PARTS="tables appenders light static" choose, CLIENTS="1 2 8 32", SECONDS=20. PEERS="before sqlite" with the binary BEFORE shows what
+# a change costs.
 bench-catalog: build-release  ## Measure Esker beside other catalogs, and tables with many snapshots.
 	"$(RELEASE)/catalog" 9000 50000
 	python=$$($(UV) tests/engines/requirements.txt)

@@ -139,7 +139,7 @@ def heading() -> None:
 def measure(peer, numbers: list[int], seconds: float) -> list[dict]:
     """Measures a catalog in all its modes. Prints and returns one row for each mode and number of clients."""
     found = []
-    for mode in MODES + (MERGES if peer.is_esker and peer.name != "no-turns" else []):
+    for mode in MODES + (MERGES if peer.name in ("sqlite", "postgres") else []):
         for clients in numbers:
             counted, there = append(peer, mode, clients, seconds)
             succeeded, failed = (sum(count[key] for count in counted) for key in ("succeeded", "failed"))

@@ -7,6 +7,7 @@ a line that says so.
 |---|---|
 | `sqlite`, `postgres` | Esker with its state on SQLite, or on PostgreSQL |
 | `no-turns` | Esker on SQLite, without turns of late commits |
+| `before` | another build of Esker on SQLite: the binary BEFORE |
 | `reference` | the REST server that Apache Iceberg tests with, on SQLite; from Maven |
 | `nessie` | Nessie on RocksDB; from Maven |
 | `rustberg` | Rustberg on its own file; `cargo install` compiles it once into the cache |
@@ -62,7 +63,7 @@ class Peer:
 
     @property
     def is_esker(self) -> bool:
-        return self.name in ("sqlite", "postgres", "no-turns")
+        return STARTS[self.name] is esker
 
     def pyiceberg(self) -> dict[str, str]:
         """Returns the properties of a PyIceberg catalog."""
@@ -111,6 +112,8 @@ def launched(command: list, uri: str, directory: Path, env: dict[str, str]) -> I
 
 @contextmanager
 def esker(name: str, directory: Path, minio: Minio, binary: str) -> Iterator[Peer]:
+    if name == "before":
+        binary = os.environ["BEFORE"]
     with ExitStack() as stack:
         settings = minio.esker() | QUIET | {"ESKER__WAREHOUSES__MINIO__LOCATION": place()}
         if name == "no-turns":
@@ -232,6 +235,7 @@ STARTS = {
     "sqlite": esker,
     "postgres": esker,
     "no-turns": esker,
+    "before": esker,
     "reference": reference,
     "nessie": nessie,
     "rustberg": rustberg,

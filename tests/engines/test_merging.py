@@ -14,7 +14,7 @@ import requests
 from pyspark.sql import SparkSession
 from stack.esker import Server
 
-pytestmark = [pytest.mark.slice, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 WRITERS, ROWS = 8, 80
 # Rounds of eight statements, at most. The first test ends as soon as commits were late.
