@@ -2,9 +2,9 @@
 
 Run `benches/catalog.py ESKER LIGHT [CLIENTS…]`, where LIGHT is the built `benches/src/light.rs`.
 
-PEERS="sqlite postgres reference nessie rustberg ducklake" are the catalogs, which `benches/peers.py` describes; `before`
-is one more, another build of Esker. PARTS="tables appenders light static" is what is measured, and SECONDS=20 the time
-for which clients commit.
+PEERS="sqlite postgres reference nessie rustberg ducklake" are the catalogs, which `benches/peers.py` describes;
+`before` is one more, another build of Esker. PARTS="tables appenders light static" is what is measured, and SECONDS=20
+the time for which clients commit.
 
 - tables: one client creates tables, commits to each, and loads them, by HTTP. Medians in milliseconds, and the server's
   CPU time of a load. Of DuckLake, a commit is an insert of one row, and nothing is loaded.

@@ -138,8 +138,10 @@ impl Round<'_> {
                     return Outcome::Done;
                 }
                 Some((409 | 429, _)) if attempt == 0 => return Outcome::Refused,
+                Some((403, text)) if attempt == 0 && is_behind(&text) => return Outcome::Refused,
                 // The first attempt may have been applied, and its snapshot rolled back or expired since.
                 Some((400 | 409, _)) if attempt > 0 => return Outcome::Unknown,
+                Some((403, text)) if is_behind(&text) => {}
                 None | Some((429 | 500.., _)) => {}
                 Some((status, text)) => panic!("seed {}, {}: {status} {text}", self.seed, table.path),
             }
@@ -233,6 +235,13 @@ impl Round<'_> {
 fn on_head(head: i64, update: &Value) -> Value {
     let requirement = json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": head});
     json!({"requirements": [requirement], "updates": [update]})
+}
+
+/// Checks that a commit was refused because storage may have a state of the table that the database does not have.
+///
+/// A server that can't compare the epochs is careful until it can: a killed server may have left a metadata file.
+fn is_behind(text: &str) -> bool {
+    text.contains("esker recover")
 }
 
 /// Returns the metadata in an answer.

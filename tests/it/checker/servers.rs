@@ -55,12 +55,12 @@ impl Place {
         Self { location, options: options(&FaultyStore::start(&endpoint, schedule.clone()).await), storage }
     }
 
-    /// Sets the warehouse in a configuration. The server does nothing beside requests.
+    /// Sets the warehouse in a configuration. The server does nothing beside requests but housekeeping, which it does often.
     pub(super) fn configure(&self, config: &mut Config) {
         let warehouse = config.warehouses.entry("default".to_owned()).or_default();
         (warehouse.location, warehouse.storage) = (Some(self.location.clone()), self.options.clone());
         (config.maintenance.autopilot_seconds, config.maintenance.jobs) = (0, 0);
-        config.maintenance.grace_seconds = 24 * 3600;
+        (config.maintenance.grace_seconds, config.maintenance.sweep_seconds) = (24 * 3600, 1);
     }
 
     /// Returns the same as environment variables of a process.
@@ -71,6 +71,7 @@ impl Place {
             ("ESKER__MAINTENANCE__AUTOPILOT_SECONDS".to_owned(), "0".to_owned()),
             ("ESKER__MAINTENANCE__JOBS".to_owned(), "0".to_owned()),
             ("ESKER__MAINTENANCE__GRACE_SECONDS".to_owned(), (24 * 3600).to_string()),
+            ("ESKER__MAINTENANCE__SWEEP_SECONDS".to_owned(), "1".to_owned()),
             // As in the configuration of tests: the clients do not commit again after a conflict.
             ("ESKER__COMMIT__TURN_MS".to_owned(), "200".to_owned()),
             ("ESKER__COMMIT__TURN_RETURN_MS".to_owned(), "100".to_owned()),
