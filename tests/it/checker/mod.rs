@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use esker_format::TableMetadata;
-use esker_tests::{FaultSchedule, Faults, PreparedCommit, TOKEN, TestApp, TestTable, check_listed, check_logs};
+use esker_tests::{Faults, PreparedCommit, TOKEN, TestApp, TestTable, check_listed, check_logs};
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
