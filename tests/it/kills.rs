@@ -73,10 +73,9 @@ impl Victim {
         panic!("not ready: {}", std::fs::read_to_string(&victim.log).unwrap_or_default());
     }
 
-    /// Starts a process with the data directory `own`, on the database and the warehouse of `dir`. Does not wait until it is ready.
+    /// Starts a process with the data directory `own`, on the database and the warehouse of `dir`, and does not wait for it.
     ///
     /// `settings` are environment variables, which win over those of a test. Dropping the victim kills the process.
-    #[expect(clippy::zombie_processes, reason = "dropping a victim waits for it")]
     pub(crate) fn spawn(own: &Path, dir: &Path, settings: &[(&str, String)]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
         let log = own.join("victim.log");

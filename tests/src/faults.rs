@@ -1,4 +1,4 @@
-//! [`Faults`]: an object store that fails or waits as a test wants. [`FaultSchedule`]: faults of every so many requests to a store.
+//! [`Faults`]: an object store that fails or waits as a test wants. [`FaultSchedule`]: faults of every so many requests.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -2,10 +2,11 @@
 //!
 //! Each answer must go with those before it ([`Record`]): every acknowledged snapshot is an ancestor of the final head or was
 //! removed by a commit, no snapshot whose commit was refused is in the table, and reads never go back, whichever server answers.
-//! Half of the tables have `commit.merge = append`, the others `off`. `ESKER_CHECKER` is the number of seconds (20; `make soak` takes
-//! an hour in all), which are rounds of a minute. `ESKER_SEED` is the seed of the first round; a failure names the seed of its round.
-//! With `ESKER_TEST_MINIO`, the endpoint of a MinIO, the warehouse is there. Start reading at `Round::run`; `servers.rs` has the
-//! servers and the faults.
+//! Half of the tables have `commit.merge = append`, the others `off`.
+//!
+//! `ESKER_CHECKER` is the number of seconds (20; `make soak` takes an hour in all), which are rounds of a minute. `ESKER_SEED` is
+//! the seed of the first round; a failure names the seed of its round. With `ESKER_TEST_MINIO`, the endpoint of a MinIO, the
+//! warehouse is there. Start reading at `Round::run`; `servers.rs` has the servers and the faults.
 
 mod proxy;
 mod record;

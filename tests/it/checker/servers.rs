@@ -1,8 +1,8 @@
 //! [`Servers`]: the servers of a round, which are stopped, killed and started again, and the faults around them.
 //!
-//! Each slot runs one server at a time: in the test's process, where it stops in order, or as a process of its own, which is killed.
-//! With SQLite there is one slot, with PostgreSQL there are two. The database ends its connections now and then, as one does that
-//! restarts.
+//! Each slot runs one server at a time: in the test's process, where it stops in order, or as a process of its own, which is
+//! killed. With SQLite there is one slot, with PostgreSQL there are two. The database ends its connections now and then, as one
+//! does that restarts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
