@@ -93,11 +93,11 @@ soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	cd tests/engines
 	ESKER_JOBS=$(or $(JOBS),1000) ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --test it -- --nocapture jobs_of_killed
 	ESKER_ROW_SECURITY=$(or $(ROW_SECURITY),500) "$$python" -m stack.postgres cargo test --workspace --test it -- row_security
-	# The checker, for an hour: on both databases, in the local file system and in MinIO.
+	# The checker, for an hour: on both databases, in the local file system and in MinIO. PostgreSQL crashes too.
 	checker="env ESKER_CHECKER=$(or $(CHECKER),900) cargo test --workspace --test it -- checker"
 	for store in env "$$python -m stack.minio"; do
 		$$store $$checker
-		ESKER_TEST_STATE=postgres $$store "$$python" -m stack.postgres $$checker
+		ESKER_TEST_STATE=postgres $$store "$$python" -m stack.postgres --crashes $$checker
 	done
 	cd ../..
 	$(MAKE) soak-hostile

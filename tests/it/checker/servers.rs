@@ -1,8 +1,8 @@
 //! [`Servers`]: the servers of a round, which are stopped, killed and started again, and the faults around them.
 //!
 //! Each slot runs one server at a time: in the test's process, where it stops in order, or as a process of its own, which is
-//! killed. With SQLite there is one slot, with PostgreSQL there are two. The database ends its connections now and then, as one
-//! does that restarts.
+//! killed. With SQLite there is one slot, with PostgreSQL there are two. PostgreSQL ends its connections now and then, as one does
+//! that restarts. If `ESKER_TEST_POSTGRES_CRASH` names a file, creating it lets the database server crash and start again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -200,15 +200,36 @@ impl Servers {
         }
     }
 
-    /// Ends all connections to a PostgreSQL database now and then.
+    /// Ends all connections to a PostgreSQL database now and then, or lets the database server crash where it is this test's own.
     async fn disconnect(&self, mut random: Random) {
         let Some(url) = postgres_url(&self.dir) else { return };
+        let crash = std::env::var_os("ESKER_TEST_POSTGRES_CRASH").map(PathBuf::from);
         while self.go_on() {
             self.pause(&mut random, 2000, 6000).await;
-            let Ok(mut connection) = PgConnection::connect(&url).await else { continue };
-            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
-            sqlx::raw_sql(end).execute(&mut connection).await.expect("ended");
+            match crash.as_ref().filter(|_| random.one_in(2)) {
+                Some(asked) => crash_database(asked).await,
+                None => end_connections(&url).await,
+            }
         }
     }
+}
+
+/// Lets the database server crash. Returns once it answers again.
+async fn crash_database(asked: &Path) {
+    std::fs::write(asked, "").expect("a file");
+    for _ in 0..1200 {
+        if !asked.exists() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the database did not come back");
+}
+
+/// Ends all connections to a PostgreSQL database, unless it has too many to accept one more.
+async fn end_connections(url: &str) {
+    let Ok(mut connection) = PgConnection::connect(url).await else { return };
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::raw_sql(end).execute(&mut connection).await.expect("ended");
 }
