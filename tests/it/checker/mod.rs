@@ -154,6 +154,7 @@ impl Round<'_> {
     async fn write(&self, table: &CheckedTable, mut random: Random) {
         let mut late = None;
         while self.servers.go_on() {
+            think(&mut random).await;
             let base = match late.take() {
                 Some(base) => Some(base),
                 None => self.load(table, &mut random).await,
@@ -182,6 +183,7 @@ impl Round<'_> {
     async fn read(&self, table: &CheckedTable, mut random: Random) {
         while self.servers.go_on() {
             self.load(table, &mut random).await;
+            think(&mut random).await;
         }
     }
 
@@ -230,6 +232,11 @@ impl Round<'_> {
             app.ok(Method::POST, &table.path, Some(commit.body().clone())).await;
         }
     }
+}
+
+/// Waits as a client does between two requests, so that the clients leave time for the tests beside this one.
+async fn think(random: &mut Random) {
+    tokio::time::sleep(Duration::from_millis(random.below(20))).await;
 }
 
 /// Returns a commit of one update that asserts where `main` is.
