@@ -48,12 +48,13 @@ lint:  ## Check formatting, clippy, layers, spelling, licences and Python style.
 # Modules of the integration tests that are about values, files and plans: the state database is the same for them.
 NOT_ON_POSTGRES := sql::composed_values sql::conversions sql::dialect sql::semantics sql::subqueries irregular_tables:: missing_columns:: partitions:: variants:: layering::
 
-# Unit and integration tests on SQLite, then those that reach the state database on PostgreSQL.
+# Unit and integration tests on SQLite, then those that reach the state database on PostgreSQL, and the checker on MinIO.
 test-unit: build  ## Run the Rust tests on SQLite and PostgreSQL.
 	python=$$($(UV) tests/engines/requirements.txt)
 	cd tests/engines
 	"$$python" -m stack.postgres cargo test --workspace --quiet
 	ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --quiet --test it -- $(addprefix --skip ,$(NOT_ON_POSTGRES))
+	"$$python" -m stack.minio cargo test --workspace --quiet --test it -- checker
 
 # A slice of every engine.
 test-engine-slice: build  ## Run a slice of every engine.
@@ -92,6 +93,12 @@ soak: build  ## Run what takes hours: histories, kills, hostile tables, fuzzing.
 	cd tests/engines
 	ESKER_JOBS=$(or $(JOBS),1000) ESKER_TEST_STATE=postgres "$$python" -m stack.postgres cargo test --workspace --test it -- --nocapture jobs_of_killed
 	ESKER_ROW_SECURITY=$(or $(ROW_SECURITY),500) "$$python" -m stack.postgres cargo test --workspace --test it -- row_security
+	# The checker, for an hour: on both databases, in the local file system and in MinIO. PostgreSQL crashes too.
+	checker="env ESKER_CHECKER=$(or $(CHECKER),900) cargo test --workspace --test it -- checker"
+	for store in env "$$python -m stack.minio"; do
+		$$store $$checker
+		ESKER_TEST_STATE=postgres $$store "$$python" -m stack.postgres --crashes $$checker
+	done
 	cd ../..
 	$(MAKE) soak-hostile
 	ESKER_QUERIES=$(or $(QUERIES),200) ESKER_TPCH_SCALE=1 "$$python" -m pytest tests/engines/test_queries.py $(PYTEST)
@@ -132,11 +139,17 @@ bench-pairs: build-release  ## Compare this build with another by turns.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/pairs.py "$(BEFORE)" "$(RELEASE)/esker" $(PARTS)
 
-# A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once.
-bench-catalog: build-release  ## Measure loads and commits of tables with many snapshots.
+# A table of 9,000 and one of 50,000 snapshots: loads and commits beside parsing, printing and writing its metadata once. Then Esker
+# beside other catalogs over one MinIO, which takes an hour: PEERS="sqlite postgres reference nessie rustberg ducklake" and
+# PARTS="tables appenders light static" choose, CLIENTS="1 2 8 32", SECONDS=20. PEERS="before sqlite" with the binary BEFORE shows what
+# a change costs.
+bench-catalog: build-release  ## Measure Esker beside other catalogs, and tables with many snapshots.
 	"$(RELEASE)/catalog" 9000 50000
+	python=$$($(UV) tests/engines/requirements.txt)
+	"$$python" benches/catalog.py "$(RELEASE)/esker" "$(RELEASE)/light" $(CLIENTS)
 
-# PyIceberg clients that append to one table with default retries, with and without turns of late commits; CLIENTS="1 2 8 32", SECONDS=20.
+# PyIceberg clients that append to one table, with default retries and without, with and without turns of late commits, and merged;
+# CLIENTS="1 2 8 32", SECONDS=20, PEERS as for bench-catalog.
 bench-appenders: build-release  ## Measure many clients that append to one table.
 	python=$$($(UV) tests/engines/requirements.txt)
 	"$$python" benches/appenders.py "$(RELEASE)/esker" $(CLIENTS)

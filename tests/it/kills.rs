@@ -62,8 +62,21 @@ impl Victim {
         Self::start_on(&own, dir, "").await
     }
 
-    #[expect(clippy::zombie_processes, reason = "dropping a victim waits for it")]
     async fn start_on(own: &Path, dir: &Path, failpoint: &str) -> Self {
+        let victim = Self::spawn(own, dir, &[("ESKER__DEBUG__FAILPOINT", failpoint.to_owned())]);
+        for _ in 0..400 {
+            if reqwest::get(format!("{}/readyz", victim.url)).await.is_ok_and(|r| r.status().is_success()) {
+                return victim;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("not ready: {}", std::fs::read_to_string(&victim.log).unwrap_or_default());
+    }
+
+    /// Starts a process with the data directory `own`, on the database and the warehouse of `dir`, and does not wait for it.
+    ///
+    /// `settings` are environment variables, which win over those of a test. Dropping the victim kills the process.
+    pub(crate) fn spawn(own: &Path, dir: &Path, settings: &[(&str, String)]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address").port();
         let log = own.join("victim.log");
         let out = || Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log"));
@@ -77,20 +90,18 @@ impl Victim {
             .env("ESKER__SERVER__REST_PORT", port.to_string())
             .env("ESKER__SERVER__FLIGHT_PORT", "0")
             .env("ESKER__AUTH__TOKEN", "a-token-for-tests")
-            .env("ESKER__DEBUG__FAILPOINT", failpoint)
             .env("ESKER__MAINTENANCE__GRACE_SECONDS", "0")
+            .envs(settings.iter().cloned())
             .stdout(out())
             .stderr(out())
             .spawn()
             .expect("the binary is built before the tests");
-        let url = format!("http://127.0.0.1:{port}");
-        for _ in 0..400 {
-            if reqwest::get(format!("{url}/readyz")).await.is_ok_and(|r| r.status().is_success()) {
-                return Self { child, url, log, shared: database.is_some() };
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("not ready: {}", std::fs::read_to_string(&log).unwrap_or_default());
+        Self { child, url: format!("http://127.0.0.1:{port}"), log, shared: database.is_some() }
+    }
+
+    /// Returns the URL of the process's REST service.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Kills the process, and waits until other servers count it as dead.

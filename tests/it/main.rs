@@ -14,6 +14,8 @@ mod bad_input;
 mod branches_and_tags;
 // Check jobs, and the damage that they find.
 mod check;
+// Answers under faults of stores, databases and servers, each held against those before it.
+mod checker;
 // The command line.
 mod cli;
 // Commits to one table: conflicts, time-outs, and the checks that each must pass.

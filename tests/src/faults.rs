@@ -1,10 +1,10 @@
-//! [`Faults`]: an object store that fails or waits as a test wants.
+//! [`Faults`]: an object store that fails or waits as a test wants. [`FaultSchedule`]: faults of every so many requests.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +16,60 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
+
+/// What happens to one request to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request is served.
+    Nothing,
+    /// The request fails, and nothing was done.
+    Unserved,
+    /// The request is served, and its answer is lost.
+    Unanswered,
+}
+
+/// Faults of every so many requests to a store, and a delay of each request. There are none until a test sets them.
+///
+/// Clones share the faults, so a test keeps one while a store has the other.
+#[derive(Debug, Clone, Default)]
+pub struct FaultSchedule {
+    /// The number of requests of which one fails; 0: none fails.
+    every: Arc<AtomicU64>,
+    delay_ms: Arc<AtomicU64>,
+    /// The number of requests that were counted so far.
+    requests: Arc<AtomicU64>,
+    /// The number of requests that failed so far.
+    faults: Arc<AtomicU64>,
+}
+
+impl FaultSchedule {
+    /// Makes one in `every` requests fail, or none if it is 0, and delays each request.
+    pub fn set(&self, every: u64, delay: Duration) {
+        self.every.store(every, Ordering::SeqCst);
+        self.delay_ms.store(u64::try_from(delay.as_millis()).expect("a short delay"), Ordering::SeqCst);
+    }
+
+    /// Returns the number of requests that failed so far.
+    pub fn faults(&self) -> u64 {
+        self.faults.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the delay of the next request. Returns what happens to it.
+    pub async fn next_fault(&self) -> Fault {
+        let delay = self.delay_ms.load(Ordering::SeqCst);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+        let every = self.every.load(Ordering::SeqCst);
+        if every == 0 || self.requests.fetch_add(1, Ordering::SeqCst) % every != every - 1 {
+            return Fault::Nothing;
+        }
+        match self.faults.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => Fault::Unserved,
+            _ => Fault::Unanswered,
+        }
+    }
+}
 
 /// A store that fails on purpose: as with a full disk, without an answer, or with a damaged bit. It can also delay requests.
 ///
@@ -36,6 +90,8 @@ pub struct Faults {
     held: Arc<Mutex<HashSet<String>>>,
     /// The next write of a path that contains one of these has one bit flipped.
     flipped: Arc<Mutex<HashSet<String>>>,
+    /// Faults of reads and writes of all paths.
+    schedule: FaultSchedule,
 }
 
 impl Faults {
@@ -50,6 +106,25 @@ impl Faults {
             waiting: Arc::default(),
             held: Arc::default(),
             flipped: Arc::default(),
+            schedule: FaultSchedule::default(),
+        }
+    }
+
+    /// Returns the schedule of faults of reads and writes, whatever their paths are. Lists and deletes still work.
+    pub fn schedule(&self) -> &FaultSchedule {
+        &self.schedule
+    }
+
+    /// Runs a request under the schedule of faults.
+    async fn scheduled<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let fault = self.schedule.next_fault().await;
+        if fault == Fault::Unserved {
+            return Err(timed_out());
+        }
+        let answer = request.await?;
+        match fault {
+            Fault::Unanswered => Err(timed_out()),
+            _ => Ok(answer),
         }
     }
 
@@ -109,12 +184,12 @@ impl Faults {
         let is_about = |part: &Mutex<Option<String>>| {
             part.lock().expect("a lock").as_ref().is_some_and(|part| location.as_ref().contains(part.as_str()))
         };
-        let source = |kind| Box::new(io::Error::from(kind));
         if is_about(&self.denied) {
-            return Err(Error::PermissionDenied { path: location.to_string(), source: source(io::ErrorKind::PermissionDenied) });
+            let source = Box::new(io::Error::from(io::ErrorKind::PermissionDenied));
+            return Err(Error::PermissionDenied { path: location.to_string(), source });
         }
         match is_about(&self.away) {
-            true => Err(Error::Generic { store: "faults", source: source(io::ErrorKind::TimedOut) }),
+            true => Err(timed_out()),
             false => Ok(()),
         }
     }
@@ -167,6 +242,11 @@ impl Faults {
     }
 }
 
+/// Returns the error of a request without an answer.
+fn timed_out() -> Error {
+    Error::Generic { store: "faults", source: Box::new(io::Error::from(io::ErrorKind::TimedOut)) }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("faults")
@@ -179,22 +259,22 @@ impl ObjectStore for Faults {
         self.check(location)?;
         self.wait(location).await;
         let payload = self.damage(location, payload);
-        self.inner.put_opts(location, payload, options).await
+        self.scheduled(self.inner.put_opts(location, payload, options)).await
     }
 
     async fn put_multipart_opts(&self, location: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.check(location)?;
-        self.inner.put_multipart_opts(location, options).await
+        self.scheduled(self.inner.put_multipart_opts(location, options)).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.wait_to_read(location).await?;
-        self.inner.get_opts(location, options).await
+        self.scheduled(self.inner.get_opts(location, options)).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.wait_to_read(location).await?;
-        self.inner.get_ranges(location, ranges).await
+        self.scheduled(self.inner.get_ranges(location, ranges)).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -211,6 +291,32 @@ impl ObjectStore for Faults {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.check(to)?;
-        self.inner.copy_opts(from, to, options).await
+        self.scheduled(self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_third_request_fails_and_by_turns_it_is_served_or_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let faults = Faults::local();
+        let path = |n: usize| Path::from_absolute_path(dir.path().join(n.to_string())).expect("a path");
+        faults.schedule().set(3, Duration::ZERO);
+        let mut failed = Vec::new();
+        for n in 0..9 {
+            if faults.put(&path(n), "x".into()).await.is_err() {
+                failed.push(n);
+            }
+        }
+        assert_eq!((failed, faults.schedule().faults()), (vec![2, 5, 8], 3));
+        let there: Vec<usize> = (0..9).filter(|n| dir.path().join(n.to_string()).exists()).collect();
+        assert_eq!(there, [0, 1, 3, 4, 5, 6, 7], "the third request was not served, the sixth was");
+        faults.schedule().set(0, Duration::ZERO);
+        faults.put(&path(8), "x".into()).await.expect("no faults any more");
     }
 }

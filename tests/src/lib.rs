@@ -4,7 +4,7 @@
 //! - [`AccessTest`] is one with access control on, and grants to its clients.
 //! - [`TestTable`] writes and reads a table. It acts as an engine does: files and manifests go to storage, commits to REST.
 //! - [`TestProvider`] is an identity provider, which issues tokens to users.
-//! - [`Faults`] is a store that fails on purpose.
+//! - [`Faults`] is a store that fails on purpose, [`FaultSchedule`] the faults of every so many requests.
 //! - [`Transcript`] records requests and answers for snapshots of wire formats.
 //! - [`check_listed`] fails a test that gets a status code which the REST specification does not list. [`check_contract`] fails a
 //!   test that gets an answer of the management API which `api/openapi.json` does not describe.
@@ -25,7 +25,7 @@ mod transcript;
 pub use access::AccessTest;
 pub use app::{DEAD_SECONDS, TOKEN, TestApp, config, on_postgres, postgres_url};
 pub use contract::{check_body, check_contract, operation_of};
-pub use faults::Faults;
+pub use faults::{Fault, FaultSchedule, Faults};
 pub use listed_statuses::{check_listed, is_listed};
 pub use logs::{check_logs, has_secret, searched_lines, watch_for};
 pub use provider::TestProvider;

@@ -1,12 +1,18 @@
-"""A MinIO server with one bucket."""
+"""A MinIO server with one bucket.
+
+`python -m stack.minio COMMAND…` runs a command with one. Its endpoint is in ESKER_TEST_MINIO.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import os
 import secrets
 import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,3 +105,13 @@ def running_minio(directory: Path) -> Iterator[Minio]:
         yield Minio(endpoint)
     finally:
         stop(process)
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="esker-minio-") as directory, running_minio(Path(directory)) as minio:
+        env = os.environ | {"ESKER_TEST_MINIO": minio.endpoint}
+        return subprocess.run(sys.argv[1:], env=env, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

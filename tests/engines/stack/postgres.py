@@ -1,18 +1,24 @@
 """Starts a throwaway PostgreSQL.
 
-`python -m stack.postgres COMMAND…` runs a command with one. Its URL is in ESKER_TEST_POSTGRES.
+`python -m stack.postgres COMMAND…` runs a command with one. Its URL is in ESKER_TEST_POSTGRES. With `--crashes` before
+the command, ESKER_TEST_POSTGRES_CRASH is the path of a file: whoever creates it lets the server crash and start again,
+and then the file is removed.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pgserver
 import psycopg
@@ -22,9 +28,51 @@ from .base import free_port, stop, wait_until
 NOBODY = 65534
 
 
+@dataclass
+class Postgres:
+    """A server, which can crash and start again."""
+
+    port: int
+    command: list
+    data: Path
+    log: Path
+    as_user: dict
+    process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Starts the server, and waits until it answers."""
+        with self.log.open("a") as out:
+            self.process = subprocess.Popen(self.command, cwd=self.data, stdout=out, stderr=out, **self.as_user)
+        wait_until(self.ready, 30, self.process, self.log)
+
+    def ready(self) -> bool:
+        try:
+            connect(self.port).close()
+            return True
+        except psycopg.OperationalError:
+            return False
+
+    def crash(self) -> None:
+        """Ends the server without a checkpoint, and starts it again."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+        self.start()
+
+    def crash_when_asked(self, asked: Path) -> None:
+        """Crashes whenever a file appears. Never returns."""
+        while True:
+            if asked.exists():
+                self.crash()
+                asked.unlink()
+            time.sleep(0.05)
+
+
 @contextmanager
-def running_postgres(directory: Path) -> Iterator[int]:
-    """Starts PostgreSQL with logical decoding. Yields its port. Root starts it as `nobody`, because it refuses root."""
+def running_server(directory: Path, fsync: str = "off") -> Iterator[Postgres]:
+    """Starts PostgreSQL with logical decoding. Root starts it as `nobody`, because it refuses root.
+
+    With `fsync="on"` commits wait for the disk.
+    """
     source = Path(pgserver.__file__).parent / "pginstall"
     port, root = free_port(), os.getuid() == 0
     home, data = directory / "pgserver" / "pginstall", directory / "pgdata"
@@ -40,26 +88,24 @@ def running_postgres(directory: Path) -> Iterator[int]:
         as_user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     initdb = [home / "bin" / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(initdb, check=True, capture_output=True, cwd=data, **as_user)
-    settings = {"listen_addresses": "127.0.0.1", "port": port, "wal_level": "logical", "fsync": "off"}
+    settings = {"listen_addresses": "127.0.0.1", "port": port, "wal_level": "logical", "fsync": fsync}
     settings |= {"unix_socket_directories": data}
     options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-    log = directory / "postgres.log"
-    with log.open("w") as out:
-        command = [home / "bin" / "postgres", "-D", data, *options]
-        process = subprocess.Popen(command, cwd=data, stdout=out, stderr=out, **as_user)
-
-    def ready() -> bool:
-        try:
-            connect(port).close()
-            return True
-        except psycopg.OperationalError:
-            return False
-
+    command = [home / "bin" / "postgres", "-D", data, *options]
+    server = Postgres(port, command, data, directory / "postgres.log", as_user)
     try:
-        wait_until(ready, 30, process, log)
-        yield port
+        server.start()
+        yield server
     finally:
-        stop(process)
+        if server.process:
+            stop(server.process)
+
+
+@contextmanager
+def running_postgres(directory: Path, fsync: str = "off") -> Iterator[int]:
+    """Starts PostgreSQL like `running_server`. Yields its port."""
+    with running_server(directory, fsync) as server:
+        yield server.port
 
 
 def connect(port: int) -> psycopg.Connection:
@@ -67,9 +113,15 @@ def connect(port: int) -> psycopg.Connection:
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="esker-postgres-") as directory, running_postgres(Path(directory)) as port:
-        url = f"postgres://postgres@127.0.0.1:{port}"
-        return subprocess.run(sys.argv[1:], env=os.environ | {"ESKER_TEST_POSTGRES": url}, check=False).returncode
+    command = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="esker-postgres-") as directory, running_server(Path(directory)) as server:
+        env = os.environ | {"ESKER_TEST_POSTGRES": f"postgres://postgres@127.0.0.1:{server.port}"}
+        if command[0] == "--crashes":
+            command = command[1:]
+            asked = Path(directory) / "crash"
+            env["ESKER_TEST_POSTGRES_CRASH"] = str(asked)
+            Thread(target=server.crash_when_asked, args=[asked], daemon=True).start()
+        return subprocess.run(command, env=env, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ use esker_format::{
     NewManifest, NewManifestList, TableMetadata,
 };
 use esker_storage::Storage;
+use esker_table::{Manifests, load_manifests};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -44,6 +45,23 @@ pub struct PreparedCommit {
 }
 
 impl PreparedCommit {
+    /// Writes an append of one data file that does not exist, on the head of `main`, without sending it.
+    ///
+    /// The table has no partitions. This is for clients of servers that are no [`TestApp`](crate::TestApp).
+    pub async fn light_append(storage: &Storage, metadata: &TableMetadata) -> Self {
+        let mut draft = DraftSnapshot::new(storage, metadata);
+        let mut manifests = Vec::new();
+        if let Some(parent) = metadata.current_snapshot() {
+            manifests = load_manifests(&Manifests::new(storage.clone(), 0), parent).await.expect("manifests");
+        }
+        let mut out = draft.manifest(metadata.default_spec_id, ManifestContent::Data);
+        out.added(&missing_data_file(metadata, &draft.name.to_string()), None).expect("added");
+        manifests.insert(0, draft.write(out).await);
+        let snapshot = draft.snapshot(&manifests, json!({"operation": "append", "added-data-files": "1"})).await;
+        let uuid = metadata.table_uuid.expect("a UUID").to_string();
+        Self { body: commit_body(metadata, &snapshot, draft.id), written: draft.written }.asserting(&uuid)
+    }
+
     /// Returns the body of the commit's request.
     pub fn body(&self) -> &Value {
         &self.body
@@ -83,7 +101,7 @@ impl TestTable<'_> {
         let mut draft = DraftSnapshot::new(&self.storage, metadata);
         let mut manifests = Vec::new();
         if let Some(parent) = metadata.current_snapshot() {
-            manifests = esker_table::load_manifests(&self.manifests(), parent).await.expect("manifests");
+            manifests = load_manifests(&self.manifests(), parent).await.expect("manifests");
         }
         if !additions.replaced.is_empty() {
             manifests = self.without(&mut draft, manifests, &additions.replaced).await;
@@ -125,7 +143,7 @@ impl TestTable<'_> {
     pub async fn prepare_manifests_of(&self, other: &TestTable<'_>) -> PreparedCommit {
         let (metadata, theirs) = (self.metadata().await, other.metadata().await);
         let snapshot = theirs.current_snapshot().expect("a snapshot");
-        let manifests = esker_table::load_manifests(&self.manifests(), snapshot).await.expect("manifests");
+        let manifests = load_manifests(&self.manifests(), snapshot).await.expect("manifests");
         let mut draft = DraftSnapshot::new(&self.storage, &metadata);
         let snapshot = draft.snapshot(&manifests, json!({"operation": "overwrite"})).await;
         PreparedCommit { body: commit_body(&metadata, &snapshot, draft.id), written: draft.written }
