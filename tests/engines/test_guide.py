@@ -154,7 +154,7 @@ def test_spark_reads_only_what_the_role_may(minio: Minio, tmp_path: Path) -> Non
         assert "TABLE_OR_VIEW_NOT_FOUND" in hidden
         assert "Access Denied" in written
         assert admin.sql(f"SELECT {SUMMARY} FROM lake.sales.orders") == [(3, 3, "c")]
-        assert spark.sql("SHOW NAMESPACES") == [("lake", "sales")]
+        assert spark.sql("SHOW NAMESPACES") == [("lake", "sales"), ("lake", "system")]
 
         left = guide.run(7)["esker access member list esker:legacy"]
         assert re.findall(r"^client:\w+", left, re.MULTILINE) == ["client:admin"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
-from stack.certificates import PASSWORD, Certificates, certificates
+from stack.certificates import Certificates, certificates
 from stack.esker import Server, running
 from stack.jdbc import Answer, jdbc, url
 
@@ -27,7 +27,7 @@ class Guarded:
 
     @property
     def url(self) -> str:
-        return url(self.admin.flight, self.files and self.files.trust_store, PASSWORD)
+        return url(self.admin.flight, self.files and self.files.ca)
 
     def ask(self, *commands: str) -> list[Answer]:
         """Runs commands as the analyst."""

@@ -42,10 +42,9 @@ def jdbc(url: str, user: str, password: str, *commands: str) -> list[Answer]:
     return answers
 
 
-def url(flight: str, trust_store: Path | None = None, password: str = "") -> str:
+def url(flight: str, ca: Path | None = None) -> str:
     """Returns the driver's URL of a Flight SQL server, whose scheme says whether it speaks TLS."""
     scheme, place = flight.split("://")
     if scheme == "grpc":
         return f"jdbc:arrow-flight-sql://{place}/?useEncryption=false"
-    trust = f"&trustStore={trust_store}&trustStorePassword={password}" if trust_store else ""
-    return f"jdbc:arrow-flight-sql://{place}/?useEncryption=true{trust}"
+    return f"jdbc:arrow-flight-sql://{place}/?useEncryption=true{f'&tlsRootCerts={ca}' if ca else ''}"
