@@ -156,3 +156,32 @@ async fn one_query_too_many_is_refused_and_one_too_long_is_stopped() {
     assert!(second.expect_err("one too many").contains("try again later"));
     assert_eq!(app.sql("SELECT 1").await.map(|b| number(&b)), Ok(1), "the place is free again");
 }
+
+/// A constant is computed while its statement is planned, and no share of memory counts what functions make.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_does_not_make_more_than_fits_into_memory() {
+    let app = TestApp::start().await;
+    let mut doubled = "SELECT 'ab' AS x".to_owned();
+    for _ in 0..40 {
+        doubled = format!("SELECT x || x AS x FROM ({doubled})");
+    }
+    for sql in [
+        "SELECT range(0, 4000000000)",
+        "SELECT generate_series(0, 4000000000)",
+        "SELECT repeat('x', 2000000000)",
+        "SELECT length(lpad('x', 2000000000))",
+        "SELECT length(rpad('x', 2000000000, 'ab'))",
+        "SELECT array_repeat(1, 4000000000)",
+        "SELECT array_resize([1], 4000000000, 2)",
+        "SELECT length(replace(repeat('a', 100000), 'a', repeat('b', 100000)))",
+        "SELECT repeat('x', 1000000) FROM generate_series(1, 8192)",
+        "SELECT repeat('x', CAST(value AS BIGINT) * 100000) FROM generate_series(1, 8192)",
+        doubled.as_str(),
+    ] {
+        let error = app.sql(sql).await.map(|_| ()).expect_err(sql);
+        assert!(error.contains("the limit is"), "{sql}: {error}");
+    }
+    for sql in ["SELECT length(repeat('x', 1000000))", "SELECT cardinality(range(0, 1000000))", "SELECT repeat('x', 10) || 'y'"] {
+        app.sql(sql).await.expect(sql);
+    }
+}

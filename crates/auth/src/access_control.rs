@@ -9,14 +9,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use esker_access::{
-    ADMIN, AccessMode, BREAK_GLASS, Caller, GrantRow, Identity, LEGACY, Member, MemberRow, Need, Privilege, PrivilegeSet, Record,
+    ADMIN, AccessMode, BREAK_GLASS, Caller, GrantRow, Identity, LEGACY, Member, Need, Privilege, PrivilegeSet, Record,
     RequestFacts, Required, ResourcePath, RightsError, RuleChange, RuleRows, Rules, Securable, Subject,
 };
 use esker_state::{
     AccessChangedData, EventData, NewEvent, Outbox, State, StateError, StoredColumnMask, StoredGrant, StoredMember, StoredPolicy,
     StoredRole, StoredRowFilter,
 };
-use esker_types::{Coded, ErrorCode, Principal, now_ms};
+use esker_types::{Coded, ErrorCode, Millis, Principal, now_ms};
 use moka::future::Cache;
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -39,6 +39,9 @@ const MAX_ATTEMPTS: usize = 20;
 
 /// The beginning of the names of break-glass principals.
 pub(crate) const BREAK_GLASS_PREFIX: &str = "break-glass-";
+
+/// The time in milliseconds that an emergency gets to begin: its membership is stored before its token is.
+const EMERGENCY_BEGINS_MS: Millis = 60_000;
 
 /// The principal of changes that a command makes on the server's machine. No token can have the name.
 pub(crate) const MACHINE: &str = "esker:machine";
@@ -312,15 +315,38 @@ impl AccessControl {
     pub async fn break_glass(&self, lifetime: Duration) -> Result<MadeToken, AuthError> {
         let name = format!("{BREAK_GLASS_PREFIX}{}", Uuid::now_v7().simple());
         record_command(&self.inner.state, "break-glass", (Principal::CLIENT, name.as_str())).await?;
-        let live = self.inner.state.tokens().clients(0, now_ms()).await?;
-        let is_over = |member: &Member| matches!(member, Member::Client { name } if !live.contains(name));
-        let members = self.members().await?.into_iter().map(|stored| stored.row);
-        let over = members.filter(|row| row.role == BREAK_GLASS && is_over(&row.member));
-        let mut changes: Vec<_> = over.map(|MemberRow { role, member }| RuleChange::RemoveMember { role, member }).collect();
+        let mut changes = ended_emergencies(&self.inner.state, now_ms()).await?;
         changes.push(RuleChange::AddMember { role: BREAK_GLASS.to_owned(), member: Member::client(name.as_str()) });
         self.store(MACHINE, &changes, None).await?;
         let tokens = Authenticator::new(self.inner.state.clone(), AuthOptions::default());
         tokens.make(&name, "an emergency", Some(lifetime)).await
+    }
+
+    /// Takes the principals of emergencies out of [`BREAK_GLASS`] whose tokens have ended. For the housekeeping.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails, or others change the rules all the time.
+    pub async fn end_emergencies(state: &State) -> Result<(), AuthError> {
+        Self::end_emergencies_until(state, now_ms().saturating_sub(EMERGENCY_BEGINS_MS)).await
+    }
+
+    /// Does what [`Self::end_emergencies`] does, for those that began before a time.
+    async fn end_emergencies_until(state: &State, before_ms: Millis) -> Result<(), AuthError> {
+        let access = state.access();
+        for _ in 0..MAX_ATTEMPTS {
+            // The version is read first, so that the changes are made on the memberships that were looked at.
+            let (version, _) = access.version().await?;
+            let changes = ended_emergencies(state, before_ms).await?;
+            if changes.is_empty() {
+                return Ok(());
+            }
+            match access.change(version, MACHINE, &changes, &outbox(version + 1, MACHINE, &changes)).await {
+                Err(StateError::RulesChanged) => {}
+                changed => return changed.map(drop).map_err(AuthError::from),
+            }
+        }
+        Err(StateError::RulesChanged.into())
     }
 
     /// Removes an access policy without building the rules, and returns its text. For commands on the server's machine.
@@ -484,6 +510,16 @@ fn unusable(error: &RightsError) -> AuthError {
         _ => String::new(),
     };
     AuthError::Rules { code: ErrorCode::Unavailable, text: format!("{error}{way_out}") }
+}
+
+/// Returns the changes that take members out of [`BREAK_GLASS`] who came before a time, and have no token that counts.
+async fn ended_emergencies(state: &State, before_ms: Millis) -> Result<Vec<RuleChange>, AuthError> {
+    let live = state.tokens().clients(0, now_ms()).await?;
+    let is_over = |member: &Member| matches!(member, Member::Client { name } if !live.contains(name));
+    let members = state.access().members().await?.into_iter();
+    let over =
+        members.filter(|stored| stored.row.role == BREAK_GLASS && stored.created_ms <= before_ms && is_over(&stored.row.member));
+    Ok(over.map(|stored| RuleChange::RemoveMember { role: stored.row.role, member: stored.row.member }).collect())
 }
 
 /// Returns the events of changes.

@@ -394,6 +394,15 @@ impl Authenticator {
         if revoked { Ok(()) } else { Err(AuthError::NoSuchToken(id.to_owned())) }
     }
 
+    /// Checks that there is a token of an id, whether it counts or not.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](AuthError::State) if the database fails.
+    pub async fn knows(&self, id: &str) -> Result<bool, AuthError> {
+        Ok(self.state.tokens().knows(id).await?)
+    }
+
     /// Revokes a token for a caller.
     ///
     /// # Errors

@@ -171,6 +171,11 @@ impl Authority {
         }
     }
 
+    /// Checks that row filters or column masks restrict the caller on any table at all.
+    pub fn is_restricted(&self) -> bool {
+        matches!(self, Self::Caller(caller) if caller.subject().is_restricted())
+    }
+
     /// Checks that a table or view has an owner, by the rules that the caller is under.
     pub(crate) fn knows_owner_of(&self, id: TableId) -> bool {
         matches!(self, Self::Caller(caller) if caller.subject().rules().owner(id).is_some())

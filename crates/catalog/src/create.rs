@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_access::{Identity, Member, Privilege, PrivilegeSet, Required};
 use esker_format::{
@@ -27,6 +28,10 @@ use crate::locations::PathsOrigin;
 use crate::manifest_places::NewFiles;
 use crate::readable::check_numbers;
 use crate::{Actor, Authority, Catalog, CatalogError, LoadedTable, Proposal, RequestOutcome, Result, needs, places};
+
+/// The time after which every server decides by rules that are in the database now: twice the age that rules may have, so that
+/// requests which began under older ones have ended too.
+const RULES_ARE_READ: Duration = Duration::from_secs(4);
 
 /// A request to create a table.
 ///
@@ -287,8 +292,29 @@ impl Catalog {
         let owner = actor.authority.owner_of_new();
         let new = NewTabular { row: row.clone(), recorded_output: None, replaces, places, owner };
         let data = TableRegisteredData { created: created_data(&row), overwrite: replaces.is_some() };
-        self.insert(new, EventData::TableRegistered(data), actor).await?;
+        self.insert_registered(new, EventData::TableRegistered(data), actor).await?;
         Ok(LoadedTable { row, metadata, json })
+    }
+
+    /// Inserts the row of a registered table.
+    ///
+    /// If it replaces a table with row filters or column masks, the new entry gets them first, and the name leads to it only when
+    /// every server has them. The entry has an id of its own: under older rules it would be a table without restrictions.
+    async fn insert_registered(&self, new: NewTabular, data: EventData, actor: &Actor) -> Result<()> {
+        let (id, access) = (new.row.id, self.state().access());
+        let Some(replaced) = new.replaces else { return self.insert(new, data, actor).await };
+        if !access.announce_restrictions(replaced, id).await? {
+            return self.insert(new, data, actor).await;
+        }
+        tokio::time::sleep(RULES_ARE_READ).await;
+        let inserted = self.insert(new, data, actor).await;
+        if matches!(&inserted, Err(e) if !matches!(e, CatalogError::StateUnknown { .. })) {
+            // What stays restricts an entry that does not exist. The failed registration is what the client has to know.
+            if let Err(e) = access.withdraw_restrictions(id).await {
+                tracing::warn!(%id, error = %e, "row filters and column masks of a registration that failed stay");
+            }
+        }
+        inserted
     }
 
     /// Checks that a registration may replace a table. One that the caller does not see is a name that is taken.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use esker_access::{AUDIT_NAMESPACE, AUDIT_TABLE};
-use esker_auth::Authenticator;
+use esker_auth::{AccessControl, Authenticator};
 use esker_catalog::deletion::Swept;
 use esker_catalog::{Actor, Catalog, CatalogError, deletion};
 use esker_maintenance::{JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_SCHEDULED};
@@ -231,6 +231,7 @@ async fn remove_old_records(state: &State, auth: &Authenticator, rounds: Houseke
     let ago = |kept: Duration| now_ms().saturating_sub(to_millis(kept));
     state.fleet().forget(ago(rounds.health_history)).await?;
     state.jobs().forget(ago(rounds.job_history)).await?;
+    AccessControl::end_emergencies(state).await?;
     auth.forget_ended().await?;
     if let Some(kept) = rounds.audit_retention {
         state.audit().forget(ago(kept)).await?;

@@ -147,16 +147,29 @@ impl FlightSqlHandler {
 
     /// Plans a statement for a caller. The trail of a call whose statement can't be planned has the operation that was meant.
     ///
+    /// Meanwhile the statement counts as one at work.
+    ///
     /// # Errors
     ///
-    /// Returns the status of the engine's error if the statement can't be planned.
+    /// Returns the status of the engine's error if the statement can't be planned, and the status `RESOURCE_EXHAUSTED` if the caller
+    /// has too many statements at work.
     async fn plan(&self, sql: &str, bound: BoundValues, caller: &Requester) -> Result<PreparedStatement, Status> {
+        let _planning = self.admit(caller)?;
         self.engine.prepare(sql, bound, &caller.authority).await.map_err(|e| {
             if let (Some(trail), Some((operation, is_change))) = (&caller.trail, operation_of(sql)) {
                 trail.set_operation(operation, if is_change { AuditedKind::Change } else { AuditedKind::Read });
             }
             status(&e)
         })
+    }
+
+    /// Admits a statement of a caller, which counts as one at work until the permit is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns the status `RESOURCE_EXHAUSTED` if the caller has too many statements at work.
+    fn admit(&self, caller: &Requester) -> Result<PrincipalPermit, Status> {
+        self.limits.admit_statement(&caller.principal).map_err(|refused| Status::resource_exhausted(refused.to_string()))
     }
 
     /// Starts a plan for a caller. The engine plans the statement again if the rules have changed since it was planned.
@@ -169,10 +182,7 @@ impl FlightSqlHandler {
     /// the status `UNAVAILABLE` if the statement changes something and can't be recorded.
     async fn start(&self, prepared: PreparedStatement, caller: &Requester) -> Result<(RunningQuery, PrincipalPermit), Status> {
         let mut outcome = OutcomeGuard::new(caller.trail.clone());
-        let permit = self.limits.admit_statement(&caller.principal).map_err(|refused| {
-            outcome.answered(ErrorCode::TooBusy.http());
-            Status::resource_exhausted(refused.to_string())
-        })?;
+        let permit = self.admit(caller).inspect_err(|_| outcome.answered(ErrorCode::TooBusy.http()))?;
         if let Some(trail) = &caller.trail {
             let kind = if prepared.is_change() { AuditedKind::Change } else { AuditedKind::Read };
             trail.set_operation(prepared.operation(), kind);

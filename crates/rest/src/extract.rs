@@ -89,6 +89,10 @@ impl<T: DeserializeOwned> FromRequestParts<App> for QueryParams<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            // PostgreSQL stores no such text, and SQLite does.
+            return Err(ApiError::new(ErrorCode::BadRequest, "the query string has the character U+0000; leave it out"));
+        }
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query.map(|q| Self(q.0)).map_err(|e| ApiError::new(ErrorCode::BadRequest, e.body_text()))
     }
@@ -207,10 +211,13 @@ pub(crate) struct InPolicy(pub(crate) String);
 
 /// Splits a raw path into its namespace and the rest.
 ///
-/// A search for `tables` must begin behind the namespace, because a namespace may have that name.
+/// A search for `namespaces` must begin behind the warehouse, and one for `tables` behind the namespace, because these may have
+/// such names.
 fn split_namespace(path: &str) -> Result<(NamespaceName, &str), ApiError> {
     let missing = || ApiError::new(ErrorCode::BadRequest, "the path names no namespace");
-    let (_, rest) = path.split_once("/namespaces/").ok_or_else(missing)?;
+    let from_warehouse = path.strip_prefix("/v1/").or_else(|| path.split_once("/warehouses/").map(|(_, rest)| rest));
+    let (_, rest) = from_warehouse.and_then(|rest| rest.split_once('/')).ok_or_else(missing)?;
+    let rest = rest.strip_prefix("namespaces/").ok_or_else(missing)?;
     let (segment, rest) = rest.split_once('/').unwrap_or((rest, ""));
     Ok((parse_namespace(&decode(segment)?)?, rest))
 }
@@ -367,5 +374,23 @@ mod tests {
     fn spaces_and_plus_signs_arrive_from_both_kinds_of_clients() {
         assert_eq!(decode("a+b%20c%2Bd%1Fe%C3%A9").expect("valid"), "a b c+d\u{1f}eé");
         assert!(decode("%ff").is_err());
+    }
+
+    #[test]
+    fn a_warehouse_and_a_namespace_may_have_the_name_of_a_segment() {
+        for path in [
+            "/v1/w/namespaces/n/tables/t",
+            "/v1/namespaces/namespaces/n/tables/t",
+            "/v1/warehouses/namespaces/n/tables/t",
+            "/api/v1/warehouses/w/namespaces/n/tables/t/jobs",
+            "/api/v1/warehouses/namespaces/namespaces/n/tables/t",
+            "/warehouses/namespaces/namespaces/n/tables/t",
+        ] {
+            let found = name_after(path, "tables").expect(path);
+            assert_eq!((found.namespace.key(), found.name.as_str()), ("n".to_owned(), "t"), "{path}");
+        }
+        let named = namespace_in("/v1/namespaces/namespaces/namespaces/tables").expect("a namespace");
+        assert_eq!(named.key(), "namespaces");
+        assert_eq!(namespace_in("/v1/namespaces/views"), None);
     }
 }

@@ -72,6 +72,7 @@ use guard::Peer;
 use iceberg::Plans;
 use idempotency::KeyLocks;
 use metrics::ServiceMetrics;
+use ops::RecentCheck;
 use rate::{RateLimiter, limit_unauthenticated};
 use session::PageSessions;
 
@@ -95,6 +96,8 @@ struct AppInner {
     sessions: PageSessions,
     /// The limit on requests that show a secret to be checked.
     unauthenticated: RateLimiter,
+    /// Whether the database and the storages answered the last probe.
+    dependencies: RecentCheck,
     metrics: ServiceMetrics,
     /// Metadata as JSON with only the referenced snapshots, by the location of the metadata file.
     referenced: Cache<String, Bytes>,
@@ -168,6 +171,7 @@ impl App {
             overview: Overview::new(state.clone()),
             sessions: PageSessions::new(state.clone(), options.sessions)?,
             unauthenticated: RateLimiter::new(options.unauthenticated_per_second),
+            dependencies: RecentCheck::default(),
             queue: JobQueue::new(state),
             engine,
             auth,
@@ -291,10 +295,11 @@ async fn authenticate(State(app): State<App>, Extension(peer): Extension<Peer>, 
     match authenticate_request(&app, request.headers(), &peer).await {
         Ok(caller) => {
             // Nothing has been done yet, so a client may send a refused request again.
-            let _at_work = match rate::admit_principal(&app, &caller.principal, &request) {
-                Ok(permit) => permit,
+            let at_work = match rate::admit_principal(&app, &caller.principal, &request) {
+                Ok(permit) => rate::AtWork::new(permit),
                 Err(refused) => return ApiError::from(refused).into_response(),
             };
+            request.extensions_mut().insert(at_work.clone());
             request.extensions_mut().insert(caller.principal.clone());
             request.extensions_mut().insert(caller.clone());
             access::enforce(&app, &caller, &peer, request, next).await

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
@@ -82,6 +82,21 @@ pub(crate) async fn limit_unauthenticated(
     oauth_error(429, "temporarily_unavailable", what)
 }
 
+/// The permission of a request that is at work. It ends with its last clone.
+///
+/// A request has a clone among its extensions, for what goes on after the answer, such as planning a scan.
+#[derive(Debug, Clone)]
+pub(crate) struct AtWork {
+    _permit: Arc<Option<PrincipalPermit>>,
+}
+
+impl AtWork {
+    /// Makes the permission of what [`admit_principal`] returned.
+    pub(crate) fn new(permit: Option<PrincipalPermit>) -> Self {
+        Self { _permit: Arc::new(permit) }
+    }
+}
+
 /// Admits a request of a principal. Metrics are always answered, so that a server that refuses much can be watched.
 ///
 /// # Errors
@@ -108,6 +123,8 @@ fn counted(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use esker_auth::{PrincipalLimitOptions, PrincipalLimits};
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -144,6 +161,18 @@ mod tests {
         assert!(!limiter.admit(address(most), now));
         assert!(limiter.admit(address(most), now + WINDOW), "those that wait no longer are forgotten");
         assert_eq!(limiter.busy_until.lock().expect("nobody panics").len(), 1);
+    }
+
+    #[test]
+    fn what_goes_on_after_the_answer_counts_as_its_request() {
+        let limits = PrincipalLimits::new(PrincipalLimitOptions { concurrent_requests: 1, ..PrincipalLimitOptions::default() });
+        let (principal, now) = (Principal::Token("a".to_owned()), Instant::now());
+        let request = AtWork::new(Some(limits.admit_request(&principal, now).expect("the first")));
+        let planning = request.clone();
+        drop(request);
+        assert!(limits.admit_request(&principal, now).is_err(), "it is still planning");
+        drop(planning);
+        assert!(limits.admit_request(&principal, now).is_ok());
     }
 
     #[test]

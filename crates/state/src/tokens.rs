@@ -229,8 +229,20 @@ impl Tokens<'_> {
         }
         let revoke = "UPDATE api_token SET revoked_ms = $2 WHERE (id = $1 OR root_id = $1) AND revoked_ms IS NULL";
         sqlx::query(revoke).bind(id).bind(now_ms()).execute(&self.state.writer).await?;
-        let known = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM api_token WHERE id = $1").bind(id);
-        Ok(known.fetch_one(&self.state.readers).await? > 0)
+        self.knows(id).await
+    }
+
+    /// Checks that there is a token of an id, whether it counts or not.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn knows(self, id: &str) -> Result<bool> {
+        let count = match id.strip_prefix(OF_PRINCIPAL) {
+            Some(name) => sqlx::query_scalar::<_, i64>("SELECT count(*) FROM principal WHERE name = $1").bind(name),
+            None => sqlx::query_scalar::<_, i64>("SELECT count(*) FROM api_token WHERE id = $1").bind(id),
+        };
+        Ok(count.fetch_one(&self.state.readers).await? > 0)
     }
 
     /// Stores a token that a person made for a client, with its verifier of SCRAM-SHA-256, and lets the client's other tokens end at `ends_ms` at the latest.

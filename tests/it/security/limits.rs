@@ -121,6 +121,8 @@ async fn a_statement_at_work_counts_until_its_rows_are_read_or_dropped() {
     let running = client.do_get(ticket).await.expect("it runs");
     let refused = app.sql("SELECT 1").await.expect_err("a second one");
     assert!(refused.contains("limits.concurrent_statements"), "{refused}");
+    let refused = app.flight().await.execute("SELECT 1".to_owned(), None).await.expect_err("planning counts, too").to_string();
+    assert!(refused.contains("limits.concurrent_statements"), "{refused}");
     let mut others = app.flight_as(&other).await;
     let info = others.execute("SELECT 1".to_owned(), None).await.expect("planned");
     let rows = others.do_get(info.endpoint[0].ticket.clone().expect("a ticket")).await.expect("another principal's");

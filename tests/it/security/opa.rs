@@ -359,3 +359,21 @@ async fn only_who_may_decide_asks_and_the_other_modes_refuse_nothing() {
         assert_eq!(lake.seen("ann", "FilterTables", vec![table("t"), table("hidden")]).await, json!([0, 1]), "{mode:?}");
     }
 }
+
+/// Trino does not say which table is unregistered. Registered again, it would have no masks.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_restricted_on_any_table_unregisters_none() {
+    let lake = TrinoTest::start(AccessMode::On, None).await;
+    lake.user("keeper", bundle(Bundle::Select)).await;
+    let unregister = json!({"function": {"catalogName": "lake", "schemaName": "system", "functionName": "unregister_table"}});
+    let may = async || lake.may("keeper", "ExecuteProcedure", unregister.clone()).await;
+    lake.test.grant("keeper", lake.test.warehouse(), Privilege::Drop.into()).await;
+    assert!(!may().await, "the answer would have the metadata");
+    lake.test.grant("keeper", lake.test.warehouse(), Privilege::ReadMetadata.into()).await;
+    assert!(may().await);
+    let restricted = lake.test.table_id("n.t").await;
+    lake.test.change(vec![mask(restricted, 2, MaskAction::MaskAlphanum, &["admin"])]).await;
+    assert!(!may().await);
+    lake.test.grant("keeper", lake.test.warehouse(), Privilege::ManageRestrictions.into()).await;
+    assert!(may().await);
+}

@@ -1,10 +1,13 @@
 //! Callers that row filters or column masks restrict get no way to files, and trusted engines get the restrictions with them.
 
+use std::sync::Arc;
+
 use esker::config::VendingMode;
 use esker_access::{
-    AccessMode, Bundle, ColumnMaskRow, CompareOp, FilterExpr, MaskAction, Member, Privilege, PrivilegeSet, RowFilterRow,
-    RuleChange, SecurableKind, TRUSTED_ENGINE,
+    AccessMode, Bundle, ColumnMaskRow, CompareOp, FilterExpr, Identity, MaskAction, Member, Privilege, PrivilegeSet,
+    RequestFacts, RowFilterRow, RuleChange, SecurableKind, TRUSTED_ENGINE, Unrecorded,
 };
+use esker_auth::AccessControl;
 use esker_catalog::Actor;
 use esker_tests::{AccessTest, TestApp, TestTable};
 use esker_types::{TableId, now_ms};
@@ -330,7 +333,13 @@ async fn who_only_maintains_a_table_is_told_no_partition_and_no_path_by_its_jobs
     };
     let compact = "/api/v1/warehouses/default/namespaces/n/tables/t/compact";
     let all = || Some(json!({"min-input-files": 2}));
-    let started = get(Method::POST, compact, all()).await;
+    for (query, wrong, why) in
+        [("priority=101", 403, "MANAGE_SERVER"), ("priority=-101", 403, "MANAGE_SERVER"), ("reason=a%00b", 400, "U+0000")]
+    {
+        let (status, text) = test.send(&keeper, Method::POST, &format!("{compact}?{query}"), all()).await;
+        assert!(status == wrong && text.contains(why), "{query}: {status} {text}");
+    }
+    let started = get(Method::POST, &format!("{compact}?priority=-100&reason=a%2500b"), all()).await;
     let id = started["job-id"].as_str().expect("an id").to_owned();
     let stored = test.app.wait_for_job(&id).await;
     assert_eq!((&stored["state"], &stored["outcome"]["groups"]), (&json!("succeeded"), &json!(1)), "{stored}");
@@ -545,4 +554,41 @@ async fn who_is_restricted_changes_neither_the_fields_of_names_nor_the_metadata_
     assert_ne!(after, before, "another entry");
     let masks = test.app.catalog().state().access().rows().await.expect("rules").masks;
     assert_eq!(masks.iter().map(|row| (row.table, row.field_id)).collect::<Vec<_>>(), [(after, 2)]);
+}
+
+/// Another server decides by rules of up to two seconds ago. It has to know the new entry before the name leads to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_table_that_is_registered_again_is_restricted_on_every_server_at_once() {
+    let test = AccessTest::start(AccessMode::On).await;
+    let created = test.app.table().await;
+    let before = test.table_id("n.t").await;
+    test.change(vec![
+        mask(before, 2, MaskAction::MaskAlphanum, &["admin"]),
+        filter("f1", before, &Member::client("admin"), FilterExpr::True),
+    ])
+    .await;
+    let state = test.app.catalog().state().clone();
+    let other = AccessControl::open(state.clone(), Arc::new(Unrecorded)).await.expect("another server");
+    let body = json!({"name": "t", "metadata-location": created["metadata-location"], "overwrite": true});
+    let registered = test.app.ok(Method::POST, "/v1/default/namespaces/n/register", Some(body));
+    let seen = async {
+        loop {
+            // As in a request: its caller comes first, then the table.
+            let reader = other.caller(Identity::client("reader"), RequestFacts::default()).await.expect("a caller");
+            let now = test.table_id("n.t").await;
+            if now != before {
+                break (now, reader.restrictions(now));
+            }
+        }
+    };
+    let (_, (after, restrictions)) = futures::join!(registered, seen);
+    let restrictions = restrictions.expect("the other server knows what restricts the new entry");
+    assert!(restrictions.filter.is_some() && !restrictions.masks.is_empty(), "{restrictions:?}");
+    let rows = state.access().rows().await.expect("rules");
+    assert_eq!(
+        rows.filters.iter().map(|row| (row.id.as_str(), row.table)).collect::<Vec<_>>(),
+        [("f1", after)],
+        "once, by its id"
+    );
+    assert_eq!(rows.masks.iter().map(|row| row.table).collect::<Vec<_>>(), [after]);
 }

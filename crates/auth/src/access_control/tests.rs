@@ -195,7 +195,20 @@ async fn a_principal_of_an_emergency_may_do_everything_and_nobody_else_becomes_o
     let second = access.break_glass(Duration::from_secs(60)).await.expect("made").info;
     let members = access.members().await.expect("listed").into_iter().filter(|stored| stored.row.role == BREAK_GLASS);
     let members: Vec<_> = members.map(|stored| (stored.row.member, stored.created_by)).collect();
-    assert_eq!(members, [(Member::client(second.principal), MACHINE.to_owned())]);
+    assert_eq!(members, [(Member::client(second.principal.as_str()), MACHINE.to_owned())]);
+
+    // So does the housekeeping, but not before a new emergency has its token.
+    tokens.revoke(&second.id).await.expect("revoked");
+    AccessControl::end_emergencies(&state).await.expect("looked");
+    let in_glass =
+        async || access.members().await.expect("listed").iter().filter(|stored| stored.row.role == BREAK_GLASS).count();
+    assert_eq!(in_glass().await, 1, "it may have just begun");
+    let third = access.break_glass(Duration::from_secs(60)).await.expect("made").info;
+    AccessControl::end_emergencies_until(&state, now_ms()).await.expect("nothing is over");
+    assert_eq!(in_glass().await, 1);
+    tokens.revoke(&third.id).await.expect("revoked");
+    AccessControl::end_emergencies_until(&state, now_ms()).await.expect("ended");
+    assert_eq!(in_glass().await, 0);
     state.close().await;
 }
 

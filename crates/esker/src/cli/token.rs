@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use esker_auth::{AuthOptions, Authenticator, REVOCATION_SECONDS, TokenInfo, record_command};
+use esker_auth::{AuthError, AuthOptions, Authenticator, REVOCATION_SECONDS, TokenInfo, record_command};
 use esker_state::{Database, State};
 use esker_types::{Principal, now_ms, parse_age};
 use serde_json::json;
@@ -176,9 +176,12 @@ async fn list(auth: &Authenticator, as_json: bool) -> Result<()> {
 }
 
 async fn revoke(state: &State, auth: &Authenticator, id: &str) -> Result<()> {
-    auth.revoke(id).await?;
-    // Afterwards: what is no id may be a token that somebody took for one, and the trail has no secrets.
+    // What is no id may be a token that somebody took for one, and the trail has no secrets.
+    if !auth.knows(id).await? {
+        return Err(AuthError::NoSuchToken(id.to_owned()).into());
+    }
     record_command(state, "revokeToken", ("token", id)).await?;
+    auth.revoke(id).await?;
     print_line(&format!("token {id} is revoked; running servers refuse it within {REVOCATION_SECONDS} seconds"));
     Ok(())
 }

@@ -36,10 +36,11 @@ pub struct LimitsConfig {
     pub requests_per_second: u32,
     /// Requests that a principal may send at once after a pause; 0: as many as in a second.
     pub request_burst: u32,
-    /// Requests of one principal that are at work on a server at a time; more are answered 429. 0: any number.
+    /// Requests of one principal that are at work on a server at a time, with the scans that they go on to plan; more are answered
+    /// 429. 0: any number.
     pub concurrent_requests: u32,
-    /// Statements of one principal that are at work at Flight SQL of a server at a time; more are refused with RESOURCE_EXHAUSTED.
-    /// 0: any number.
+    /// Statements of one principal that are planned or run at Flight SQL of a server at a time; more are refused with
+    /// RESOURCE_EXHAUSTED. 0: any number.
     pub concurrent_statements: u32,
 }
 

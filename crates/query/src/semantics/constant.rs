@@ -10,7 +10,7 @@ use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::scalar::ScalarValue;
 
-use super::checked_arithmetic;
+use super::{checked_arithmetic, made_size};
 
 /// Returns the value of an expression that is the same for every row and in every statement. Returns `None` for other
 /// expressions.
@@ -24,7 +24,7 @@ pub(super) fn constant(expr: &Expr) -> Result<Option<ScalarValue>> {
     let schema = Arc::new(DFSchema::empty());
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(schema.clone()).build());
     let exact = simplifier.coerce(expr.clone(), &schema)?.transform_up(|expr| checked_arithmetic::rewrite(expr, &schema))?.data;
-    let folded = simplifier.simplify(exact)?;
+    let folded = made_size::folding(|| simplifier.simplify(exact))?;
     Ok(match folded {
         Expr::Literal(value, _) => Some(value),
         _ => None,

@@ -36,6 +36,7 @@ mod in_lists;
 mod instant;
 mod list_set_functions;
 mod literal_position;
+mod made_size;
 mod min_max_accumulators;
 mod normal_form;
 mod numbers;
@@ -101,6 +102,7 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
         Arc::new(in_lists::InLists),
         Arc::new(subqueries::Subqueries),
         Arc::new(variants::VariantParts),
+        Arc::new(made_size::BoundedSizes),
     ];
     let planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(compare::Operators)];
     let mut session = builder
@@ -116,6 +118,10 @@ pub(crate) fn build(builder: SessionStateBuilder) -> Result<SessionState> {
     let own = own.into_iter().chain(current_time::functions()).chain(quantified::functions()).chain([quotient::fraction()]);
     let own = own.chain(crate::variant::functions()).chain(crate::geo::functions());
     for function in own.collect::<Vec<_>>() {
+        session.register_udf(Arc::new(function))?;
+    }
+    let bounded = made_size::functions(|name| session.scalar_functions().get(name).cloned());
+    for function in bounded {
         session.register_udf(Arc::new(function))?;
     }
     session.register_udaf(Arc::new(sums::function()))?;
@@ -152,7 +158,7 @@ pub(crate) fn analyze(session: &SessionState, plan: LogicalPlan) -> Result<Logic
 
 /// Optimizes an analyzed plan.
 pub(crate) fn optimize(session: &SessionState, plan: &LogicalPlan) -> Result<LogicalPlan> {
-    session.optimizer().optimize(plan.clone(), session, |_, _| {})
+    made_size::folding(|| session.optimizer().optimize(plan.clone(), session, |_, _| {}))
 }
 
 /// Makes the physical plan of an analyzed plan.

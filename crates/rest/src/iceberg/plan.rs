@@ -36,6 +36,7 @@ use super::load::{CredentialRights, LoadOptions};
 use super::restrictions::require_files;
 use crate::access::RequestAccess;
 use crate::extract::{InTable, InWarehouse, JsonBody};
+use crate::rate::AtWork;
 use crate::{ApiError, App, Caller};
 
 /// The maximum number of tasks in one answer.
@@ -130,7 +131,7 @@ impl Plans {
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
 pub(crate) async fn plan(
     State(app): State<App>,
-    Extension(caller): Caller,
+    (Extension(caller), Extension(at_work)): (Caller, Extension<AtWork>),
     access: RequestAccess,
     warehouse: InWarehouse,
     InTable(name): InTable,
@@ -153,6 +154,8 @@ pub(crate) async fn plan(
             Err(panic) => PlanState::Failed(ApiError::new(ErrorCode::Internal, format!("planning hit a bug of Esker: {panic}"))),
         };
         done.send_replace(result);
+        // Until here the request counts as one at work, whenever it was answered.
+        drop(at_work);
     });
     let (progress_seen, task, chain) = (progress.clone(), task.abort_handle(), asked.chain().clone());
     let mut entry = PlanEntry { principal: caller, table: entry_table, chain, progress: progress_seen, task, weight: 1 };

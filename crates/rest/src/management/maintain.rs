@@ -9,11 +9,13 @@ use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use esker_access::{Privilege, Required};
+use esker_access::{Privilege, Required, ResourcePath};
 use esker_catalog::deletion::{self, Swept};
 use esker_catalog::needs::{asks_for_rows, is_about_rows, to_ask_for_job};
 use esker_catalog::remove_names;
-use esker_maintenance::{Explanation, JobOptions, JobRequest, JobSpec, KindView, MaintenanceError, UndoOutcome, kind_view};
+use esker_maintenance::{
+    Explanation, JobOptions, JobRequest, JobSpec, KindView, MaintenanceError, PRIORITY_MANUAL, UndoOutcome, kind_view,
+};
 use esker_state::{QuarantineState, QuarantinedFile, StateError};
 use esker_storage::Location;
 use esker_types::{ErrorCode, JobId, JobKind, NoSuchKind, Principal, now_ms};
@@ -33,7 +35,7 @@ use crate::{ApiError, App};
 pub(crate) struct StartQuery {
     /// Shows what the job would do, and enqueues nothing.
     dry_run: bool,
-    /// The priority of the job. Jobs of higher priority are taken first.
+    /// The priority of the job. Jobs of higher priority are taken first. One beyond -100 to 100 needs `MANAGE_SERVER`.
     priority: Option<i64>,
     /// The reason for the job, for people.
     reason: Option<String>,
@@ -171,6 +173,13 @@ pub(crate) async fn start(
     }
     let spec = JobSpec::manual(request, caller.principal(), caller.identity().into());
     let priority = query.priority.unwrap_or(spec.priority);
+    if !(-PRIORITY_MANUAL..=PRIORITY_MANUAL).contains(&priority)
+        && !caller.quiet_authority().has(&ResourcePath::SERVER, Privilege::ManageServer.into())
+    {
+        // Jobs of others would wait for as long as the caller has more of its own.
+        let what = format!("priority {priority} needs MANAGE_SERVER; give one from -{PRIORITY_MANUAL} to {PRIORITY_MANUAL}");
+        return Err(ApiError::new(ErrorCode::Forbidden, what));
+    }
     let reason = query.reason.unwrap_or_else(|| spec.reason.clone());
     let spec = JobSpec { key: key.of(caller.principal()), priority, reason, ..spec };
     let job_id = warehouse.0.start(&name, spec).await.map_err(|error| key.named_in(error))?;

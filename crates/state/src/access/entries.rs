@@ -89,9 +89,32 @@ async fn copy_grant(tx: &mut Transaction<'_, Any>, from: &str, on: &Securable) -
     Ok(insert.execute(&mut **tx).await?.rows_affected() > 0)
 }
 
+/// Copies the row filters and column masks of a table to an entry that is about to replace it. Returns true if there are any.
+pub(super) async fn announce_restrictions(tx: &mut Transaction<'_, Any>, from: TableId, to: TableId) -> Result<bool> {
+    let mut copied = 0;
+    for sql in [
+        "INSERT INTO access_row_filter (id, table_id, member_kind, member_issuer, member_name, filter, created_by, created_ms)
+         SELECT id || '~' || $1, $1, member_kind, member_issuer, member_name, filter, created_by, created_ms
+         FROM access_row_filter WHERE table_id = $2",
+        "INSERT INTO access_column_mask (table_id, field_id, action, exempt, created_by, created_ms)
+         SELECT $1, field_id, action, exempt, created_by, created_ms FROM access_column_mask WHERE table_id = $2",
+    ] {
+        copied += sqlx::query(sql).bind(to.to_string()).bind(from.to_string()).execute(&mut **tx).await?.rows_affected();
+    }
+    if copied > 0 {
+        bump_version(tx).await?;
+    }
+    Ok(copied > 0)
+}
+
 /// Gives the row filters and column masks of a table to the entry that replaces it: registered again, it stays restricted.
+///
+/// They take the place of copies that [`announce_restrictions`] made.
 pub(crate) async fn inherit_restrictions(tx: &mut Transaction<'_, Any>, from: TableId, to: TableId) -> Result<()> {
     let mut moved = 0;
+    for sql in ["DELETE FROM access_row_filter WHERE table_id = $1", "DELETE FROM access_column_mask WHERE table_id = $1"] {
+        moved += sqlx::query(sql).bind(to.to_string()).execute(&mut **tx).await?.rows_affected();
+    }
     for sql in [
         "UPDATE access_row_filter SET table_id = $1 WHERE table_id = $2",
         "UPDATE access_column_mask SET table_id = $1 WHERE table_id = $2",

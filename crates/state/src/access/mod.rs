@@ -14,11 +14,12 @@ use esker_access::{
     AccessMode, GrantRow, Member, MemberRow, OwnerRow, PolicyRow, PrivilegeSet, RoleRow, RuleChange, RuleRows, Securable,
     SecurableKind,
 };
-use esker_types::{Millis, NamespaceName, TableName, now_ms};
+use esker_types::{Millis, NamespaceName, TableId, TableName, now_ms};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AnyConnection, Row, Transaction};
 
 use self::columns::{GRANT_COLUMNS, SecurableColumns, future_column, grant_of, member_of};
+use self::entries::announce_restrictions;
 pub(crate) use self::entries::{add_rights_of_new, forget_function, forget_namespace, forget_tabular, inherit_restrictions};
 pub use self::policies::StoredPolicy;
 use self::policies::{select_policies, select_policy};
@@ -221,6 +222,32 @@ impl Access<'_> {
         outbox.insert(&mut tx).await?;
         tx.commit().await.map_err(StateError::of_commit)?;
         Ok(expected_version + 1)
+    }
+
+    /// Copies the row filters and column masks of a table to an entry that is about to replace it. Returns true if there are any.
+    ///
+    /// Once every server has read the rules, none of them takes the new entry for one without restrictions.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if nothing was written.
+    pub async fn announce_restrictions(self, from: TableId, to: TableId) -> Result<bool> {
+        let mut tx = self.state.begin().await?;
+        let any = announce_restrictions(&mut tx, from, to).await?;
+        tx.commit().await.map_err(StateError::of_commit)?;
+        Ok(any)
+    }
+
+    /// Removes the row filters and column masks of an entry that did not replace another one after all.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::announce_restrictions`].
+    pub async fn withdraw_restrictions(self, id: TableId) -> Result<()> {
+        let mut tx = self.state.begin().await?;
+        forget_tabular(&mut tx, id).await?;
+        tx.commit().await.map_err(StateError::of_commit)
     }
 }
 

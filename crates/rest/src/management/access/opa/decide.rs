@@ -304,8 +304,8 @@ impl<'a> Asker<'a> {
                     let may_read = !self.authority.may_forbid_below(&catalog.warehouse_path(), Privilege::ReadData);
                     may_read && self.has_on_all(catalog, Privilege::ReadAllRows)
                 }
-                OpaRule::CallProcedure => match needed_to_call(&function.function_name) {
-                    Some(privilege) => self.has_on_all(catalog, privilege),
+                OpaRule::CallProcedure => match needed_to_call(&function.function_name, self.authority.is_restricted()) {
+                    Some(privileges) => privileges.iter().all(|privilege| self.has_on_all(catalog, *privilege)),
                     None => self.otherwise(),
                 },
                 _ => self.otherwise(),

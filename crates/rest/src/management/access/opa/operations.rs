@@ -220,16 +220,19 @@ pub(super) fn needed_by(procedure: &str) -> Option<Required> {
     })
 }
 
-/// Returns the privilege on the warehouse that a procedure of the schema `system` needs; `None` if it is not known.
+/// Returns the privileges on the warehouse that a procedure of the schema `system` needs; `None` if it is not known.
 ///
-/// Trino does not say which table a procedure is called for.
-pub(super) fn needed_to_call(procedure: &str) -> Option<Privilege> {
-    Some(match procedure.to_ascii_lowercase().as_str() {
-        "register_table" | "migrate" | "add_files" | "add_files_from_table" => Privilege::Register,
-        "unregister_table" => Privilege::Drop,
-        "rollback_to_snapshot" => Privilege::ManageRefs,
+/// Trino does not say which table a procedure is called for. So whoever is `restricted` on any table needs what unregistering that
+/// one needs.
+pub(super) fn needed_to_call(procedure: &str, restricted: bool) -> Option<&'static [Privilege]> {
+    let needed: &'static [Privilege] = match procedure.to_ascii_lowercase().as_str() {
+        "register_table" | "migrate" | "add_files" | "add_files_from_table" => &[Privilege::Register],
+        "unregister_table" if restricted => &[Privilege::Drop, Privilege::ReadMetadata, Privilege::ManageRestrictions],
+        "unregister_table" => &[Privilege::Drop, Privilege::ReadMetadata],
+        "rollback_to_snapshot" => &[Privilege::ManageRefs],
         _ => return None,
-    })
+    };
+    Some(needed)
 }
 
 #[cfg(test)]
