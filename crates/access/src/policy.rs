@@ -262,7 +262,7 @@ mod tests {
         };
         let caller = |condition: &str, facts: RequestFacts| {
             let rules = Arc::new(crate::Rules::build(permit(condition)).expect("rules"));
-            Caller::new(Arc::new(crate::Subject::new(rules, crate::Identity::client("bi"))), facts, Arc::new(Unrecorded))
+            Caller::new(Arc::new(crate::Subject::new(rules, Identity::client("bi"))), facts, Arc::new(Unrecorded))
         };
         let facts = |operation: &str| RequestFacts { operation: operation.into(), ..over_tls(true) };
         let engine = || RequestFacts { engine: Some("trino".into()), ..facts("DoGet") };

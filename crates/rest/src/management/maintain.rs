@@ -174,7 +174,7 @@ pub(crate) async fn start(
     let spec = JobSpec::manual(request, caller.principal(), caller.identity().into());
     let priority = query.priority.unwrap_or(spec.priority);
     if !(-PRIORITY_MANUAL..=PRIORITY_MANUAL).contains(&priority)
-        && !caller.quiet_authority().has(&ResourcePath::SERVER, Privilege::ManageServer.into())
+        && !caller.quiet_authority().has(&ResourcePath::SERVER, Required::privilege(Privilege::ManageServer))
     {
         // Jobs of others would wait for as long as the caller has more of its own.
         let what = format!("priority {priority} needs MANAGE_SERVER; give one from -{PRIORITY_MANUAL} to {PRIORITY_MANUAL}");
