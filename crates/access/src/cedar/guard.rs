@@ -101,8 +101,19 @@ pub(super) struct GuardIndex {
 struct GuardedByAttribute {
     /// All of them.
     all: Vec<u32>,
-    /// By the part of the value and its length in bytes, those of each text. The length of a whole value is 0.
-    groups: Vec<(Part, usize, HashMap<Box<str>, Vec<u32>>)>,
+    /// The policies by the part of the value and its length.
+    groups: Vec<GuardedByText>,
+}
+
+/// The policies whose guards compare the same part of an attribute, of the same length, with a text.
+#[derive(Debug)]
+struct GuardedByText {
+    /// The part of the value.
+    part: Part,
+    /// The length of the part in bytes; 0 for a whole value.
+    length: usize,
+    /// The numbers of the policies by their texts.
+    texts: HashMap<Box<str>, Vec<u32>>,
 }
 
 impl GuardIndex {
@@ -112,12 +123,12 @@ impl GuardIndex {
         let Some((_, of)) = guarded.find(|(attribute, _)| *attribute == guard.attribute) else { return };
         of.all.push(number);
         let length = if guard.part == Part::Whole { 0 } else { guard.text.len() };
-        let at = of.groups.iter().position(|(part, of_length, _)| (*part, *of_length) == (guard.part, length));
+        let at = of.groups.iter().position(|group| (group.part, group.length) == (guard.part, length));
         let at = at.unwrap_or_else(|| {
-            of.groups.push((guard.part, length, HashMap::new()));
+            of.groups.push(GuardedByText { part: guard.part, length, texts: HashMap::new() });
             of.groups.len() - 1
         });
-        of.groups[at].2.entry(guard.text.into()).or_default().push(number);
+        of.groups[at].texts.entry(guard.text.into()).or_default().push(number);
     }
 
     /// Adds the numbers of the policies to `found` whose guard holds for a resource, each once and in no order.
@@ -129,7 +140,7 @@ impl GuardIndex {
                 found.extend(&of.all);
                 continue;
             };
-            for (part, length, texts) in &of.groups {
+            for GuardedByText { part, length, texts } in &of.groups {
                 found.extend(part.of(value, *length).and_then(|text| texts.get(text)).into_iter().flatten());
             }
         }
