@@ -162,7 +162,7 @@ async fn one_query_too_many_is_refused_and_one_too_long_is_stopped() {
 async fn a_function_does_not_make_more_than_fits_into_memory() {
     let app = TestApp::start().await;
     let mut doubled = "SELECT 'ab' AS x".to_owned();
-    for _ in 0..40 {
+    for _ in 0..28 {
         doubled = format!("SELECT x || x AS x FROM ({doubled})");
     }
     for sql in [

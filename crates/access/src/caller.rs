@@ -135,6 +135,27 @@ impl Caller {
         }
     }
 
+    /// Refuses a move that brings privileges on a table or view which the caller lacks, and records that. `gained` are those; there may
+    /// be none.
+    ///
+    /// This request may have them at the old place already, where another request of the caller has not. The caller sees the place.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RightsError::Denied`] if privileges are gained, and [`RightsError::Forbidden`] if an access policy forbids this
+    /// request one of them.
+    pub fn refuse_gained(&self, on: ResourcePath<'_>, gained: PrivilegeSet) -> Result<()> {
+        if gained.is_empty() {
+            return Ok(());
+        }
+        let missing = Required::all(gained);
+        let need = Need { on, required: missing };
+        let is_enforced = self.subject.rules().mode() == AccessMode::On || need.changes_audit_table();
+        let decision = AccessDecision::Deny { visible: true, missing };
+        self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced });
+        if is_enforced { Err(self.refusal(&need, true, missing)) } else { Ok(()) }
+    }
+
     /// Refuses to make a thing with the name of the audit trail, and records that. The rules have no say in it.
     ///
     /// `on` is the path that the thing would have.

@@ -221,6 +221,14 @@ impl Authority {
         }
     }
 
+    /// Refuses a move that brings the caller privileges on a table or view, which are `gained`. See [`Caller::refuse_gained`].
+    pub(crate) fn refuse_gained(&self, on: ResourcePath<'_>, gained: PrivilegeSet) -> Result<()> {
+        match self {
+            Self::Server => Ok(()),
+            Self::Caller(caller) => Ok(caller.refuse_gained(on, gained)?),
+        }
+    }
+
     /// Returns the owner of a table or view that is created now; `None` if nothing is decided, or the caller has no name.
     pub(crate) fn owner_of_new(&self) -> Option<Member> {
         match self {

@@ -199,9 +199,10 @@ impl Catalog {
             gained.map_or(PrivilegeSet::EMPTY, |(into, name)| self.gained_in(authority, &dropped.row, &key, (into, &name.name)));
         if !gained.is_empty() {
             let missing = StateError::NotDropped(dropped.row.id.to_string());
-            named.push(Named::found(self.tabular_path(&key, &dropped.row), Required::all(gained), missing));
+            named.push(Named::found(self.tabular_path(&key, &dropped.row), Required::NOTHING, missing));
         }
-        require_named(authority, named)
+        require_named(authority, named)?;
+        authority.refuse_gained(self.tabular_path(&key, &dropped.row), gained)
     }
 
     /// Ends the undrop period of the dropped tables that expired by `now`. Returns the number of tables.

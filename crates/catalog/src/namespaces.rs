@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use esker_access::{Need, Privilege, PrivilegeSet, Required};
+use esker_access::{Need, Privilege, Required};
 use esker_state::{
     EventData, NamespaceCreatedData, NamespaceRow, NamespaceUpdatedData, NoEventData, Outbox, ProtectedData, RenamedData,
-    StateError, TabularKind, TabularRow,
+    StateError, TabularKind,
 };
 use esker_types::{NamespaceName, TableName};
 use serde_json::json;
@@ -222,19 +222,17 @@ impl Catalog {
         }
         let row = found(row)?.map(|row| (row.name.namespace.key(), row));
         let into = found(self.namespace(&to.namespace).await)?.map(|into| into.name.key());
-        // A move must not be a grant: what the caller gets on the thing by its new name, it must have had before.
-        let required = |key: &str, row: &TabularRow| {
-            let gained = into.as_ref();
-            let gained = gained.map_or(PrivilegeSet::EMPTY, |into| self.gained_in(authority, row, key, (into, &to.name)));
-            Required::privilege(Privilege::Rename).and(gained)
-        };
-        let from_need = row.as_ref().map(|(key, row)| Need { on: self.tabular_path(key, row), required: required(key, row) });
+        let from_need = row.as_ref().map(|(key, row)| Need::new(self.tabular_path(key, row), Privilege::Rename));
         let into_need = into.as_ref().map(|key| Need::new(self.namespace_path(key), create));
         let named = vec![
             Named::looked_up(from_need, no_such_tabular(kind, from)),
             Named::looked_up(into_need, no_such_namespace(&to.namespace)),
         ];
-        require_named(authority, named)
+        require_named(authority, named)?;
+        // A move must not be a grant: what the caller gets on the thing by its new name, it must have had before.
+        let (Some((key, row)), Some(into)) = (&row, &into) else { return Ok(()) };
+        let gained = self.gained_in(authority, row, key, (into, &to.name));
+        authority.refuse_gained(self.tabular_path(key, row), gained)
     }
 
     /// Checks that the `location` among some properties is allowed.

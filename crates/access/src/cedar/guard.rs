@@ -101,18 +101,18 @@ pub(super) struct GuardIndex {
 struct GuardedByAttribute {
     /// All of them.
     all: Vec<u32>,
-    /// The same by the parts that the guards are about.
-    groups: Vec<GuardedByPart>,
+    /// The policies by the part of the value and its length.
+    groups: Vec<GuardedByText>,
 }
 
-/// The policies whose guards are about one part of an attribute.
+/// The policies whose guards compare the same part of an attribute, of the same length, with a text.
 #[derive(Debug)]
-struct GuardedByPart {
-    /// The part.
+struct GuardedByText {
+    /// The part of the value.
     part: Part,
     /// The length of the part in bytes; 0 for a whole value.
     length: usize,
-    /// The policies by the text of their guards.
+    /// The numbers of the policies by their texts.
     texts: HashMap<Box<str>, Vec<u32>>,
 }
 
@@ -125,7 +125,7 @@ impl GuardIndex {
         let length = if guard.part == Part::Whole { 0 } else { guard.text.len() };
         let at = of.groups.iter().position(|group| (group.part, group.length) == (guard.part, length));
         let at = at.unwrap_or_else(|| {
-            of.groups.push(GuardedByPart { part: guard.part, length, texts: HashMap::new() });
+            of.groups.push(GuardedByText { part: guard.part, length, texts: HashMap::new() });
             of.groups.len() - 1
         });
         of.groups[at].texts.entry(guard.text.into()).or_default().push(number);
@@ -140,8 +140,8 @@ impl GuardIndex {
                 found.extend(&of.all);
                 continue;
             };
-            for group in &of.groups {
-                found.extend(group.part.of(value, group.length).and_then(|text| group.texts.get(text)).into_iter().flatten());
+            for GuardedByText { part, length, texts } in &of.groups {
+                found.extend(part.of(value, *length).and_then(|text| texts.get(text)).into_iter().flatten());
             }
         }
     }
