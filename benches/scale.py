@@ -67,7 +67,7 @@ def panel(found: dict, left: int, decades: tuple[int, int]) -> str:
         parts.append(f'<line x1="{left}" x2="{left + WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="#d8dade"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{10**decade:g} ms</text>')
     for size, count in zip(sizes, counts, strict=True):
-        label = f'{size["tables"]:,}'
+        label = f"{size['tables']:,}"
         parts.append(f'<text x="{across(count):.1f}" y="{GAP + HEIGHT + 18}" text-anchor="middle">{label}</text>')
     for what, colour in zip(sizes[0]["ms"], COLOURS, strict=False):
         line = zip(counts, sizes, strict=True)
@@ -88,7 +88,8 @@ def curve(all_found: list[dict]) -> str:
         for i, (what, colour) in enumerate(zip(all_found[0]["sizes"][0]["ms"], COLOURS, strict=False))
     )
     width, height = right + 130, GAP + HEIGHT + 40
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">
+    font = 'font-family="sans-serif" font-size="12"'
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {font}>
 <rect width="100%" height="100%" fill="#fbfaf8"/>
 <text x="70" y="18">Medians by the number of tables in the catalog</text>
 {panels}

@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 ABOVE = ["auth", "autopilot", "esker", "flight", "query", "report", "rest"]
-ROOMS = "fleet|jobs|keys|namespaces|outbox|outputs|principals|quarantine|scan_plans|servers|sessions|tables|tokens|warehouses"
+ROOMS = (
+    "fleet|jobs|keys|namespaces|outbox|outputs|principals|quarantine|scan_plans|servers|sessions|tables|tokens"
+    "|warehouses"
+)
 REACHING = re.compile(rf"\bcatalog(?:\(\))?\s*\.state\(\)|\bCatalog::state\b|\.state\(\)\s*\.(?:{ROOMS})\(\)")
 
 
