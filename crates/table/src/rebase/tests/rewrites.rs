@@ -78,3 +78,18 @@ fn what_is_no_rewrite_of_data_files_is_refused() {
         assert_eq!(rule(lake.rebase(&head, &[sent])), MergeRule::Rewrite);
     }
 }
+
+/// An overwrite that did the same would have read that there are no other rows. A rewrite has read nothing.
+#[test]
+fn a_rewrite_of_a_file_of_its_own_commit_is_merged_whatever_came_to_the_partition() {
+    let mut lake = Lake::new(2);
+    let base = lake.listed(&lake.base);
+    let first = lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], base.clone()].concat());
+    let own = lake.manifest("d", 8, &[rewritten("d", None, 10)]);
+    let second = lake.snapshot(8, Some(7), 3, "replace", &[vec![own], base].concat());
+    let head = lake.head();
+    let (class, rebased) = lake.rebase(&head, &[&first, &second]).expect("merged");
+    let left: Vec<String> = lake.live(&rebased.snapshots[1]).into_iter().map(|(path, ..)| path).collect();
+    assert_eq!(class, MergeClass::Replace);
+    assert_eq!(left, ["a", "b", "d"]);
+}
