@@ -3,15 +3,19 @@
 //! - Two rules take fields of structs out near the scan, so that it reads no others. Above nodes with several inputs they leave
 //!   nodes without their columns, so that a join on an expression of a field is refused. Here fields are taken out only below
 //!   such nodes.
+//! - Of two equal projections, one on the other, `optimize_projections` drops one, so that `x + 1` of `x + 1` is computed once. Here
+//!   no column that is computed from a column of its own name keeps that name below a projection.
 //! - A join by `IS NOT DISTINCT FROM` takes nulls for equal in all of its keys. Two rules add keys of other comparisons, which no
 //!   null fits. Here such a join keeps its keys.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::common::NullEquality;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, NullEquality};
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
@@ -25,6 +29,7 @@ pub(crate) fn rules() -> Vec<Rule> {
             }
             "eliminate_cross_join" => Arc::new(RestrictedRule { inner: rule, from: Exclusion::Above(joins_nulls) }),
             "extract_equijoin_predicate" => Arc::new(RestrictedRule { inner: rule, from: Exclusion::At(joins_nulls) }),
+            "optimize_projections" => Arc::new(ProjectionsApart(rule)),
             _ => rule,
         }
     };
@@ -81,4 +86,59 @@ impl OptimizerRule for RestrictedRule {
             }),
         }
     }
+}
+
+/// A rule that takes two equal projections for one, applied to plans where no such two differ.
+#[derive(Debug)]
+struct ProjectionsApart(Rule);
+
+impl OptimizerRule for ProjectionsApart {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let apart = plan.transform_down_with_subqueries(|node| match set_apart(&node)? {
+            Some(apart) => Ok(Transformed::yes(apart)),
+            None => Ok(Transformed::no(node)),
+        })?;
+        let mut done = self.0.rewrite(apart.data, config)?;
+        done.transformed |= apart.transformed;
+        Ok(done)
+    }
+}
+
+/// Gives the columns of a projection other names if a projection is on it and it computes a column from one of the same name.
+///
+/// Returns `None` if there is nothing to do. The rule runs on what it returned before, in which there is not.
+fn set_apart(node: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let LogicalPlan::Projection(above) = node else { return Ok(None) };
+    let LogicalPlan::Projection(below) = above.input.as_ref() else { return Ok(None) };
+    let used: HashSet<&Column> = below.expr.iter().flat_map(Expr::column_refs).collect();
+    let is_taken_again = |(column, expr): (Column, &Expr)| used.contains(&column) && *expr != Expr::Column(column);
+    if !below.schema.columns().into_iter().zip(&below.expr).any(is_taken_again) {
+        return Ok(None);
+    }
+    // The projection above gets no name again either, or it would have to be set apart next.
+    let is_free = |name: &String| {
+        used.iter().all(|column| column.name != *name) && above.schema.fields().iter().all(|field| field.name() != name)
+    };
+    let names = (0_usize..).map(|number| format!("__column_{number}"));
+    let names: Vec<String> = names.filter(is_free).take(below.expr.len()).collect();
+    let renamed = below.expr.iter().zip(&names).map(|(expr, name)| expr.clone().alias(name)).collect();
+    let renamed = LogicalPlan::Projection(Projection::try_new(renamed, below.input.clone())?);
+    let by_new_names = |expr: &Expr| {
+        let name = NamePreserver::new_for_projection().save(expr);
+        let found = expr.clone().transform(|part| match &part {
+            Expr::Column(column) => {
+                let at = below.schema.index_of_column(column)?;
+                Ok(Transformed::yes(Expr::Column(Column::from_name(names[at].clone()))))
+            }
+            _ => Ok(Transformed::no(part)),
+        });
+        found.data().map(|expr| name.restore(expr))
+    };
+    let exprs = above.expr.iter().map(by_new_names).collect::<Result<Vec<_>>>()?;
+    let apart = Projection::try_new_with_schema(exprs, Arc::new(renamed), above.schema.clone())?;
+    Ok(Some(LogicalPlan::Projection(apart)))
 }

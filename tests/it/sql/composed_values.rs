@@ -714,3 +714,31 @@ async fn fields_are_taken_of_items_and_of_expressions() {
     )
     .await;
 }
+
+/// DataFusion takes two equal projections for one, if the one is the other's input.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_subquery_computed_is_computed_from() {
+    let app = holding(&["CREATE TABLE n.p (id INT, x INT)", "INSERT INTO n.p VALUES (1, 10), (2, 20)"]).await;
+    check(
+        &app,
+        &[
+            ("SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT 1 AS x))", "3"),
+            ("SELECT x + 1 AS x FROM (SELECT x + 1 AS x, 5 AS y FROM (SELECT 1 AS x))", "3"),
+            ("SELECT y + 1 AS x FROM (SELECT x AS y FROM (SELECT x + 1 AS x FROM (SELECT 1 AS x)))", "3"),
+            ("SELECT y AS x, x AS y FROM (SELECT y AS x, x AS y FROM (SELECT 1 AS x, 2 AS y))", "1|2"),
+            ("SELECT x || x AS x FROM (SELECT x || x AS x FROM (SELECT x || x AS x FROM (SELECT 'ab' AS x)))", "abababababababab"),
+            (
+                "SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT 1 AS x)))))",
+                "6",
+            ),
+            ("SELECT upper(x) || x AS x FROM (SELECT upper(x) || x AS x FROM (SELECT 'a' AS x))", "AAAa"),
+            ("SELECT id * 2 AS id FROM (SELECT id * 2 AS id FROM (SELECT id * 2 AS id FROM n.p)) ORDER BY id", "8,16"),
+            ("SELECT id * 2 AS id FROM (SELECT id * 2 AS id FROM (SELECT id FROM n.p)) WHERE id > 2 ORDER BY id", "8"),
+            ("SELECT sum(x) FROM (SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT id AS x FROM n.p)))", "7"),
+            ("SELECT id, x - id AS x FROM (SELECT id, x - id AS x FROM (SELECT id, x FROM n.p)) ORDER BY 1", "1|8,2|16"),
+            ("SELECT id, x AS y, y AS x FROM (SELECT id, x AS y, y AS x FROM (SELECT id, x, -x AS y FROM n.p)) ORDER BY 1", "1|-10|10,2|-20|20"),
+            ("SELECT x FROM (SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT id AS x FROM n.p))) WHERE x IN (SELECT x + 1 AS x FROM (SELECT x + 1 AS x FROM (SELECT 1 AS x)))", "3"),
+        ],
+    )
+    .await;
+}
