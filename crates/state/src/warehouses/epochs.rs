@@ -47,7 +47,9 @@ impl Warehouses<'_> {
     /// SQLite file is gone or its metadata can't be read. Returns [`Corrupt`](StateError::Corrupt) if the stored epoch or time of
     /// the backup can't be read.
     pub async fn epoch(self, warehouse: Warehouse) -> Result<Epoch> {
-        let database = database_id(&mut self.state.writer.acquire().await?).await?;
+        let mut connection = self.state.writer.acquire().await?;
+        let database = database_id(&mut connection).await?;
+        drop(connection);
         let value = |key: String| {
             let query = sqlx::query_scalar("SELECT value FROM meta WHERE key = $1").bind(key);
             async { Ok::<Option<String>, StateError>(query.fetch_optional(&self.state.readers).await?) }

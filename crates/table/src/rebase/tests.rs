@@ -203,7 +203,7 @@ impl Lake {
     /// Returns the live data files of a snapshot with their data sequence numbers and first row ids, by path.
     fn live(&self, snapshot: &Snapshot) -> Vec<(String, i64, Option<i64>)> {
         let live = block_on(crate::load_live(&self.source, &self.metadata, snapshot)).expect("readable");
-        let one = |live: crate::LiveFile| (live.file.file_path, live.sequence_number, live.first_row_id);
+        let one = |live: LiveFile| (live.file.file_path, live.sequence_number, live.first_row_id);
         let mut files: Vec<_> = live.data.into_iter().map(one).collect();
         files.sort();
         files
@@ -548,7 +548,7 @@ fn a_chain_writes_to_no_partition_to_which_something_came_unless_it_replaced_fil
 fn the_snapshots_of_a_chain_are_one_overwrite() {
     let in_partition =
         |path: &str, value: i32| DataFile { partition: [Some(esker_format::Value::Int(value))].into(), ..data(path) };
-    let live = |path: &str, value: i32| crate::LiveFile {
+    let live = |path: &str, value: i32| LiveFile {
         file: in_partition(path, value),
         spec_id: 1,
         sequence_number: 1,

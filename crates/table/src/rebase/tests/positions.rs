@@ -224,7 +224,7 @@ fn a_delete_file_that_the_client_replaced_goes_if_its_own_has_all_of_it() {
     for (positions, expected) in [(&[0_u64, 1][..], &["c"][..]), (&[1][..], &["b", "c"][..])] {
         let mut lake = Lake::new(2);
         let before = about(lake.position_file("b", &[("a", &[0])]));
-        lake.rebase_on(std::slice::from_ref(&before));
+        lake.rebase_on(from_ref(&before));
         let mine = about(lake.position_file("c", &[("a", positions)]));
         let sent = lake.change(7, &[mine], &[]);
         let head = lake.change(2, &[before], &[added("o")]);
