@@ -124,13 +124,17 @@ impl Caller {
             Needs::All(needs) => self.first_unmet(needs),
             Needs::AnyOf(needs) => self.none_met(needs),
         };
-        let Some((need, decision)) = refused else { return Ok(()) };
+        refused.map_or(Ok(()), |(need, decision)| self.refuse(&need, decision))
+    }
+
+    /// Records the decision on a need that is not met, and refuses it unless the mode lets it pass.
+    fn refuse(&self, need: &Need<'_>, decision: AccessDecision) -> Result<()> {
         let is_on = self.subject.rules().mode() == AccessMode::On;
         let is_enforced = is_on || need.changes_audit_table();
-        self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced });
+        self.record.record(WorthRecording { caller: self, need, decision, is_enforced });
         match decision {
             // What a mode does not hide has no hidden name.
-            AccessDecision::Deny { visible, missing } if is_enforced => Err(self.refusal(&need, visible || !is_on, missing)),
+            AccessDecision::Deny { visible, missing } if is_enforced => Err(self.refusal(need, visible || !is_on, missing)),
             _ => Ok(()),
         }
     }
@@ -149,11 +153,7 @@ impl Caller {
             return Ok(());
         }
         let missing = Required::all(gained);
-        let need = Need { on, required: missing };
-        let is_enforced = self.subject.rules().mode() == AccessMode::On || need.changes_audit_table();
-        let decision = AccessDecision::Deny { visible: true, missing };
-        self.record.record(WorthRecording { caller: self, need: &need, decision, is_enforced });
-        if is_enforced { Err(self.refusal(&need, true, missing)) } else { Ok(()) }
+        self.refuse(&Need { on, required: missing }, AccessDecision::Deny { visible: true, missing })
     }
 
     /// Refuses to make a thing with the name of the audit trail, and records that. The rules have no say in it.

@@ -222,7 +222,7 @@ impl Authority {
     }
 
     /// Refuses a move that brings the caller privileges on a table or view, which are `gained`. See [`Caller::refuse_gained`].
-    pub(crate) fn refuse_gained(&self, on: ResourcePath<'_>, gained: PrivilegeSet) -> Result<()> {
+    fn refuse_gained(&self, on: ResourcePath<'_>, gained: PrivilegeSet) -> Result<()> {
         match self {
             Self::Server => Ok(()),
             Self::Caller(caller) => Ok(caller.refuse_gained(on, gained)?),
@@ -328,17 +328,22 @@ impl Catalog {
         }
     }
 
-    /// Returns the privileges that the caller gets on a table or view by giving it another name.
+    /// Checks that another name for a table or view brings the caller no privileges on it. A move must not be a grant.
     ///
     /// `key` is the key of its namespace now, and `into` that of the new one, where it is called `name`: access policies know things
-    /// by name. Privileges that end by the move are not looked at.
-    pub fn gained_in(&self, authority: &Authority, row: &TabularRow, key: &str, (into, name): (&str, &str)) -> PrivilegeSet {
+    /// by name. Privileges that end by the move are not looked at. The caller sees the table or view.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Rights`](CatalogError::Rights) if this request or another one of the caller would gain privileges.
+    pub fn check_move(&self, authority: &Authority, row: &TabularRow, key: &str, (into, name): (&str, &str)) -> Result<()> {
         let namespace = self.namespace_path(into);
         let to = match row.kind {
             TabularKind::Table => namespace.table(row.id, name),
             TabularKind::View => namespace.view(row.id, name),
         };
-        authority.gained_by_move(&self.tabular_path(key, row), &to)
+        let from = self.tabular_path(key, row);
+        authority.refuse_gained(from, authority.gained_by_move(&from, &to))
     }
 
     /// Checks privileges on a table or view that a request names.

@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use esker_access::{Need, Privilege, PrivilegeSet, Required};
+use esker_access::{Need, Privilege, Required};
 use esker_state::{
     DroppedTable, EventData, NewQuarantine, Outbox, SoftDrop, StateError, TableDropEndedData, TableDroppedData,
     TableIdentityData, TableUnregisteredData, TabularRow,
@@ -193,16 +193,15 @@ impl Catalog {
             let need = into.as_ref().map(|key| Need::new(self.namespace_path(key), Privilege::CreateTable));
             named.push(Named::looked_up(need, no_such_namespace(&name.namespace)));
         }
-        // As a rename, it must not give the caller privileges on the table that the caller lacks.
-        let gained = into.as_deref().zip(name);
-        let gained =
-            gained.map_or(PrivilegeSet::EMPTY, |(into, name)| self.gained_in(authority, &dropped.row, &key, (into, &name.name)));
-        if !gained.is_empty() {
-            let missing = StateError::NotDropped(dropped.row.id.to_string());
-            named.push(Named::found(self.tabular_path(&key, &dropped.row), Required::NOTHING, missing));
-        }
         require_named(authority, named)?;
-        authority.refuse_gained(self.tabular_path(&key, &dropped.row), gained)
+        let Some((into, name)) = into.as_deref().zip(name) else { return Ok(()) };
+        self.check_move(authority, &dropped.row, &key, (into, &name.name)).map_err(|refused| {
+            // The refusal names the table.
+            match authority.sees(&self.tabular_path(&key, &dropped.row)) {
+                true => refused,
+                false => StateError::NotDropped(dropped.row.id.to_string()).into(),
+            }
+        })
     }
 
     /// Ends the undrop period of the dropped tables that expired by `now`. Returns the number of tables.

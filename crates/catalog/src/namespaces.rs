@@ -229,10 +229,10 @@ impl Catalog {
             Named::looked_up(into_need, no_such_namespace(&to.namespace)),
         ];
         require_named(authority, named)?;
-        // A move must not be a grant: what the caller gets on the thing by its new name, it must have had before.
-        let (Some((key, row)), Some(into)) = (&row, &into) else { return Ok(()) };
-        let gained = self.gained_in(authority, row, key, (into, &to.name));
-        authority.refuse_gained(self.tabular_path(key, row), gained)
+        match (&row, &into) {
+            (Some((key, row)), Some(into)) => self.check_move(authority, row, key, (into, &to.name)),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that the `location` among some properties is allowed.

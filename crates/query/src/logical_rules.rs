@@ -110,7 +110,7 @@ impl OptimizerRule for ProjectionsApart {
 
 /// Gives the columns of a projection other names if a projection is on it and it computes a column from one of the same name.
 ///
-/// Returns `None` if there is nothing to do. The rule runs on what it returned before, in which there is not.
+/// Returns `None` if there is nothing to do, as in a plan that it returned.
 fn set_apart(node: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let LogicalPlan::Projection(above) = node else { return Ok(None) };
     let LogicalPlan::Projection(below) = above.input.as_ref() else { return Ok(None) };

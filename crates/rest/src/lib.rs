@@ -202,6 +202,11 @@ impl App {
         self.inner.warehouses.get(name).ok_or_else(|| no_such_warehouse(name))
     }
 
+    /// Returns a warehouse by its number in the database; `None` if this server does not have it.
+    fn warehouse_by_id(&self, id: i64) -> Option<&Maintenance> {
+        self.warehouses().find(|warehouse| warehouse.catalog().warehouse().id == id)
+    }
+
     /// Returns the check of tokens.
     fn auth(&self) -> &Authenticator {
         &self.inner.auth

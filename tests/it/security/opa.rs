@@ -335,6 +335,7 @@ async fn access_policies_bind_the_users_of_trino() {
     let other = text.replace("\"trino\" }", "\"spark\" }");
     lake.test.change(vec![RuleChange::SetPolicy { name: "no-rows".into(), text: other }]).await;
     assert!(lake.may("reader", "SelectFromColumns", columns("t", &["id"])).await, "another engine is meant");
+    assert_eq!(lake.ask("allow", "reader", rename()).await, json!(false), "it could read the rows under the new name");
 }
 
 #[tokio::test(flavor = "multi_thread")]

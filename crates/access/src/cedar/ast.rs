@@ -126,6 +126,11 @@ impl Expr {
     pub(super) const fn is_context(&self) -> bool {
         matches!(self.kind, ExprKind::Variable(Variable::Context))
     }
+
+    /// Checks that the expression is the resource.
+    pub(super) const fn is_resource(&self) -> bool {
+        matches!(self.kind, ExprKind::Variable(Variable::Resource))
+    }
 }
 
 /// The operation of an expression, with its operands.

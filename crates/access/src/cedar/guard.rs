@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::ast::{CompareSign, Expr, ExprKind, Literal, Policy, Variable};
+use super::ast::{CompareSign, Expr, ExprKind, Literal, Policy};
 use super::request::Names;
 use super::schema::Attribute;
 
@@ -18,9 +18,9 @@ const ATTRIBUTES: [Attribute; 3] = [Attribute::Name, Attribute::Warehouse, Attri
 pub(super) enum Part {
     /// The whole name.
     Whole,
-    /// Its start.
+    /// The start of the name.
     Start,
-    /// Its end.
+    /// The end of the name.
     End,
 }
 
@@ -79,14 +79,13 @@ impl<'a> Guard<'a> {
 
 /// Checks that an expression asks if the resource has an attribute. It never fails with an error.
 fn is_presence(expr: &Expr) -> bool {
-    matches!(&expr.kind, ExprKind::Has(of, _) if matches!(of.kind, ExprKind::Variable(Variable::Resource)))
+    matches!(&expr.kind, ExprKind::Has(of, _) if of.is_resource())
 }
 
 /// Returns the attribute of the resource that an expression is.
 fn attribute_of_resource(expr: &Expr) -> Option<Attribute> {
     let ExprKind::Attribute(of, name) = &expr.kind else { return None };
-    let is_of_resource = matches!(of.kind, ExprKind::Variable(Variable::Resource));
-    Attribute::from_name(name).filter(|attribute| is_of_resource && ATTRIBUTES.contains(attribute))
+    Attribute::from_name(name).filter(|attribute| of.is_resource() && ATTRIBUTES.contains(attribute))
 }
 
 /// The numbers of guarded policies by their guards.

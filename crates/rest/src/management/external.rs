@@ -96,8 +96,7 @@ pub(crate) async fn claim(State(app): State<App>, JsonBody(claim): JsonBody<Clai
 
 /// Returns the warehouse of a job.
 fn warehouse_of<'a>(app: &'a App, job: &Job) -> Result<&'a Maintenance, ApiError> {
-    let found = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
-    found.ok_or_else(|| {
+    app.warehouse_by_id(job.warehouse).ok_or_else(|| {
         ApiError::new(ErrorCode::NotFound, format!("job {} is of a warehouse that this server does not have", job.id))
     })
 }

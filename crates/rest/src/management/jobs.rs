@@ -135,7 +135,7 @@ async fn newest(app: &App, filter: &JobFilter, limit: u32, may_read: impl Fn(&Jo
 
 /// Returns the catalog of a job's warehouse, if this server has it.
 fn catalog_of<'a>(app: &'a App, job: &Job) -> Option<&'a Catalog> {
-    app.warehouses().map(Maintenance::catalog).find(|catalog| catalog.warehouse().id == job.warehouse)
+    app.warehouse_by_id(job.warehouse).map(Maintenance::catalog)
 }
 
 /// Checks that a reader has `READ_DATA` on the table of a job.
@@ -152,9 +152,8 @@ async fn may_read_rows(app: &App, job: &Job, reader: &Authority) -> Result<bool,
 
 /// Replaces the progress of a job by a newer one if the job runs in this process.
 fn with_progress(app: &App, mut job: Job) -> Job {
-    let warehouse = app.warehouses().find(|w| w.catalog().warehouse().id == job.warehouse);
     if !job.state.is_over()
-        && let Some(progress) = warehouse.and_then(|w| w.progress(job.id))
+        && let Some(progress) = app.warehouse_by_id(job.warehouse).and_then(|warehouse| warehouse.progress(job.id))
     {
         job.progress = progress;
     }

@@ -18,10 +18,7 @@ const SHOWN: u32 = 500;
 pub(crate) async fn show(State(app): State<App>, visitor: Extension<Visitor>) -> Result<Markup, ApiError> {
     let groups = app.overview().quarantine_by_job(SHOWN).await?;
     let (files, bytes) = app.overview().quarantine_totals().await?;
-    let name = |number: i64| {
-        let found = app.warehouses().find(|w| w.catalog().warehouse().id == number);
-        found.map(|w| w.catalog().options().warehouse.clone())
-    };
+    let name = |id: i64| app.warehouse_by_id(id).map(|warehouse| warehouse.catalog().options().warehouse.clone());
     let content = html! {
         h1 { "Quarantine" }
         p.soft { (files) " files, " (size(bytes)) ". They stay in place for their grace period, and are checked again before they are deleted." }

@@ -263,16 +263,13 @@ impl<'a> Asker<'a> {
                 let to = target.and_then(|target| target.table.as_ref()).filter(|to| to.catalog_name == table.catalog_name);
                 let Some(target) = to else { return Ok(self.otherwise()) };
                 let Some(to) = namespace_of(&target.schema_name) else { return Ok(self.otherwise()) };
-                // As the catalog does: a move gives nobody privileges.
-                let gained = match found(catalog.namespace(&to).await)? {
-                    Some(into) => {
-                        let into = into.name.key();
-                        catalog.gained_in(&self.authority, &named.row, &key, (&into, &target.table_name))
-                    }
-                    None => PrivilegeSet::EMPTY,
-                };
-                let may_leave = self.has(on, Required::privilege(Privilege::Rename).and(gained));
-                may_leave && self.may_in(catalog, Some(to), Required::privilege(kind.privilege())).await?
+                let into = found(catalog.namespace(&to).await)?.map(|into| into.name.key());
+                // As the catalog does.
+                let moves =
+                    |into: &str| catalog.check_move(&self.authority, &named.row, &key, (into, &target.table_name)).is_ok();
+                self.has(on, Required::privilege(Privilege::Rename))
+                    && into.is_none_or(|into| moves(&into))
+                    && self.may_in(catalog, Some(to), Required::privilege(kind.privilege())).await?
             }
             _ => self.otherwise(),
         })
