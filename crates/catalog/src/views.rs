@@ -313,6 +313,7 @@ impl Catalog {
             settled_outputs,
             restored: Vec::new(),
             merged: Vec::new(),
+            term: None,
         };
         match self.state().tables().publish(self.warehouse(), &[swap], &[], &outbox).await {
             Ok(true) => Ok(Some(LoadedView { row, metadata: Arc::new(metadata), json })),

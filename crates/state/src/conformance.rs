@@ -30,6 +30,10 @@ use crate::conformance_jobs::{
     what_a_dead_server_was_at_is_taken_over_until_it_has_seen_too_many_die,
     what_was_handed_over_is_its_workers_until_the_lease_ends,
 };
+use crate::conformance_lease::{
+    a_commit_of_a_term_that_has_ended_is_not_published,
+    a_lease_is_its_servers_until_it_ends_its_server_is_dead_or_its_term_is_over,
+};
 use crate::conformance_places::{
     a_claimed_place_is_entered_once, locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
     the_index_of_places_compares_by_segments,
@@ -101,6 +105,7 @@ pub(crate) fn to(row: &TabularRow, from: &str, version: u32) -> PointerSwap {
         settled_outputs: Vec::new(),
         restored: Vec::new(),
         merged: Vec::new(),
+        term: None,
     }
 }
 
@@ -689,6 +694,8 @@ on_every_database!(
     a_lost_declaration_is_made_again,
     a_server_that_starts_again_notices_what_was_lost_meanwhile,
     a_commit_that_was_under_way_loses_its_race_when_changes_were_lost,
+    a_lease_is_its_servers_until_it_ends_its_server_is_dead_or_its_term_is_over,
+    a_commit_of_a_term_that_has_ended_is_not_published,
 );
 
 #[tokio::test(flavor = "multi_thread")]

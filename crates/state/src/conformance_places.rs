@@ -217,6 +217,7 @@ pub(crate) async fn a_claimed_place_is_entered_once(state: &State) {
         settled_outputs: Vec::new(),
         restored: Vec::new(),
         merged: Vec::new(),
+        term: None,
     };
     assert!(!state.tables().publish(warehouse, &[moved], &[], &Outbox::default()).await.expect("answered"));
     assert_eq!(state.tables().by_id(first.row.id).await.expect("read").expect("there"), first.row);

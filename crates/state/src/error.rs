@@ -137,6 +137,14 @@ pub enum StateError {
     /// By now the database counts as one that is behind. The caller must look again before it repeats the change.
     #[error("the state database lost changes that it had confirmed, or was declared to be behind; repeat the request")]
     LostChanges,
+    /// A commit was sent to this server in a term in which it does not hold the lease of the table any more. Nothing was changed.
+    #[error("the lease of the commits to table {table} is not this server's in the term {term} any more; repeat the request")]
+    LeaseEnded {
+        /// The identifier of the table.
+        table: String,
+        /// The term.
+        term: i64,
+    },
     /// The disk under the database is full.
     #[error("the disk under the state database is full; free space and repeat the request")]
     Full,
@@ -193,7 +201,7 @@ impl Coded for StateError {
             Self::RulesChanged => ErrorCode::CommitConflict,
             Self::NotEmpty(_) => ErrorCode::NamespaceNotEmpty,
             Self::Ambiguous(_) => ErrorCode::CommitStateUnknown,
-            Self::LostChanges => ErrorCode::TooBusy,
+            Self::LostChanges | Self::LeaseEnded { .. } => ErrorCode::TooBusy,
             Self::Full => ErrorCode::StorageFull,
             Self::Sql(e) if is_transient(e) => ErrorCode::Unavailable,
             Self::LaterSchema(_) | Self::Corrupt(_) | Self::Migrate(_) | Self::Sql(_) | Self::Url(_) | Self::Path(_) => {

@@ -24,6 +24,8 @@ mod conformance_identities;
 #[cfg(test)]
 mod conformance_jobs;
 #[cfg(test)]
+mod conformance_lease;
+#[cfg(test)]
 mod conformance_places;
 #[cfg(test)]
 mod conformance_seen;
@@ -79,8 +81,8 @@ use servers::Heartbeats;
 pub use servers::Servers;
 pub use sessions::{PageSession, Sessions};
 pub use tables::{
-    DroppedTable, FoundPlace, MergedSnapshot, NewTabular, PlaceClaim, PlaceCursor, PlaceRange, PointerSwap, SoftDrop, Tables,
-    TabularKind, TabularRow,
+    CommitLease, DroppedTable, FoundPlace, LEASE_TIME, MergedSnapshot, NewTabular, PlaceClaim, PlaceCursor, PlaceRange, PointerSwap,
+    SoftDrop, Tables, TabularKind, TabularRow,
 };
 pub use tokens::{NewToken, TokenRow, Tokens};
 pub use warehouses::{Epoch, Warehouse, Warehouses};

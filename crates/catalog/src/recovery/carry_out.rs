@@ -114,6 +114,7 @@ async fn move_pointer(catalog: &Catalog, row: &TabularRow, to: String, places: V
         settled_outputs: Vec::new(),
         restored: Vec::new(),
         merged: Vec::new(),
+        term: None,
     };
     match catalog.state().tables().publish(catalog.warehouse(), &[swap], &[], outbox).await? {
         true => Ok(()),

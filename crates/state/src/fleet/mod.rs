@@ -526,7 +526,7 @@ impl Fleet<'_> {
             "DELETE FROM table_use WHERE (table_id, day) IN (SELECT table_id, day FROM table_use WHERE day < $1 LIMIT $2)";
         delete_in_batches(self.state, history, before).await?;
         delete_in_batches(self.state, usage, before / DAY_MS).await?;
-        for table in ["table_health", "damaged_file", "table_decision", "merged_snapshot"] {
+        for table in ["table_health", "damaged_file", "table_decision", "merged_snapshot", "commit_lease"] {
             self.forget_gone(table).await?;
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! views share one name space. Start reading with [`Tables::publish`].
 
 mod dropped;
+mod lease;
 mod merged;
 mod place_index;
 mod places;
@@ -17,6 +18,8 @@ use uuid::Uuid;
 
 use self::dropped::insert_dropped;
 pub use self::dropped::{DroppedTable, SoftDrop};
+use self::lease::renew_lease;
+pub use self::lease::{CommitLease, LEASE_TIME};
 pub use self::merged::MergedSnapshot;
 use self::merged::insert_merged;
 pub use self::place_index::{FoundPlace, PlaceCursor, PlaceRange};
@@ -170,6 +173,8 @@ pub struct PointerSwap {
     pub restored: Vec<String>,
     /// The snapshots of late commits that this commit merges.
     pub merged: Vec<MergedSnapshot>,
+    /// The term of this server's lease on the table that must not have ended, and is renewed. `None` if the commit needs no lease.
+    pub term: Option<i64>,
 }
 
 /// The columns that [`table_row`] reads.
@@ -307,11 +312,15 @@ impl Tables<'_> {
     ///   and [`AlreadyExists`](StateError::AlreadyExists) if its name is taken.
     /// - Returns [`BeingDeleted`](StateError::BeingDeleted) if the deletion of a restored file has begun or is done, and
     ///   [`DuplicateKey`](StateError::DuplicateKey) if another request with the same idempotency key was carried out.
+    /// - Returns [`LeaseEnded`](StateError::LeaseEnded) if the term of a swap has ended.
     /// - Returns [`Ambiguous`](StateError::Ambiguous) if the commit was sent but not confirmed, and
     ///   [`Fenced`](StateError::Fenced), [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if nothing was written.
     pub async fn publish(self, warehouse: Warehouse, swaps: &[PointerSwap], new: &[NewTabular], outbox: &Outbox) -> Result<bool> {
         let (mut tx, by_bytes) = (self.state.begin().await?, self.state.database.by_bytes());
         for one in swaps {
+            if let Some(term) = one.term {
+                renew_lease(&mut tx, &self.state.database, (one.id, term), self.state.instance).await?;
+            }
             let done = swap(&mut tx, one, self.state.instance).await?;
             if !done || is_any_taken(&mut tx, by_bytes, (warehouse, one.id), &one.claims).await? {
                 return Ok(false);
