@@ -47,6 +47,11 @@ pub(crate) trait QueuedChange: Send {
         None
     }
 
+    /// Returns the term of the lease in which another server sent the change; none for a change of this server.
+    fn term(&self) -> Option<i64> {
+        None
+    }
+
     /// Answers the caller. The caller may be gone; the commit stands.
     fn answer(self: Box<Self>, result: Result<Committed>);
 
@@ -57,6 +62,8 @@ pub(crate) trait QueuedChange: Send {
 /// A commit whose requirements and updates came from a client.
 pub(crate) struct FixedChange {
     pub(crate) proposal: Proposal,
+    /// Term of the lease in which another server sent the commit.
+    pub(crate) term: Option<i64>,
     pub(crate) done: oneshot::Sender<Result<Committed>>,
 }
 
@@ -75,6 +82,10 @@ impl QueuedChange for FixedChange {
 
     fn request(&self) -> Option<&ReceiptKey> {
         self.proposal.actor.receipt.as_ref()
+    }
+
+    fn term(&self) -> Option<i64> {
+        self.term
     }
 
     fn answer(self: Box<Self>, result: Result<Committed>) {
@@ -304,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn the_proposal_of_a_client_is_not_copied_for_a_replay() {
         let table = table();
-        let mut change = FixedChange { proposal: Proposal::default(), done: oneshot::channel().0 };
+        let mut change = FixedChange { proposal: Proposal::default(), term: None, done: oneshot::channel().0 };
         let at = std::ptr::from_ref(&change.proposal);
         for _ in 0..2 {
             let proposal = change.propose(&table).await.expect("computed");
@@ -316,7 +327,7 @@ mod tests {
     const BOUNDS: QueueOptions = QueueOptions { per_table: 20, total: 30, batch: 8 };
 
     fn fixed() -> Box<FixedChange> {
-        Box::new(FixedChange { proposal: Proposal::default(), done: oneshot::channel().0 })
+        Box::new(FixedChange { proposal: Proposal::default(), term: None, done: oneshot::channel().0 })
     }
 
     #[tokio::test]

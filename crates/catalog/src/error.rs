@@ -175,6 +175,16 @@ pub enum CatalogError {
     /// Code of Esker panicked before anything was done.
     #[error("{0}; this is a bug of Esker; nothing was done; the server's log has the place in the code")]
     Panicked(Panicked),
+    /// The server that holds the lease of the table refused the commit. It was certainly not made.
+    #[error("{message}")]
+    Forwarded {
+        /// Code of the original error.
+        code: ErrorCode,
+        /// Message of the original error.
+        message: String,
+        /// `true` if the commit was late.
+        is_late: bool,
+    },
     /// The batch that this commit belonged to failed as a whole.
     ///
     /// The first commit of the batch gets the original error, the others get this copy.
@@ -193,6 +203,7 @@ impl CatalogError {
         let is_of_late = |error: &FormatError| matches!(error, FormatError::Requirement(_) | FormatError::StaleSnapshot(_));
         match self {
             Self::Format(error) | Self::NotMerged { source: error, .. } => is_of_late(error),
+            Self::Forwarded { is_late, .. } => *is_late,
             _ => false,
         }
     }
@@ -229,7 +240,7 @@ impl Coded for CatalogError {
             // A 500 would leave a committing client in doubt about the outcome.
             Self::Refused(_) | Self::Panicked(_) => ErrorCode::Refused,
             Self::Elsewhere { source, .. } => source.code(),
-            Self::Batch { code, .. } => *code,
+            Self::Batch { code, .. } | Self::Forwarded { code, .. } => *code,
         }
     }
 }

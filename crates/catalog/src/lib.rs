@@ -21,6 +21,7 @@ mod error;
 mod extents;
 mod failpoint;
 mod fleet;
+mod forward;
 mod freeze;
 mod functions;
 mod ledger;
@@ -73,6 +74,7 @@ pub use error::CatalogError;
 pub use extents::referenced_by_others;
 pub use failpoint::Failpoint;
 pub use fleet::{AssessedTable, NotAssessed};
+pub use forward::{ForwardCounts, Forwarded, Forwarder};
 pub use freeze::Freeze;
 pub use merge::{MergePolicies, MergePolicy, MergeSettings};
 pub use namespaces::PropertyChange;
@@ -95,6 +97,7 @@ use cache::Caches;
 use commit_queue::CommitQueues;
 use epoch::EpochCheck;
 use extents::Extents;
+use forward::KnownLeases;
 use ledger::LastWritten;
 use recovery::BehindChecks;
 use turns::CommitTurns;
@@ -151,6 +154,8 @@ pub struct CatalogOptions {
     pub merge: MergePolicies,
     /// Reads and encodes delete files, for merges of deletes by position. Without it, such commits are not merged.
     pub deletes: Option<Arc<dyn DeleteFiles>>,
+    /// Sends commits to other servers on the database. Without it, this server takes no lease and forwards nothing.
+    pub forwarder: Option<Arc<dyn Forwarder>>,
     /// Named points at which a test stops or panics the process.
     pub failpoint: Failpoint,
 }
@@ -204,6 +209,8 @@ struct Inner {
     caches: Caches,
     commit_queues: CommitQueues,
     turns: CommitTurns,
+    /// Leases of commits that this server knows of.
+    leases: KnownLeases,
     epoch: EpochCheck,
     behind: BehindChecks,
     /// Number of tables whose quarantine the last sweep could not check.
@@ -261,6 +268,7 @@ impl Catalog {
             caches,
             commit_queues,
             turns,
+            leases: KnownLeases::default(),
             epoch,
             behind,
             unswept_tables,

@@ -15,6 +15,7 @@
 //! |         | publish: one database transaction
 //! |         |`---------- unknown: the database did not confirm --------------> answered: StateUnknown, file kept
 //! +---------+ lost: another server was first, file to quarantine; at the tenth time --> answered: Conflict
+//! |         | a commit that another server sent, whose term has ended ------------> answered: LeaseEnded
 //!           v
 //!    pointer swapped ---------------------------------------------------------> answered: Ok
 //! ```
@@ -55,6 +56,7 @@ use crate::actor::receipt;
 use crate::authorize::{ANY_OF_TABLE, no_such_tabular};
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
+use crate::forward::LOST_BEFORE_LEASE;
 use crate::locations::PathsOrigin;
 use crate::merge::{BatchMerges, Merge};
 use crate::moves::{copy_path_of_next, metadata_files, with_copies};
@@ -90,6 +92,8 @@ struct AppliedBatch<'a> {
     claims: Vec<PlaceClaim>,
     /// The events of late commits that were not merged.
     refusals: Vec<NewEvent>,
+    /// The term in which other servers sent some of the changes.
+    term: Option<i64>,
 }
 
 impl<'a> AppliedBatch<'a> {
@@ -110,6 +114,23 @@ impl<'a> AppliedBatch<'a> {
     }
 }
 
+/// What the attempts of a batch have found out about its changes.
+#[derive(Default)]
+struct Settled {
+    /// The idempotency keys of which there are receipts already.
+    carried_out: HashSet<Uuid>,
+    /// The highest term of the batch, if this server does not hold the lease in it any more.
+    ended_term: Option<i64>,
+}
+
+impl Settled {
+    /// Returns the term in which changes of a batch may still be published. Of several, the highest one is the present one.
+    fn present_term(&self, batch: &[PendingCommit]) -> Option<i64> {
+        let highest = batch.iter().filter_map(|pending| pending.change.term()).max();
+        highest.filter(|_| self.ended_term.is_none())
+    }
+}
+
 /// A change of a batch, computed for the state that it is applied to.
 struct Computed<'a> {
     proposal: Cow<'a, Proposal>,
@@ -120,7 +141,8 @@ struct Computed<'a> {
 }
 
 impl Catalog {
-    /// Commits a client's change to a table by name. Concurrent commits may share one metadata file.
+    /// Commits a client's change to a table by name. Concurrent commits may share one metadata file. If another server holds the
+    /// lease of the table's commits, that one commits it.
     ///
     /// The commit goes on if the caller stops waiting for it. If it is late and adds a snapshot, its error is returned when its
     /// client is next to commit, or after [`TurnOptions::wait`](crate::TurnOptions::wait).
@@ -131,21 +153,19 @@ impl Catalog {
     ///
     /// Returns [`State`](CatalogError::State) if no table has this name, [`Rights`](CatalogError::Rights) if privileges are missing,
     /// [`Location`](CatalogError::Location) if the commit names a file of another table whose rows the caller may not all read, and
-    /// the errors of [`Catalog::commit_to`].
+    /// the errors of [`Catalog::commit_to`]. Those of another server, which holds the lease of the table, come as
+    /// [`Forwarded`](CatalogError::Forwarded).
     pub async fn commit(&self, name: &TableName, proposal: Proposal) -> Result<Committed> {
         // Who may do nothing at all with the table does not learn from its queue that it exists. The answer has the metadata.
         let required = ANY_OF_TABLE.and(Privilege::ReadMetadata.into());
         let row = self.permitted_table(name, required, &proposal.actor.authority).await?;
         self.prefetch_appends(&row, &proposal).await;
-        let hidden = |e| match e {
-            CatalogError::Rights(RightsError::Hidden { .. }) => no_such_tabular(TabularKind::Table, name).into(),
-            e => e,
-        };
+        let hidden = |e| hidden_as_missing(name, e);
         self.check_new_files(&row, &proposal).await.map_err(hidden)?;
         // Only commits that add snapshots make others late, and are computed again for each attempt.
-        let Some(writer) = Writer::of(&proposal) else { return self.commit_to(row.id, proposal).await.map_err(hidden) };
+        let Some(writer) = Writer::of(&proposal) else { return self.commit_or_forward(&row, proposal).await.map_err(hidden) };
         let pass = self.inner.turns.admit(row.id, Some(writer)).await;
-        let result = self.commit_to(row.id, proposal).await;
+        let result = self.commit_or_forward(&row, proposal).await;
         if result.as_ref().is_err_and(CatalogError::is_late) {
             pass.late().await;
         }
@@ -178,7 +198,7 @@ impl Catalog {
     pub async fn commit_to(&self, id: TableId, proposal: Proposal) -> Result<Committed> {
         let (done, answer) = oneshot::channel();
         let wait = self.options().commit_wait;
-        self.commit_queued(id, Box::new(FixedChange { proposal, done }), wait, answer).await
+        self.commit_queued(id, Box::new(FixedChange { proposal, term: None, done }), wait, answer).await
     }
 
     /// Commits a change that is computed on the table as it is at the commit point. Returns the effect of what was committed.
@@ -199,7 +219,7 @@ impl Catalog {
     }
 
     /// Puts a change into its table's queue and waits for its answer.
-    async fn commit_queued<T>(
+    pub(crate) async fn commit_queued<T>(
         &self,
         id: TableId,
         change: Box<dyn QueuedChange>,
@@ -258,14 +278,24 @@ impl Catalog {
 
     /// Applies a batch until its swap succeeds or it fails. Returns one result per change, in order.
     async fn try_batch(&self, id: TableId, batch: &mut [PendingCommit]) -> Vec<Result<Committed>> {
-        let (mut lost, mut carried_out) = (0, HashSet::new());
+        let (mut lost, mut settled) = (0, Settled::default());
         while lost < MAX_REPLAYS {
-            let replayed = self.replay(id, batch, &carried_out).await;
+            let replayed = self.replay(id, batch, &settled).await;
             match replayed {
                 Ok(Some(results)) => return results,
-                Ok(None) => lost += 1,
+                Ok(None) => {
+                    lost += 1;
+                    if lost == LOST_BEFORE_LEASE {
+                        self.seek_lease(id).await;
+                    }
+                }
                 // The others of the batch have nothing to do with it. Each key is met once, so this ends.
-                Err(CatalogError::State(StateError::DuplicateKey(key))) if carried_out.insert(key) => {}
+                Err(CatalogError::State(StateError::DuplicateKey(key))) if settled.carried_out.insert(key) => {}
+                // Nor with a lease that has ended. The highest term of the batch has, so this is met once.
+                Err(CatalogError::State(StateError::LeaseEnded { term, .. })) if settled.ended_term.is_none() => {
+                    settled.ended_term = Some(term);
+                    self.inner.leases.forget(id);
+                }
                 Err(e) => return fail_batch(e, batch.len()),
             }
         }
@@ -275,13 +305,12 @@ impl Catalog {
 
     /// Applies the changes to the table as it is now, and publishes the result.
     ///
-    /// Returns one result per change, or `None` if the swap was lost and the table must be read again. `carried_out` are the
-    /// idempotency keys of which there are receipts already.
+    /// Returns one result per change, or `None` if the swap was lost and the table must be read again.
     async fn replay(
         &self,
         id: TableId,
         batch: &mut [PendingCommit],
-        carried_out: &HashSet<Uuid>,
+        settled: &Settled,
     ) -> Result<Option<Vec<Result<Committed>>>> {
         let row = self.state().tables().by_id(id).await?;
         let row = row.ok_or_else(|| StateError::NoSuchTable(id.to_string()))?;
@@ -292,9 +321,15 @@ impl Catalog {
         let mut results: Vec<Result<Option<MergeClass>>> = Vec::with_capacity(batch.len());
         let sent: Vec<&Snapshot> = batch.iter().flat_map(|pending| pending.change.sent_snapshots()).collect();
         self.prefetch_merges(&working, &sent, &mut merges).await;
+        let term = settled.present_term(batch);
         for pending in batch {
-            let request = pending.change.request().cloned();
-            if let Some(result) = request.as_ref().and_then(|request| result_of_repeated(request, &requests, carried_out)) {
+            let (request, sent_in) = (pending.change.request().cloned(), pending.change.term());
+            if let Some(ended) = sent_in.filter(|_| sent_in != term) {
+                results.push(Err(StateError::LeaseEnded { table: id.to_string(), term: ended }.into()));
+                continue;
+            }
+            let repeated = request.as_ref().and_then(|request| result_of_repeated(request, &requests, &settled.carried_out));
+            if let Some(result) = repeated {
                 results.push(result);
                 continue;
             }
@@ -303,6 +338,7 @@ impl Catalog {
             let computed = catch_panic(self.compute(&working, base, pending.change.as_mut(), &mut merges)).await;
             match computed.unwrap_or_else(|panic| Err(CatalogError::Panicked(panic))) {
                 Ok(Computed { proposal, after: Some(after), merged }) => {
+                    applied.term = applied.term.or(sent_in);
                     working.metadata = Arc::new(after.metadata);
                     applied.claims.extend(after.claims);
                     applied.add(proposal, merged, after.outdated);
@@ -310,6 +346,7 @@ impl Catalog {
                     results.push(Ok(merged));
                 }
                 Ok(Computed { proposal, after: None, .. }) => {
+                    applied.term = applied.term.or(sent_in);
                     applied.idle.push(proposal.actor.clone());
                     requests.extend(request);
                     results.push(Ok(None));
@@ -470,6 +507,7 @@ impl Catalog {
             settled_outputs: records.settled_outputs,
             restored: records.restored,
             merged,
+            term: None,
         })
     }
 
@@ -477,10 +515,10 @@ impl Catalog {
     ///
     /// Returns `false` if another server was first, or another entry got a place of the table.
     async fn publish(&self, current: &LoadedTable, working: &mut LoadedTable, applied: AppliedBatch<'_>) -> Result<bool> {
-        let AppliedBatch { proposals, records, idle, merged_files, claims, refusals } = applied;
+        let AppliedBatch { proposals, records, idle, merged_files, claims, refusals, term } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
         let swap = match self.write_next(current, working, records, updates).await {
-            Ok(swap) => PointerSwap { claims, ..swap },
+            Ok(swap) => PointerSwap { claims, term, ..swap },
             Err(e) => {
                 self.discard_files(&current.row, &merged_files, "the metadata file of the commit could not be written").await;
                 return Err(e);
@@ -607,6 +645,14 @@ fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> R
     proposal.requirements.iter().try_for_each(|requirement| requirement.check(metadata))?;
     check_numbers(&proposal.updates)?;
     Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
+}
+
+/// Replaces the error of a hidden table by that of one that does not exist.
+pub(crate) fn hidden_as_missing(name: &TableName, error: CatalogError) -> CatalogError {
+    match error {
+        CatalogError::Rights(RightsError::Hidden { .. }) => no_such_tabular(TabularKind::Table, name).into(),
+        error => error,
+    }
 }
 
 /// Returns the result of a request whose key another one had before it: one of `applied` in the batch, or one that was carried

@@ -85,6 +85,7 @@ fn options(config: &Config, dir: &Path, name: &str, warehouse: &WarehouseConfig)
         freeze: Freeze::new(move |namespaces, name, own| frozen_by(&layers, namespaces, name, own)),
         merge: MergePolicies::new(move |namespaces, name, own| merges_of(&of_merges, namespaces, name, own)),
         deletes: None,
+        forwarder: None,
         failpoint: config.debug.failpoint(),
     })
 }

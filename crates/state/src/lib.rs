@@ -81,8 +81,8 @@ use servers::Heartbeats;
 pub use servers::Servers;
 pub use sessions::{PageSession, Sessions};
 pub use tables::{
-    CommitLease, DroppedTable, FoundPlace, LEASE_TIME, MergedSnapshot, NewTabular, PlaceClaim, PlaceCursor, PlaceRange, PointerSwap,
-    SoftDrop, Tables, TabularKind, TabularRow,
+    CommitLease, DroppedTable, FoundPlace, LEASE_TIME, MergedSnapshot, NewTabular, PlaceClaim, PlaceCursor, PlaceRange,
+    PointerSwap, SoftDrop, Tables, TabularKind, TabularRow,
 };
 pub use tokens::{NewToken, TokenRow, Tokens};
 pub use warehouses::{Epoch, Warehouse, Warehouses};

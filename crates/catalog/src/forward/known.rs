@@ -1,0 +1,144 @@
+//! [`KnownLeases`]: what a server knows of the leases of commits, in memory.
+//!
+//! What is known may be wrong: another server may have taken the lease meanwhile. Then a commit goes to a server that does not take
+//! it, or competes with others; neither changes its outcome.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use esker_state::{CommitLease, LEASE_TIME};
+use esker_types::TableId;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The time for which nothing is sent to a server that did not answer.
+const SILENT_TIME: Duration = Duration::from_secs(30);
+
+/// The number of leases from which on those that have ended are forgotten.
+const MAX_IDLE_LEASES: usize = 1024;
+
+/// The commits that this server sent to others and got from them, since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ForwardCounts {
+    /// Commits that another server made for this one.
+    pub committed: u64,
+    /// Commits that another server refused.
+    pub refused: u64,
+    /// Commits that another server did not take or did not answer, so that this one found out and made them.
+    pub unanswered: u64,
+    /// Commits of other servers that this one took.
+    pub received: u64,
+}
+
+/// A lease as it was learnt, with the time from which on it does not count.
+#[derive(Debug)]
+struct KnownLease {
+    lease: CommitLease,
+    until: Instant,
+}
+
+/// What is known, under one lock.
+#[derive(Debug, Default)]
+struct Known {
+    leases: HashMap<TableId, KnownLease>,
+    /// Servers that did not answer, with the time from which on something is sent to them again.
+    silent: HashMap<Uuid, Instant>,
+    counts: ForwardCounts,
+}
+
+/// The leases that a server knows of, and the servers that it does not reach.
+#[derive(Debug, Default)]
+pub(crate) struct KnownLeases(Mutex<Known>);
+
+impl KnownLeases {
+    /// Locks what is known.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the lease of a table, which was learnt or used just now.
+    pub(super) fn note(&self, lease: CommitLease) {
+        let (mut known, now) = (self.known(), Instant::now());
+        if known.leases.len() >= MAX_IDLE_LEASES {
+            known.leases.retain(|_, known| known.until > now);
+        }
+        known.leases.insert(lease.table, KnownLease { lease, until: now + LEASE_TIME });
+    }
+
+    /// Forgets the lease of a table: it is not what it was.
+    pub(crate) fn forget(&self, table: TableId) {
+        self.known().leases.remove(&table);
+    }
+
+    /// Notes that a server did not answer. Nothing is sent to it for [`SILENT_TIME`].
+    pub(super) fn note_silent(&self, server: Uuid) {
+        let (mut known, now) = (self.known(), Instant::now());
+        known.silent.retain(|_, until| *until > now);
+        known.silent.insert(server, now + SILENT_TIME);
+    }
+
+    /// Checks whether a lease of a table is known that has not ended, whoever holds it.
+    pub(super) fn knows(&self, table: TableId) -> bool {
+        self.known().leases.get(&table).is_some_and(|known| known.until > Instant::now())
+    }
+
+    /// Returns the lease of a table that another server than `own` holds, if something may be sent to that one.
+    pub(super) fn of_another(&self, table: TableId, own: Uuid) -> Option<CommitLease> {
+        let (known, now) = (self.known(), Instant::now());
+        let lease = &known.leases.get(&table).filter(|known| known.until > now)?.lease;
+        let is_silent = known.silent.get(&lease.server).is_some_and(|until| *until > now);
+        (lease.server != own && !is_silent).then(|| lease.clone())
+    }
+
+    /// Counts a commit.
+    pub(super) fn count(&self, add: impl FnOnce(&mut ForwardCounts)) {
+        add(&mut self.known().counts);
+    }
+
+    /// Returns the numbers of commits since the start.
+    pub(super) fn counts(&self) -> ForwardCounts {
+        self.known().counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(server: Uuid) -> CommitLease {
+        CommitLease { table: TableId::fresh(), server, address: "there:8182".to_owned(), term: 1 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_of_another_server_is_used_until_it_ends_and_while_that_one_answers() {
+        let (leases, own, other) = (KnownLeases::default(), Uuid::from_u128(1), Uuid::from_u128(2));
+        let (theirs, ours) = (lease(other), lease(own));
+        assert!(!leases.knows(theirs.table));
+        leases.note(theirs.clone());
+        leases.note(ours.clone());
+        assert_eq!(leases.of_another(theirs.table, own), Some(theirs.clone()));
+        assert!(leases.knows(ours.table) && leases.of_another(ours.table, own).is_none(), "its own");
+
+        leases.note_silent(other);
+        assert!(leases.knows(theirs.table) && leases.of_another(theirs.table, own).is_none(), "it did not answer");
+        tokio::time::advance(SILENT_TIME).await;
+        leases.note(theirs.clone());
+        assert_eq!(leases.of_another(theirs.table, own), Some(theirs.clone()), "it is tried again");
+
+        tokio::time::advance(LEASE_TIME).await;
+        assert!(!leases.knows(theirs.table) && leases.of_another(theirs.table, own).is_none());
+        leases.note(theirs.clone());
+        leases.forget(theirs.table);
+        assert!(!leases.knows(theirs.table));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_that_have_ended_are_forgotten() {
+        let leases = KnownLeases::default();
+        (0..MAX_IDLE_LEASES).for_each(|_| leases.note(lease(Uuid::nil())));
+        tokio::time::advance(LEASE_TIME).await;
+        leases.note(lease(Uuid::nil()));
+        assert_eq!(leases.known().leases.len(), 1);
+    }
+}

@@ -1,0 +1,261 @@
+//! Forwarding: commits to a table that several servers commit to go to one of them, which makes batches of them.
+//!
+//! ```text
+//!   lost two swaps in a row ---> takes the lease of the table, or learns who holds it
+//!
+//!   commit, another holds it --> sent ---- committed, or refused -----------------------> answered
+//!                                 `------- not taken, or no answer: takes the lease with the next term
+//!                                            |---- its receipt is there --------------> answered: Ok
+//!                                            `---- it is not: it was certainly not made, and never will be
+//!                                                    `---> committed here, like any other commit
+//! ```
+//!
+//! The holder publishes a commit that was sent in a term only if it still holds the lease in that term, in the transaction of the
+//! pointer swap, which records the receipt too. So after the lease was taken, the receipt says what became of the commit. The swap
+//! stays the only truth: a server that knows no lease competes with the holder, and either may win.
+//!
+//! The catalog was opened with a [`Forwarder`], or there are no leases. It sends messages; this module says which, and what
+//! becomes of them. Start reading at `Catalog::commit_or_forward`, then at [`Catalog::commit_forwarded`] for the holder.
+
+mod known;
+
+use std::fmt;
+use std::sync::Arc;
+
+use esker_access::Privilege;
+use esker_state::{CommitLease, ReceiptKey, StateError, TabularKind, TabularRow};
+use esker_storage::Location;
+use esker_table::MergeClass;
+use esker_types::{Coded, ErrorCode, TableId};
+use futures::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::authorize::ANY_OF_TABLE;
+use crate::commit_queue::FixedChange;
+use crate::sequencer::{hidden_as_missing, state_unknown};
+use crate::{Actor, Authority, Catalog, CatalogError, Committed, LoadedTable, Proposal, RequestOutcome, Result};
+
+pub use known::ForwardCounts;
+pub(crate) use known::KnownLeases;
+
+/// Number of swaps that a batch loses before its server takes the lease of the table.
+pub(crate) const LOST_BEFORE_LEASE: usize = 2;
+
+/// The operation in the receipts of forwarded commits whose clients sent no idempotency key.
+const FORWARDED: &str = "forwarded commit";
+
+/// The answer of a server to a commit that was sent to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The commit was made.
+    Committed {
+        /// URI of the metadata file after the batch.
+        metadata_location: String,
+        /// Number of commits in the batch.
+        batch: usize,
+        /// Class of the commit, if it was late and was merged.
+        merged: Option<MergeClass>,
+    },
+    /// The commit was certainly not made, and has an error of its own.
+    Refused {
+        /// Code of the error.
+        code: ErrorCode,
+        /// Text of the error.
+        message: String,
+        /// `true` if the commit was late, so that its client may compute it again.
+        is_late: bool,
+    },
+    /// The server does not hold the lease in this term any more.
+    Ended,
+    /// It is not known what became of the commit, for this reason.
+    Unanswered(String),
+}
+
+/// Sends commits to other servers, and is reached by them.
+pub trait Forwarder: fmt::Debug + Send + Sync {
+    /// Returns the address at which other servers reach this one.
+    fn address(&self) -> &str;
+
+    /// Sends a commit to the server that holds a lease, and waits for its answer. The commit has a receipt key and a caller.
+    ///
+    /// `warehouse` is the number of the table's warehouse in the database. A server without a sign of life for a short time does
+    /// not answer.
+    fn forward<'a>(&'a self, lease: &'a CommitLease, warehouse: i64, proposal: &'a Proposal) -> BoxFuture<'a, Forwarded>;
+}
+
+/// Returns the receipt key of a commit; one of its own if the client sent none.
+fn receipt_key(catalog: &Catalog, actor: &Actor) -> ReceiptKey {
+    actor.receipt.clone().unwrap_or_else(|| ReceiptKey {
+        warehouse: catalog.warehouse(),
+        principal: actor.principal.clone(),
+        operation: FORWARDED.to_owned(),
+        key: Uuid::now_v7(),
+        body_sha256: String::new(),
+    })
+}
+
+/// Returns the error of a commit that was made, and whose table can't be read afterwards.
+fn unread(row: &TabularRow, error: &CatalogError) -> CatalogError {
+    state_unknown(&row.name, format!("it was applied by another server, and the table can't be read: {error}"))
+}
+
+/// A commit that is sent to the holder of a lease.
+struct SentCommit {
+    row: TabularRow,
+    lease: CommitLease,
+    key: ReceiptKey,
+    proposal: Proposal,
+    /// Its place among the commits of the warehouse, until it is answered.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Catalog {
+    /// Takes the lease of the commits to a table, or learns which server holds it. Does nothing without a [`Forwarder`].
+    ///
+    /// Servers call this when they lost swaps of the table. A failure is logged: without the lease, servers go on to compete.
+    pub async fn seek_lease(&self, table: TableId) {
+        let Some(forwarder) = &self.options().forwarder else { return };
+        if self.inner.leases.knows(table) {
+            return;
+        }
+        match self.state().tables().take_lease(table, forwarder.address(), None).await {
+            Ok(lease) => {
+                tracing::info!(table_id = %table, server = %lease.server, term = lease.term, "the commits to a table have a sequencer");
+                self.inner.leases.note(lease);
+            }
+            Err(error) => tracing::warn!(table_id = %table, %error, "the lease of a table's commits could not be taken"),
+        }
+    }
+
+    /// Returns the numbers of commits that went to other servers or came from them. `None` if this server forwards none.
+    pub fn forward_counts(&self) -> Option<ForwardCounts> {
+        self.options().forwarder.as_ref().map(|_| self.inner.leases.counts())
+    }
+
+    /// Commits a client's change that was checked, here or at the server that holds the lease of the table.
+    pub(crate) async fn commit_or_forward(&self, row: &TabularRow, proposal: Proposal) -> Result<Committed> {
+        let is_sent = matches!(proposal.actor.authority, Authority::Caller(_)) && proposal.restore.is_none();
+        let (forwarder, own) = (self.options().forwarder.clone().filter(|_| is_sent), self.state().servers().own_id());
+        let holder = forwarder.and_then(|forwarder| Some((forwarder, self.inner.leases.of_another(row.id, own)?)));
+        let Some((forwarder, lease)) = holder else { return self.commit_to(row.id, proposal).await };
+        let key = receipt_key(self, &proposal.actor);
+        let proposal = Proposal { actor: Actor { receipt: Some(key.clone()), ..proposal.actor }, ..proposal };
+        let sent = SentCommit { row: row.clone(), lease, key, proposal, _place: self.inner.commit_queues.place()? };
+        // A task of its own, because a client that disconnects must not keep a commit from being made.
+        let this = self.clone();
+        let work = async move { this.forward(forwarder, sent).await };
+        let task = tokio::spawn(work.in_current_span());
+        task.await.unwrap_or_else(|error| Err(state_unknown(&row.name, format!("the task that sent the commit ended: {error}"))))
+    }
+
+    /// Sends a commit to the holder of the lease, and finds out what became of it if that one does not answer.
+    async fn forward(&self, forwarder: Arc<dyn Forwarder>, sent: SentCommit) -> Result<Committed> {
+        let leases = &self.inner.leases;
+        let answer = forwarder.forward(&sent.lease, self.warehouse().id, &sent.proposal).await;
+        match answer {
+            Forwarded::Committed { metadata_location, batch, merged } => {
+                leases.count(|counts| counts.committed += 1);
+                // The holder has renewed the lease.
+                leases.note(sent.lease);
+                let table = self.load_as_committed(&sent.row, metadata_location).await?;
+                Ok(Committed { table, batch, merged })
+            }
+            Forwarded::Refused { code, message, is_late } => {
+                leases.count(|counts| counts.refused += 1);
+                Err(CatalogError::Forwarded { code, message, is_late })
+            }
+            Forwarded::Ended => self.find_out(forwarder, sent).await,
+            Forwarded::Unanswered(reason) => {
+                let (table, server) = (&sent.row.name, &sent.lease.server);
+                tracing::warn!(%table, %server, reason, "the sequencer of a table did not answer; this server takes the lease");
+                leases.note_silent(sent.lease.server);
+                self.find_out(forwarder, sent).await
+            }
+        }
+    }
+
+    /// Takes the lease of the next term, and finds out whether a commit of the earlier one was made. If not, it is made here.
+    async fn find_out(&self, forwarder: Arc<dyn Forwarder>, sent: SentCommit) -> Result<Committed> {
+        let SentCommit { row, lease, key, proposal, _place } = sent;
+        self.inner.leases.count(|counts| counts.unanswered += 1);
+        let unknown = |error: CatalogError| {
+            state_unknown(&row.name, format!("it was sent to another server, which did not answer, and then: {error}"))
+        };
+        let taken = self.state().tables().take_lease(row.id, forwarder.address(), Some(lease.term)).await;
+        // From here on, nothing that was sent in an earlier term is published.
+        self.inner.leases.note(taken.map_err(|error| unknown(error.into()))?);
+        if let Some(table) = self.made_before(&row, &key).await.map_err(unknown)? {
+            return Ok(Committed { table, batch: 1, merged: None });
+        }
+        match self.commit_to(row.id, proposal).await {
+            // The holder wrote a receipt without a publish: the commit changed nothing.
+            Err(duplicate @ CatalogError::State(StateError::DuplicateKey(_))) => {
+                let made = self.made_before(&row, &key).await.map_err(unknown)?;
+                made.map(|table| Committed { table, batch: 1, merged: None }).ok_or(duplicate)
+            }
+            result => result,
+        }
+    }
+
+    /// Returns the table as a commit left it, if there is a receipt of the commit.
+    async fn made_before(&self, row: &TabularRow, key: &ReceiptKey) -> Result<Option<LoadedTable>> {
+        let receipt = self.receipt(key).await?.filter(|receipt| receipt.body_sha256 == key.body_sha256);
+        let outcome = receipt.and_then(|receipt| serde_json::from_str::<RequestOutcome>(&receipt.outcome).ok());
+        match outcome {
+            Some(RequestOutcome::Table { metadata_location, .. }) => {
+                self.load_as_committed(row, metadata_location).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Loads the state that a commit of another server made.
+    async fn load_as_committed(&self, row: &TabularRow, metadata_location: String) -> Result<LoadedTable> {
+        let then = TabularRow { metadata_location, ..row.clone() };
+        let mut table = self.load_row(then).await.map_err(|error| unread(row, &error))?;
+        // A commit may move the table.
+        let location = Location::parse(&table.metadata.location).map_err(|error| unread(row, &error.into()))?;
+        table.row.location = location.to_string();
+        Ok(table)
+    }
+
+    /// Commits a change that another server sent in a term, because this one holds the lease of the table.
+    ///
+    /// The caller's privileges are checked under the rules of this server. The commit goes on if nobody waits for it any more.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`State`](CatalogError::State) with [`StateError::LeaseEnded`] if this server does not hold the lease in this term any
+    /// more, and with [`StateError::NoSuchTable`] if the warehouse has no such table. Returns the errors of [`Catalog::commit`].
+    pub async fn commit_forwarded(&self, table: TableId, term: i64, proposal: Proposal) -> Result<Committed> {
+        self.inner.leases.count(|counts| counts.received += 1);
+        let row = self.tabular_by_id(table).await?.filter(|row| row.kind == TabularKind::Table);
+        let row = row.ok_or_else(|| StateError::NoSuchTable(table.to_string()))?;
+        let required = ANY_OF_TABLE.and(Privilege::ReadMetadata.into());
+        self.require_tabular(&proposal.actor.authority, &row.name, &row, required)?;
+        self.prefetch_appends(&row, &proposal).await;
+        self.check_new_files(&row, &proposal).await.map_err(|error| hidden_as_missing(&row.name, error))?;
+        let (done, answer) = oneshot::channel();
+        let change = FixedChange { proposal, term: Some(term), done };
+        let result = self.commit_queued(row.id, Box::new(change), self.options().commit_wait, answer).await;
+        result.map_err(|error| hidden_as_missing(&row.name, error))
+    }
+}
+
+impl Forwarded {
+    /// Returns the answer of the holder of a lease, from the result of [`Catalog::commit_forwarded`].
+    pub fn of(result: &Result<Committed>) -> Self {
+        match result {
+            Ok(committed) => Self::Committed {
+                metadata_location: committed.table.row.metadata_location.clone(),
+                batch: committed.batch,
+                merged: committed.merged,
+            },
+            Err(CatalogError::State(StateError::LeaseEnded { .. })) => Self::Ended,
+            Err(error) if error.code() == ErrorCode::CommitStateUnknown => Self::Unanswered(error.to_string()),
+            Err(error) => Self::Refused { code: error.code(), message: error.to_string(), is_late: error.is_late() },
+        }
+    }
+}
