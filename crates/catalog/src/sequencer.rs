@@ -129,6 +129,20 @@ impl Settled {
         let highest = batch.iter().filter_map(|pending| pending.change.term()).max();
         highest.filter(|_| self.ended_term.is_none())
     }
+
+    /// Returns the result of a change that is not computed: one that was sent in another term than `term`, or whose request another
+    /// one of the batch or before it had. `applied` are the requests of the batch before it.
+    fn result_of(
+        &self,
+        change: &dyn QueuedChange,
+        (table, term): (TableId, Option<i64>),
+        applied: &[ReceiptKey],
+    ) -> Option<Result<Option<MergeClass>>> {
+        if let Some(ended) = change.term().filter(|sent_in| Some(*sent_in) != term) {
+            return Some(Err(StateError::LeaseEnded { table: table.to_string(), term: ended }.into()));
+        }
+        result_of_repeated(change.request()?, applied, &self.carried_out)
+    }
 }
 
 /// A change of a batch, computed for the state that it is applied to.
@@ -324,12 +338,7 @@ impl Catalog {
         let term = settled.present_term(batch);
         for pending in batch {
             let (request, sent_in) = (pending.change.request().cloned(), pending.change.term());
-            if let Some(ended) = sent_in.filter(|_| sent_in != term) {
-                results.push(Err(StateError::LeaseEnded { table: id.to_string(), term: ended }.into()));
-                continue;
-            }
-            let repeated = request.as_ref().and_then(|request| result_of_repeated(request, &requests, &settled.carried_out));
-            if let Some(result) = repeated {
+            if let Some(result) = settled.result_of(pending.change.as_ref(), (id, term), &requests) {
                 results.push(result);
                 continue;
             }

@@ -7,12 +7,15 @@
 use std::error::Error;
 use std::{fmt, io};
 
+use serde::{Deserialize, Serialize};
+
 /// The kind of an error, in terms that every protocol can express.
 ///
 /// Each code maps to an HTTP status and an error type of the Iceberg REST specification, and to a gRPC status code. Two rules
 /// govern the mapping. A 409 means a certain conflict. A commit gets 500, 502, 503 or 504 only if its outcome is unknown, because
-/// clients then keep the files that they wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// clients then keep the files that they wrote. Servers send the code to each other by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// The request itself is wrong: malformed JSON, an unknown update, an invalid name.
     BadRequest,

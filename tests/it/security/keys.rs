@@ -157,7 +157,8 @@ async fn a_rotation_by_the_command_line_overlaps_and_holds_on_the_running_server
     assert!(said.contains("signs handles") && said.contains("3600 seconds"), "{said}");
     let keys: Vec<Value> = serde_json::from_str(&esker_keys(&app, &["list", "--json"]).await).expect("JSON");
     let states: Vec<(&Value, &Value)> = keys.iter().map(|key| (&key["purpose"], &key["state"])).collect();
-    let named = [("handles", "retiring"), ("handles", "active"), ("plans", "active"), ("secrets", "active")];
+    let named =
+        [("handles", "retiring"), ("handles", "active"), ("plans", "active"), ("secrets", "active"), ("servers", "active")];
     assert_eq!(states, named.map(|(purpose, state)| (json!(purpose), json!(state))).each_ref().map(|(p, s)| (p, s)));
     let active = keys[1]["id"].as_str().expect("an id").to_owned();
     let began = Instant::now();

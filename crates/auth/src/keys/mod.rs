@@ -2,8 +2,8 @@
 //!
 //! Servers hand out texts that clients give back: tickets and handles of Flight SQL, and ids and tasks of scan plans. Each text has a
 //! tag by a key of its [`KeyPurpose`], over the text and over whom it is for. So nobody makes or changes such a text, or uses that of
-//! another principal. Ids and tasks of plans are encrypted. All servers of a database share the keys, so each accepts what another
-//! one issued, and derives the same secrets.
+//! another principal. Ids and tasks of plans are encrypted, and so are the messages of servers. All servers of a database share the
+//! keys, so each accepts what another one issued, and derives the same secrets.
 //!
 //! A rotation makes a new key, which signs from then on. The earlier one still verifies until its end. Start reading at
 //! [`KeyRing::sign`], then at [`KeyRing::rotate`]; `master.rs` encrypts the keys.
@@ -33,11 +33,13 @@ pub enum KeyPurpose {
     Plans,
     /// Secrets that every server derives alike: those in forms of readers without a session, and the salts of masks for Trino.
     Secrets,
+    /// Messages that servers send to each other.
+    Servers,
 }
 
 impl KeyPurpose {
     /// All purposes.
-    pub const ALL: [Self; 3] = [Self::Handles, Self::Plans, Self::Secrets];
+    pub const ALL: [Self; 4] = [Self::Handles, Self::Plans, Self::Secrets, Self::Servers];
 
     /// Returns the name, as the database and the command line have it.
     pub const fn name(self) -> &'static str {
@@ -45,6 +47,7 @@ impl KeyPurpose {
             Self::Handles => "handles",
             Self::Plans => "plans",
             Self::Secrets => "secrets",
+            Self::Servers => "servers",
         }
     }
 }

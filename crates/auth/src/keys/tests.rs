@@ -41,7 +41,7 @@ async fn every_server_accepts_what_another_one_signed_and_a_rotation_overlaps() 
         one.list().await.expect("listed").into_iter().map(|key| (key.purpose, key.state)).collect();
     let of = |purpose: &str, state| (purpose.to_owned(), state);
     let handles = [KeyState::Retired, KeyState::Retired, KeyState::Active].map(|state| of("handles", state));
-    let others = ["plans", "secrets"].map(|purpose| of(purpose, KeyState::Active));
+    let others = ["plans", "secrets", "servers"].map(|purpose| of(purpose, KeyState::Active));
     assert_eq!(states, [&handles[..], &others].concat(), "the other purposes have their keys still");
     state.close().await;
 }

@@ -58,8 +58,8 @@ impl KnownLeases {
     }
 
     /// Notes the lease of a table, which was learnt or used just now.
-    pub(super) fn note(&self, lease: CommitLease) {
-        let (mut known, now) = (self.known(), Instant::now());
+    pub(super) fn note(&self, lease: CommitLease, now: Instant) {
+        let mut known = self.known();
         if known.leases.len() >= MAX_IDLE_LEASES {
             known.leases.retain(|_, known| known.until > now);
         }
@@ -72,20 +72,20 @@ impl KnownLeases {
     }
 
     /// Notes that a server did not answer. Nothing is sent to it for [`SILENT_TIME`].
-    pub(super) fn note_silent(&self, server: Uuid) {
-        let (mut known, now) = (self.known(), Instant::now());
+    pub(super) fn note_silent(&self, server: Uuid, now: Instant) {
+        let mut known = self.known();
         known.silent.retain(|_, until| *until > now);
         known.silent.insert(server, now + SILENT_TIME);
     }
 
     /// Checks whether a lease of a table is known that has not ended, whoever holds it.
-    pub(super) fn knows(&self, table: TableId) -> bool {
-        self.known().leases.get(&table).is_some_and(|known| known.until > Instant::now())
+    pub(super) fn knows(&self, table: TableId, now: Instant) -> bool {
+        self.known().leases.get(&table).is_some_and(|known| known.until > now)
     }
 
     /// Returns the lease of a table that another server than `own` holds, if something may be sent to that one.
-    pub(super) fn of_another(&self, table: TableId, own: Uuid) -> Option<CommitLease> {
-        let (known, now) = (self.known(), Instant::now());
+    pub(super) fn of_another(&self, table: TableId, own: Uuid, now: Instant) -> Option<CommitLease> {
+        let known = self.known();
         let lease = &known.leases.get(&table).filter(|known| known.until > now)?.lease;
         let is_silent = known.silent.get(&lease.server).is_some_and(|until| *until > now);
         (lease.server != own && !is_silent).then(|| lease.clone())
@@ -110,35 +110,33 @@ mod tests {
         CommitLease { table: TableId::fresh(), server, address: "there:8182".to_owned(), term: 1 }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_of_another_server_is_used_until_it_ends_and_while_that_one_answers() {
-        let (leases, own, other) = (KnownLeases::default(), Uuid::from_u128(1), Uuid::from_u128(2));
+    #[test]
+    fn a_lease_of_another_server_is_used_until_it_ends_and_while_that_one_answers() {
+        let (leases, own, other, now) = (KnownLeases::default(), Uuid::from_u128(1), Uuid::from_u128(2), Instant::now());
         let (theirs, ours) = (lease(other), lease(own));
-        assert!(!leases.knows(theirs.table));
-        leases.note(theirs.clone());
-        leases.note(ours.clone());
-        assert_eq!(leases.of_another(theirs.table, own), Some(theirs.clone()));
-        assert!(leases.knows(ours.table) && leases.of_another(ours.table, own).is_none(), "its own");
+        let to = |now| leases.of_another(theirs.table, own, now);
+        assert!(!leases.knows(theirs.table, now));
+        leases.note(theirs.clone(), now);
+        leases.note(ours.clone(), now);
+        assert_eq!(to(now), Some(theirs.clone()));
+        assert!(leases.knows(ours.table, now) && leases.of_another(ours.table, own, now).is_none(), "its own");
+        assert!(leases.knows(theirs.table, now) && !leases.knows(theirs.table, now + LEASE_TIME), "it ends");
+        assert_eq!(to(now + LEASE_TIME), None);
 
-        leases.note_silent(other);
-        assert!(leases.knows(theirs.table) && leases.of_another(theirs.table, own).is_none(), "it did not answer");
-        tokio::time::advance(SILENT_TIME).await;
-        leases.note(theirs.clone());
-        assert_eq!(leases.of_another(theirs.table, own), Some(theirs.clone()), "it is tried again");
-
-        tokio::time::advance(LEASE_TIME).await;
-        assert!(!leases.knows(theirs.table) && leases.of_another(theirs.table, own).is_none());
-        leases.note(theirs.clone());
+        leases.note_silent(other, now);
+        assert!(leases.knows(theirs.table, now) && to(now).is_none(), "it did not answer");
+        let later = now + SILENT_TIME;
+        leases.note(theirs.clone(), later);
+        assert_eq!(to(later), Some(theirs.clone()), "it is tried again");
         leases.forget(theirs.table);
-        assert!(!leases.knows(theirs.table));
+        assert!(!leases.knows(theirs.table, later));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn leases_that_have_ended_are_forgotten() {
-        let leases = KnownLeases::default();
-        (0..MAX_IDLE_LEASES).for_each(|_| leases.note(lease(Uuid::nil())));
-        tokio::time::advance(LEASE_TIME).await;
-        leases.note(lease(Uuid::nil()));
+    #[test]
+    fn leases_that_have_ended_are_forgotten() {
+        let (leases, now) = (KnownLeases::default(), Instant::now());
+        (0..MAX_IDLE_LEASES).for_each(|_| leases.note(lease(Uuid::nil()), now));
+        leases.note(lease(Uuid::nil()), now + LEASE_TIME);
         assert_eq!(leases.known().leases.len(), 1);
     }
 }

@@ -29,6 +29,7 @@ use esker_table::MergeClass;
 use esker_types::{Coded, ErrorCode, TableId};
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -117,13 +118,13 @@ impl Catalog {
     /// Servers call this when they lost swaps of the table. A failure is logged: without the lease, servers go on to compete.
     pub async fn seek_lease(&self, table: TableId) {
         let Some(forwarder) = &self.options().forwarder else { return };
-        if self.inner.leases.knows(table) {
+        if self.inner.leases.knows(table, Instant::now()) {
             return;
         }
         match self.state().tables().take_lease(table, forwarder.address(), None).await {
             Ok(lease) => {
                 tracing::info!(table_id = %table, server = %lease.server, term = lease.term, "the commits to a table have a sequencer");
-                self.inner.leases.note(lease);
+                self.inner.leases.note(lease, Instant::now());
             }
             Err(error) => tracing::warn!(table_id = %table, %error, "the lease of a table's commits could not be taken"),
         }
@@ -138,7 +139,8 @@ impl Catalog {
     pub(crate) async fn commit_or_forward(&self, row: &TabularRow, proposal: Proposal) -> Result<Committed> {
         let is_sent = matches!(proposal.actor.authority, Authority::Caller(_)) && proposal.restore.is_none();
         let (forwarder, own) = (self.options().forwarder.clone().filter(|_| is_sent), self.state().servers().own_id());
-        let holder = forwarder.and_then(|forwarder| Some((forwarder, self.inner.leases.of_another(row.id, own)?)));
+        let holder =
+            forwarder.and_then(|forwarder| Some((forwarder, self.inner.leases.of_another(row.id, own, Instant::now())?)));
         let Some((forwarder, lease)) = holder else { return self.commit_to(row.id, proposal).await };
         let key = receipt_key(self, &proposal.actor);
         let proposal = Proposal { actor: Actor { receipt: Some(key.clone()), ..proposal.actor }, ..proposal };
@@ -158,7 +160,7 @@ impl Catalog {
             Forwarded::Committed { metadata_location, batch, merged } => {
                 leases.count(|counts| counts.committed += 1);
                 // The holder has renewed the lease.
-                leases.note(sent.lease);
+                leases.note(sent.lease, Instant::now());
                 let table = self.load_as_committed(&sent.row, metadata_location).await?;
                 Ok(Committed { table, batch, merged })
             }
@@ -170,7 +172,7 @@ impl Catalog {
             Forwarded::Unanswered(reason) => {
                 let (table, server) = (&sent.row.name, &sent.lease.server);
                 tracing::warn!(%table, %server, reason, "the sequencer of a table did not answer; this server takes the lease");
-                leases.note_silent(sent.lease.server);
+                leases.note_silent(sent.lease.server, Instant::now());
                 self.find_out(forwarder, sent).await
             }
         }
@@ -185,7 +187,7 @@ impl Catalog {
         };
         let taken = self.state().tables().take_lease(row.id, forwarder.address(), Some(lease.term)).await;
         // From here on, nothing that was sent in an earlier term is published.
-        self.inner.leases.note(taken.map_err(|error| unknown(error.into()))?);
+        self.inner.leases.note(taken.map_err(|error| unknown(error.into()))?, Instant::now());
         if let Some(table) = self.made_before(&row, &key).await.map_err(unknown)? {
             return Ok(Committed { table, batch: 1, merged: None });
         }
