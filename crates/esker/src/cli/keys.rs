@@ -33,9 +33,10 @@ enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make a new key for a purpose, which signs from now on: `handles` of Flight SQL, scan `plans`, or derived `secrets`.
+    /// Make a new key for a purpose, which signs from now on: `handles` of Flight SQL, scan `plans`, derived `secrets`, or messages of
+    /// `servers`.
     Rotate {
-        /// The purpose: handles, plans or secrets.
+        /// The purpose: handles, plans, secrets or servers.
         purpose: KeyPurpose,
         /// The time for which the earlier keys of the purpose still count, e.g. 1h. 0s ends them at once.
         #[arg(long, default_value = "1h", value_parser = parse_age)]
