@@ -3,6 +3,7 @@
 //! | task | work |
 //! |---|---|
 //! | `rest`, `flight` | accept connections and answer requests |
+//! | `peers` | takes the commits that other servers send, if the server listens for them |
 //! | `certificates-SECTION` | loads the certificates of the ports again when their files change |
 //! | `housekeeping`, `heartbeat` | the loops of `housekeeping.rs` |
 //! | `observer-WAREHOUSE` | keeps the facts about the warehouse's tables up to date |
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use crate::config::{AuditConfig, HealthConfig, MaintenanceConfig};
 use crate::events::Receivers;
 use crate::housekeeping::HousekeepingOptions;
+use crate::peers::PeerPort;
 use crate::server::{ClientLimits, Listener, Listeners, Parts, PortListener, Reloader, serve_port};
 use crate::supervise::Supervisor;
 use crate::{Config, housekeeping};
@@ -52,6 +54,11 @@ pub(crate) fn spawn(
     let limits = config.limits.client_limits();
     spawn_listener(&mut set, "rest", listeners.rest, esker_rest::router(app.clone()), limits, &stopped);
     spawn_listener(&mut set, "flight", listeners.flight, flight, limits, &stopped);
+    if let Some(listener) = listeners.peers {
+        let (keys, access, own) = (parts.keys.clone(), parts.access.clone(), parts.state.servers().own_id());
+        let port = PeerPort::new(keys, access, parts.catalogs.clone(), own);
+        spawn_listener(&mut set, "peers", listener, port.router(config.server.max_body_bytes), limits, &stopped);
+    }
     spawn_reloaders(&mut set, listeners.reloaders);
     spawn_upkeep_tasks(&mut set, config, parts, fenced, &stopped);
     spawn_job_tasks(&mut set, &config.maintenance, parts, &stopped);

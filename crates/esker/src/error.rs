@@ -23,7 +23,7 @@ pub enum Error {
     Listen {
         /// The address and port.
         address: String,
-        /// The configuration key of the port: `server.rest_port` or `server.flight_port`.
+        /// The configuration key of the port, such as `server.rest_port`.
         key: &'static str,
         /// The error of the operating system.
         source: io::Error,

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod housekeeping;
 mod logging;
+mod peers;
 pub mod server;
 mod supervise;
 mod traces;

@@ -12,7 +12,7 @@ impl Config {
     /// `state.url` names no supported database.
     pub fn check(&self) -> Result<()> {
         self.state.check()?;
-        self.server.check(&self.auth, &self.limits)?;
+        self.server.check(&self.auth, &self.limits, &self.state)?;
         self.auth.check(&self.server)?;
         self.auth.opa.check(&self.all_warehouses())?;
         self.audit.check(&self.all_warehouses())?;

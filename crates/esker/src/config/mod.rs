@@ -200,6 +200,13 @@ mod tests {
             ("[server]\npublic_url = \"esker.example\"", "server.public_url"),
             ("[server]\nallowed_hosts = [\"esker.example:8181\"]", "server.allowed_hosts"),
             ("[server]\ntrusted_proxies = [\"proxy\"]", "server.trusted_proxies"),
+            ("[server]\npeer_listen = \"127.0.0.1:8182\"", "server.peer_listen"),
+            ("[server]\npeer_address = \"a:8182\"", "server.peer_address"),
+            ("[state]\nurl = \"postgres://h/d\"\n[server]\npeer_listen = \"0.0.0.0:8182\"", "server.peer_listen"),
+            (
+                "[state]\nurl = \"postgres://h/d\"\n[server]\npeer_listen = \"0.0.0.0:8182\"\npeer_address = \"http://a\"",
+                "server.peer_address",
+            ),
             ("[limits]\nheader_bytes = 100", "limits.header_bytes"),
             ("[limits]\nbody_seconds = 0", "limits.body_seconds"),
             ("[limits]\nrequest_burst = 5", "limits.request_burst"),

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::check::require;
 use super::oidc::{self, OidcConfig};
-use super::{LimitsConfig, MtlsConfig, OpaConfig, TlsConfig};
+use super::{LimitsConfig, MtlsConfig, OpaConfig, StateConfig, TlsConfig};
 use crate::{Error, Result};
 
 /// The section `[server]`.
@@ -29,6 +29,12 @@ pub struct ServerConfig {
     /// The port of Flight SQL; 0: any free port.
     #[schema(maximum = 65535)]
     pub flight_port: u16,
+    /// The address and port for other servers on the database, such as `10.0.0.5:8182`. If it is set, commits to a table that several
+    /// servers commit to go to one of them: see `docs/catalog.md`. Needs PostgreSQL. Every server that has one reaches the others'.
+    #[schema(value_type = Option<String>)]
+    pub peer_listen: Option<SocketAddr>,
+    /// The address and port at which other servers reach `peer_listen`; default: that one, which must then not be `0.0.0.0` or `[::]`.
+    pub peer_address: Option<String>,
     /// The address of this server for browsers, such as `https://esker.example`. If it is set, requests for other names are
     /// refused.
     pub public_url: Option<String>,
@@ -66,6 +72,8 @@ impl Default for ServerConfig {
             listen,
             rest_port: 8181,
             flight_port: 32010,
+            peer_listen: None,
+            peer_address: None,
             public_url: None,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -81,7 +89,8 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    pub(super) fn check(&self, auth: &AuthConfig, limits: &LimitsConfig) -> Result<()> {
+    pub(super) fn check(&self, auth: &AuthConfig, limits: &LimitsConfig, state: &StateConfig) -> Result<()> {
+        self.check_peers(state)?;
         require(self.commit_wait_seconds != 0, || "server.commit_wait_seconds must not be 0".to_owned())?;
         let differ = self.rest_port == 0 || self.rest_port != self.flight_port;
         require(differ, || "server.rest_port and server.flight_port must differ".to_owned())?;
@@ -92,6 +101,28 @@ impl ServerConfig {
         self.tls.check("server.tls")?;
         self.flight_tls.check("server.flight_tls")?;
         self.guard_options(auth, limits).map(drop)
+    }
+
+    /// Checks the addresses for other servers.
+    fn check_peers(&self, state: &StateConfig) -> Result<()> {
+        let Some(listen) = self.peer_listen else {
+            return require(self.peer_address.is_none(), || "server.peer_address needs server.peer_listen".to_owned());
+        };
+        require(state.url.is_some(), || {
+            "server.peer_listen needs a PostgreSQL database in state.url: on SQLite there is one server".to_owned()
+        })?;
+        match &self.peer_address {
+            Some(address) => {
+                let is_address = address.rsplit_once(':').is_some_and(|(host, port)| {
+                    let is_host = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+                    !host.is_empty() && host.chars().all(is_host) && port.parse::<u16>().is_ok_and(|port| port != 0)
+                });
+                require(is_address, || format!("server.peer_address: {address:?} is no HOST:PORT"))
+            }
+            None => require(!listen.ip().is_unspecified(), || {
+                "server.peer_listen is every address of this machine; set server.peer_address, where others reach it".to_owned()
+            }),
+        }
     }
 
     /// Returns the section that holds for Flight SQL, with its name.

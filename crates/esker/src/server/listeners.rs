@@ -1,4 +1,4 @@
-//! [`Listeners`]: the two ports of a server, with their TLS.
+//! [`Listeners`]: the ports of a server, with their TLS.
 
 use std::net::SocketAddr;
 
@@ -27,6 +27,8 @@ pub(crate) struct Listeners {
     pub(crate) rest: Listener,
     /// The port of Flight SQL.
     pub(crate) flight: Listener,
+    /// The port for other servers, if there is one. What comes in there is encrypted by itself.
+    pub(crate) peers: Option<Listener>,
     /// What replaces the certificates of the ports.
     pub(crate) reloaders: Vec<Reloader>,
     /// The states of the certificates that the ports serve.
@@ -34,7 +36,7 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Loads the certificates, and listens on both ports. No connection is accepted yet.
+    /// Loads the certificates, and listens on all ports. No connection is accepted yet.
     ///
     /// # Errors
     ///
@@ -48,7 +50,14 @@ impl Listeners {
         let rest_tls = first.filter(|_| server.tls.is_on());
         let rest = bind(server.rest_address(), "server.rest_port", rest_tls).await?;
         let flight = bind(server.flight_address(), "server.flight_port", last).await?;
-        Ok(Self { rest, flight, reloaders, certificates })
+        for (listener, key) in [(&rest, "server.rest_port"), (&flight, "server.flight_port")] {
+            warn_of_plain(listener, key);
+        }
+        let peers = match server.peer_listen {
+            Some(address) => Some(bind(address, "server.peer_listen", None).await?),
+            None => None,
+        };
+        Ok(Self { rest, flight, peers, reloaders, certificates })
     }
 }
 
@@ -72,8 +81,12 @@ async fn bind(address: SocketAddr, key: &'static str, tls: Option<TlsPort>) -> R
     let failed = |source| Error::Listen { address: address.to_string(), key, source };
     let socket = TcpListener::bind(address).await.map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
+    Ok(Listener { socket, address, tls })
+}
+
+/// Logs a warning for a port of clients that speaks plain HTTP on a network. `key` is its configuration key.
+fn warn_of_plain(Listener { address, tls, .. }: &Listener, key: &'static str) {
     if tls.is_none() && !address.ip().is_loopback() {
         tracing::warn!(%address, key, "the port speaks plain HTTP on a network: tokens can be read on the way; set server.tls");
     }
-    Ok(Listener { socket, address, tls })
 }

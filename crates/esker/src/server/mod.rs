@@ -44,6 +44,8 @@ pub struct Server {
     pub rest: SocketAddr,
     /// The address on which Flight SQL listens.
     pub flight: SocketAddr,
+    /// The address on which it listens for other servers, if it does.
+    pub peers: Option<SocketAddr>,
     /// The token that this start made for the principal `admin`. It is to be shown once; the database has only its hash.
     pub new_token: Option<String>,
     parts: Parts,
@@ -99,7 +101,8 @@ impl Server {
         state.servers().remember_in(&seen_changes_file(&dir))?;
         state.servers().register(config.state.dead_after()).await?;
         let new_token = token::ensure_principal(&state, config.auth.token.as_deref()).await?;
-        let parts = Parts::open(config, &dir, plans, state).await?;
+        let peers = listeners.peers.as_ref().map(|listener| listener.address);
+        let parts = Parts::open(config, &dir, plans, state, peers).await?;
         let receivers = events::open(config, &parts.state).await?;
         parts.warn_of_names_without_effect().await?;
         let tasks = Tasks::default();
@@ -109,7 +112,7 @@ impl Server {
         let (rest, flight) = (listeners.rest.address, listeners.flight.address);
         let (handles, fenced) = background::spawn(config, &parts, &app, listeners, receivers, tasks, stopped);
         let drain_timeout = config.server.drain_timeout();
-        Ok(Self { rest, flight, new_token, parts, app, stop, fenced, tasks: handles, drain_timeout, _lock: lock })
+        Ok(Self { rest, flight, peers, new_token, parts, app, stop, fenced, tasks: handles, drain_timeout, _lock: lock })
     }
 
     /// Returns the catalogs of the warehouses, in the order of their names.

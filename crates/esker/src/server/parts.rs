@@ -1,24 +1,28 @@
 //! [`Parts`]: the database, the catalogs and the engine of a server, opened before its first task runs.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_auth::{AccessControl, Audit, Authenticator, KeyRing, LoggedDecisions, PrincipalLimits};
 use esker_autopilot::Layers;
-use esker_catalog::{Catalog, CatalogOptions, deletion};
+use esker_catalog::{Catalog, CatalogOptions, Forwarder, deletion};
 use esker_maintenance::Maintenance;
 use esker_query::Engine;
 use esker_read::{BlockCache, Reader};
 use esker_rest::{App, AppOptions, Certificates, RuleAuthorities, Tasks};
 use esker_state::State;
 use esker_storage::Storage;
+use esker_table::DeleteFiles;
 use esker_write::ParquetDeletes;
 use tokio::sync::Notify;
 
 use super::data_dir::query_spill_dir;
 use super::machine::{JobThreads, cores};
 use crate::config::DEFAULT_WAREHOUSE;
+use crate::peers::PeerClient;
 use crate::without_effect::names_without_effect;
 use crate::{Config, Error, Result};
 
@@ -50,7 +54,8 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// Opens the parts of each warehouse of `warehouses`, then the query engine over them. `dir` is the data directory.
+    /// Opens the parts of each warehouse of `warehouses`, then the query engine over them. `dir` is the data directory, and `peers`
+    /// the address on which the server listens for other servers.
     ///
     /// # Errors
     ///
@@ -65,16 +70,20 @@ impl Parts {
         dir: &Path,
         warehouses: Vec<(Storage, CatalogOptions)>,
         state: State,
+        peers: Option<SocketAddr>,
     ) -> Result<Self> {
         let threads = config.maintenance.threads(cores());
         let jobs = JobThreads::start(threads)?;
         let limits = config.maintenance.job_limits(dir);
         let blocks = open_block_cache(config, dir).await?;
         let wake = Arc::new(Notify::new());
+        let keys = open_keys(config, &state).await?;
+        let forwarder = peers.map(|address| open_peer_client(config, &state, &keys, address)).transpose()?;
         let (mut maintenance, mut queried) = (Vec::new(), Vec::new());
         for (storage, options) in warehouses {
             let reader = Reader::new(storage.clone(), options.cache_bytes, blocks.clone());
-            let options = CatalogOptions { deletes: Some(Arc::new(ParquetDeletes::new(reader.clone()))), ..options };
+            let deletes: Option<Arc<dyn DeleteFiles>> = Some(Arc::new(ParquetDeletes::new(reader.clone())));
+            let options = CatalogOptions { deletes, forwarder: forwarder.clone(), ..options };
             let catalog = Catalog::open(state.clone(), storage, options).await?;
             let (limits, wake) = (limits.clone(), wake.clone());
             maintenance.push(Maintenance::new(catalog.clone(), reader.clone(), jobs.handle(), threads, limits, wake));
@@ -96,7 +105,6 @@ impl Parts {
         let auth = auth.with_certificates(config.auth.certificates()?).with_providers(providers);
         let authorities = Arc::new(RuleAuthorities { auth: auth.clone(), access: access.clone() });
         let maintenance = maintenance.into_iter().map(|m| m.with_authorities(authorities.clone())).collect();
-        let keys = open_keys(config, &state).await?;
         let (limits, policy_layers) = (PrincipalLimits::new(config.limits.principal_options()), config.layers()?);
         Ok(Self { auth, access, keys, limits, catalogs, maintenance, engine, policy_layers, wake, _jobs: jobs, state })
     }
@@ -178,6 +186,13 @@ async fn open_keys(config: &Config, state: &State) -> Result<KeyRing> {
         tracing::warn!("keys.master_key is not set, so whoever reads the database can read the keys that authenticate tickets");
     }
     Ok(keys)
+}
+
+/// Makes the client that sends commits to other servers. They reach this one at `server.peer_address`, or where it listens.
+fn open_peer_client(config: &Config, state: &State, keys: &KeyRing, listens: SocketAddr) -> Result<Arc<dyn Forwarder>> {
+    let address = config.server.peer_address.clone().unwrap_or_else(|| listens.to_string());
+    let wait = Duration::from_secs(config.server.commit_wait_seconds);
+    Ok(Arc::new(PeerClient::new(keys.clone(), state.servers().own_id(), address, wait)?))
 }
 
 /// Opens the cache of column chunks that all warehouses share.

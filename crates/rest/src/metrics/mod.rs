@@ -12,7 +12,7 @@ mod tables;
 use std::time::Duration;
 
 use axum::extract::State;
-use esker_catalog::{CatalogError, Committed};
+use esker_catalog::{CatalogError, Committed, ForwardCounts};
 use esker_maintenance::Maintenance;
 use esker_types::{Coded, ErrorCode, JobKind};
 use prometheus::{
@@ -39,6 +39,7 @@ pub(crate) struct ServiceMetrics {
     conflicts: IntCounterVec,
     turns: IntCounterVec,
     turn_wait: CounterVec,
+    forwarded: IntCounterVec,
     commits_waiting: IntGaugeVec,
     batches: Histogram,
     merged: IntCounterVec,
@@ -136,6 +137,17 @@ impl ServiceMetrics {
                         "Duration in seconds for which late commits waited for their turns."
                     ),
                     &["warehouse"]
+                )
+            ),
+            forwarded: registered!(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "esker_commits_forwarded_total",
+                        "Number of commits that this server sent to the sequencer of their table, by its answer: 'committed', \
+                         'refused' or 'unanswered'; 'received' counts those that other servers sent."
+                    ),
+                    &["warehouse", "outcome"]
                 )
             ),
             commits_waiting: registered!(
@@ -492,11 +504,12 @@ async fn set_job_metrics(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Sets the metrics about commits that wait, and about the turns of late ones.
+/// Sets the metrics about commits that wait, about the turns of late ones, and about those that go to other servers.
 fn set_commit_metrics(app: &App) {
     let metrics = &app.inner.metrics;
     metrics.turns.reset();
     metrics.turn_wait.reset();
+    metrics.forwarded.reset();
     for catalog in app.warehouses().map(Maintenance::catalog) {
         let (name, counts) = (catalog.options().warehouse.as_str(), catalog.turn_counts());
         let outcomes = [("used", counts.used), ("late", counts.late), ("expired", counts.expired), ("without", counts.without)];
@@ -506,6 +519,11 @@ fn set_commit_metrics(app: &App) {
         metrics.turn_wait.with_label_values(&[name]).inc_by(counts.wait_seconds);
         for (place, n) in [("queue", catalog.queued_commits()), ("turn", counts.waiting)] {
             metrics.commits_waiting.with_label_values(&[name, place]).set(gauge(n));
+        }
+        let Some(ForwardCounts { committed, refused, unanswered, received }) = catalog.forward_counts() else { continue };
+        let outcomes = [("committed", committed), ("refused", refused), ("unanswered", unanswered), ("received", received)];
+        for (outcome, n) in outcomes {
+            metrics.forwarded.with_label_values(&[name, outcome]).inc_by(n);
         }
     }
 }
