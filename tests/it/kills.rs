@@ -64,13 +64,30 @@ impl Victim {
 
     async fn start_on(own: &Path, dir: &Path, failpoint: &str) -> Self {
         let victim = Self::spawn(own, dir, &[("ESKER__DEBUG__FAILPOINT", failpoint.to_owned())]);
+        victim.wait_until_ready().await;
+        victim
+    }
+
+    /// Waits until the process answers requests.
+    pub(crate) async fn wait_until_ready(&self) {
         for _ in 0..400 {
-            if reqwest::get(format!("{}/readyz", victim.url)).await.is_ok_and(|r| r.status().is_success()) {
-                return victim;
+            if reqwest::get(format!("{}/readyz", self.url)).await.is_ok_and(|r| r.status().is_success()) {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("not ready: {}", std::fs::read_to_string(&victim.log).unwrap_or_default());
+        panic!("not ready: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
+    }
+
+    /// Waits until the process has reached its failpoint.
+    pub(crate) async fn wait_for_point(&self) {
+        for _ in 0..400 {
+            if std::fs::read_to_string(&self.log).unwrap_or_default().contains("stopped at a failpoint (debug.failpoint)") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the point was not reached: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
     }
 
     /// Starts a process with the data directory `own`, on the database and the warehouse of `dir`, and does not wait for it.
@@ -128,14 +145,9 @@ impl Victim {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
         let request = request.header("idempotency-key", KEY);
         let pending = tokio::spawn(request.send());
-        for _ in 0..400 {
-            if std::fs::read_to_string(&self.log).unwrap_or_default().contains("stopped at a failpoint (debug.failpoint)") {
-                pending.abort();
-                return self.die().await;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the point was not reached: {}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        self.wait_for_point().await;
+        pending.abort();
+        self.die().await;
     }
 }
 

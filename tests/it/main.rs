@@ -34,6 +34,8 @@ mod expiry;
 mod failover;
 // One unreadable table, bad property or panic, and the work that goes on beside it.
 mod fault_isolation;
+// Commits that go to one of several servers, which holds the lease of their table.
+mod forwarding;
 // Random histories of one table against a model.
 mod histories;
 // Tables that are legal but rare, or slightly illegal.
