@@ -733,6 +733,30 @@ mod tests {
     use esker_state::Warehouse;
 
     use super::*;
+    use crate::QueueOptions;
+    use crate::commit_queue::CommitQueues;
+
+    #[test]
+    fn of_changes_that_were_sent_in_terms_those_of_the_highest_one_count_until_it_has_ended() {
+        let (queues, table) = (CommitQueues::new(QueueOptions { per_table: 9, total: 9, batch: 9 }), TableId::fresh());
+        let queue = queues.queue(table);
+        for term in [None, Some(4), Some(5)] {
+            let change = FixedChange { proposal: Proposal::default(), term, done: oneshot::channel().0 };
+            queue.enter(table, Box::new(change)).expect("room");
+        }
+        let batch = queue.take_batch();
+        let ended = |settled: &Settled| -> Vec<Option<i64>> {
+            let term = settled.present_term(&batch);
+            let result = |pending: &PendingCommit| settled.result_of(pending.change.as_ref(), (table, term), &[]);
+            let term_of = |result| match result {
+                Some(Err(CatalogError::State(StateError::LeaseEnded { term, .. }))) => Some(term),
+                _ => None,
+            };
+            batch.iter().map(|pending| term_of(result(pending))).collect()
+        };
+        assert_eq!(ended(&Settled::default()), [None, Some(4), None]);
+        assert_eq!(ended(&Settled { ended_term: Some(5), ..Settled::default() }), [None, Some(4), Some(5)]);
+    }
 
     #[test]
     fn a_repeated_request_has_the_result_of_the_first_one_and_another_body_is_refused() {

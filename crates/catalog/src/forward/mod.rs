@@ -261,3 +261,33 @@ impl Forwarded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use esker_format::FormatError;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_says_whether_a_commit_was_certainly_not_made() {
+        let of = |error: CatalogError| Forwarded::of(&Err(error));
+        let ended = StateError::LeaseEnded { table: "t".to_owned(), term: 1 };
+        assert_eq!(of(ended.into()), Forwarded::Ended);
+        let unknown = state_unknown(&"n.t", "the database did not confirm".to_owned());
+        assert!(matches!(of(unknown), Forwarded::Unanswered(reason) if reason.contains("did not confirm")));
+        let copy = CatalogError::Batch { code: ErrorCode::CommitStateUnknown, message: "unknown".to_owned() };
+        assert_eq!(of(copy), Forwarded::Unanswered("unknown".to_owned()));
+        for (error, code, late) in [
+            (FormatError::Requirement("moved".to_owned()).into(), ErrorCode::CommitConflict, true),
+            (CatalogError::Invalid("wrong".to_owned()), ErrorCode::BadRequest, false),
+            (CatalogError::QueueFull { what: "table t".to_owned(), waiting: 9 }, ErrorCode::TooBusy, false),
+        ] {
+            let text = error.to_string();
+            let Forwarded::Refused { code: sent, message, is_late } = of(error) else { panic!("{text} is certain") };
+            assert_eq!((sent, &message, is_late), (code, &text, late));
+            // The client of the sender gets what the receiver's own client would get.
+            let answered = CatalogError::Forwarded { code: sent, message, is_late };
+            assert_eq!((answered.code(), answered.to_string(), answered.is_late()), (code, text, late));
+        }
+    }
+}
