@@ -748,7 +748,7 @@ mod tests {
         let ended = |settled: &Settled| -> Vec<Option<i64>> {
             let term = settled.present_term(&batch);
             let result = |pending: &PendingCommit| settled.result_of(pending.change.as_ref(), (table, term), &[]);
-            let term_of = |result| match result {
+            let term_of = |result: Option<Result<Option<MergeClass>>>| match result {
                 Some(Err(CatalogError::State(StateError::LeaseEnded { term, .. }))) => Some(term),
                 _ => None,
             };

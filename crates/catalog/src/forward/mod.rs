@@ -278,7 +278,7 @@ mod tests {
         let copy = CatalogError::Batch { code: ErrorCode::CommitStateUnknown, message: "unknown".to_owned() };
         assert_eq!(of(copy), Forwarded::Unanswered("unknown".to_owned()));
         for (error, code, late) in [
-            (FormatError::Requirement("moved".to_owned()).into(), ErrorCode::CommitConflict, true),
+            (CatalogError::from(FormatError::Requirement("moved".to_owned())), ErrorCode::CommitConflict, true),
             (CatalogError::Invalid("wrong".to_owned()), ErrorCode::BadRequest, false),
             (CatalogError::QueueFull { what: "table t".to_owned(), waiting: 9 }, ErrorCode::TooBusy, false),
         ] {

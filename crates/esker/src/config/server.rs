@@ -29,11 +29,12 @@ pub struct ServerConfig {
     /// The port of Flight SQL; 0: any free port.
     #[schema(maximum = 65535)]
     pub flight_port: u16,
-    /// The address and port for other servers on the database, such as `10.0.0.5:8182`. If it is set, commits to a table that several
-    /// servers commit to go to one of them: see `docs/catalog.md`. Needs PostgreSQL. Every server that has one reaches the others'.
+    /// The address and port for other servers on the database, such as `10.0.0.5:8182`. Commits to a table that several such servers
+    /// commit to then go to one of them: see `docs/catalog.md`. Needs PostgreSQL. Default: nothing is forwarded.
     #[schema(value_type = Option<String>)]
     pub peer_listen: Option<SocketAddr>,
-    /// The address and port at which other servers reach `peer_listen`; default: that one, which must then not be `0.0.0.0` or `[::]`.
+    /// The address and port at which other servers reach `peer_listen`; default: `peer_listen` itself, which must not be `0.0.0.0` or
+    /// `[::]` then.
     pub peer_address: Option<String>,
     /// The address of this server for browsers, such as `https://esker.example`. If it is set, requests for other names are
     /// refused.
