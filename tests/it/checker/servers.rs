@@ -1,10 +1,11 @@
 //! [`Servers`]: the servers of a round, which are stopped, killed and started again, and the faults around them.
 //!
 //! Each slot runs one server at a time: in the test's process, where it stops in order, or as a process of its own, which is
-//! killed. With SQLite there is one slot, with PostgreSQL there are two. PostgreSQL ends its connections now and then, as one does
+//! killed. With SQLite there is one slot, with PostgreSQL there are two, and most servers send each other commits. PostgreSQL ends its connections now and then, as one does
 //! that restarts. If `ESKER_TEST_POSTGRES_CRASH` names a file, creating it lets the database server crash and start again.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -162,11 +163,17 @@ impl Servers {
         }
     }
 
+    /// Returns the address at which a server that starts listens for others. `None` for one that forwards no commits.
+    fn peer_listen(&self, random: &mut Random) -> Option<SocketAddr> {
+        (postgres_url(&self.dir).is_some() && !random.one_in(4)).then(|| ([127, 0, 0, 1], 0).into())
+    }
+
     /// Runs a server in this process for a while, and stops it in order.
     async fn run_and_stop(&self, slot: usize, random: &mut Random) {
         let mut config = config(&self.slots[slot]);
         config.state.url = postgres_url(&self.dir);
         self.place.configure(&mut config);
+        config.server.peer_listen = self.peer_listen(random);
         let server = loop {
             match Server::start_on(&config, Arc::new(self.faults.clone())).await {
                 Ok(server) => break server,
@@ -182,7 +189,9 @@ impl Servers {
 
     /// Runs a server as a process for a while, and kills it with `kill -9`.
     async fn run_and_kill(&self, slot: usize, random: &mut Random) {
-        let settings = self.place.settings();
+        let mut settings = self.place.settings();
+        let listens = self.peer_listen(random);
+        settings.extend(listens.map(|address| ("ESKER__SERVER__PEER_LISTEN".to_owned(), address.to_string())));
         let settings: Vec<(&str, String)> = settings.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         let victim = Victim::spawn(&self.slots[slot], &self.dir, &settings);
         self.urls.lock().expect("a lock")[slot] = victim.url().to_owned();
