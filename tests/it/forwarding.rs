@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use esker::Config;
+use esker::config::CommitConfig;
 use esker_access::{AccessMode, Privilege, PrivilegeSet};
 use esker_catalog::{Actor, CatalogError, ForwardCounts, Proposal};
 use esker_format::TableUpdate;
@@ -23,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::kills::{Victim, beside_with};
+use crate::turns::append;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
@@ -49,10 +51,28 @@ async fn holder_and_other() -> (TestApp, TestApp) {
     let holder = TestApp::start_with(listen).await;
     holder.table().await;
     let other = beside_with(holder.dir.path(), listen).await;
-    let id = id_of(&holder).await;
+    share_lease(&holder, &other).await;
+    (holder, other)
+}
+
+/// Starts two servers like [`holder_and_other`], with turns of the default length.
+async fn with_long_turns() -> (TestApp, TestApp) {
+    let change = |config: &mut Config| {
+        listen(config);
+        config.commit = CommitConfig::default();
+    };
+    let holder = TestApp::start_with(change).await;
+    holder.table().await;
+    let other = beside_with(holder.dir.path(), change).await;
+    share_lease(&holder, &other).await;
+    (holder, other)
+}
+
+/// Gives the lease of the table `n.t` to one server, and lets another one know.
+async fn share_lease(holder: &TestApp, other: &TestApp) {
+    let id = id_of(holder).await;
     holder.catalog().seek_lease(id).await;
     other.catalog().seek_lease(id).await;
-    (holder, other)
 }
 
 /// Returns a commit that sets a property.
@@ -113,6 +133,22 @@ async fn a_repeated_request_is_answered_from_its_receipt_at_every_server() {
     }
     assert!(locations.iter().all(|location| *location == locations[0]), "made once: {locations:?}");
     assert_eq!((counts(&other).committed, counts(&holder).received), (1, 1));
+}
+
+/// The holder gives turns to the clients of all servers, so each makes its commit within the default retries.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_clients_that_append_at_two_servers_with_default_retries_none_fails() {
+    if !on_postgres() {
+        return;
+    }
+    let (holder, other) = with_long_turns().await;
+    let servers = [&holder, &other];
+    let client = |i: i64| async move {
+        let server = servers[usize::from(i % 2 == 1)];
+        append(server, &TestTable::simple(server), i..i + 1).await
+    };
+    assert_eq!(join_all((0..8).map(client)).await, [true; 8]);
+    assert_eq!(TestTable::simple(&other).ids().await.expect("ids"), (0..8).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -360,9 +396,7 @@ async fn messages_that_are_repeated_or_made_by_others_are_refused() {
     .await;
     holder.table().await;
     let other = beside_with(holder.dir.path(), listen).await;
-    let id = id_of(&holder).await;
-    holder.catalog().seek_lease(id).await;
-    other.catalog().seek_lease(id).await;
+    share_lease(&holder, &other).await;
     // Without a key of its own, a commit that is made twice would be two commits.
     other.ok(Method::POST, TABLE, Some(set("wanted"))).await;
     assert_eq!(counts(&other).committed, 1);

@@ -36,7 +36,7 @@ async fn computed_again(writer: &TestTable<'_>, ids: Range<i64>, first: &Value) 
 }
 
 /// Appends rows as PyIceberg does with its defaults: four retries, after 100 ms, 200, 400 and 800. Returns whether it succeeded.
-async fn append(app: &TestApp, writer: &TestTable<'_>, ids: Range<i64>) -> bool {
+pub(crate) async fn append(app: &TestApp, writer: &TestTable<'_>, ids: Range<i64>) -> bool {
     let first = writer.prepare_append(ids.clone()).await.body().clone();
     let mut commit = first.clone();
     for attempt in 0..=RETRIES {

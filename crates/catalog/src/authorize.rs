@@ -266,6 +266,14 @@ pub(crate) fn no_such_tabular(kind: TabularKind, name: &TableName) -> StateError
     }
 }
 
+/// Replaces the error of a hidden table by that of one that does not exist.
+pub(crate) fn hidden_as_missing(name: &TableName, error: CatalogError) -> CatalogError {
+    match error {
+        CatalogError::Rights(RightsError::Hidden { .. }) => no_such_tabular(TabularKind::Table, name).into(),
+        error => error,
+    }
+}
+
 /// Returns the error of a namespace that does not exist.
 pub(crate) fn no_such_namespace(name: &NamespaceName) -> StateError {
     StateError::NoSuchNamespace(name.to_string())

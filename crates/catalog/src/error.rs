@@ -182,8 +182,6 @@ pub enum CatalogError {
         code: ErrorCode,
         /// Message of the original error.
         message: String,
-        /// `true` if the commit was late.
-        is_late: bool,
     },
     /// The batch that this commit belonged to failed as a whole.
     ///
@@ -203,7 +201,6 @@ impl CatalogError {
         let is_of_late = |error: &FormatError| matches!(error, FormatError::Requirement(_) | FormatError::StaleSnapshot(_));
         match self {
             Self::Format(error) | Self::NotMerged { source: error, .. } => is_of_late(error),
-            Self::Forwarded { is_late, .. } => *is_late,
             _ => false,
         }
     }

@@ -45,6 +45,7 @@ mod restore;
 mod restrictions;
 mod securable_name;
 mod sequencer;
+mod settled;
 mod told;
 mod transaction;
 mod turns;

@@ -23,7 +23,8 @@
 //! The row's pointer alone decides which metadata file counts. Each file is recorded as a pending output before it is written, so
 //! that a crash leaves no unknown file. A caller that waits too long gets `StateUnknown` while its commit goes on.
 //!
-//! A client whose commit is refused because it is late hears of it when it is next (`turns/mod.rs`).
+//! A client whose commit is refused because it is late hears of it when it is next (`turns/mod.rs`). A commit to a table whose lease
+//! another server holds is sent there (`forward/mod.rs`).
 //!
 //! Start reading at [`Catalog::commit_to`] and [`Catalog::commit_rebase`], then `run_batch`, `replay` and `publish`. The queue
 //! itself is in `commit_queue.rs`. Spec: "Optimistic Concurrency".
@@ -35,11 +36,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_access::{Privilege, RightsError};
+use esker_access::Privilege;
 use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
     AddedSnapshotData, EventData, MergedSnapshot, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey,
-    StateError, TableUpdatedData, TabularKind, TabularRow,
+    StateError, TableUpdatedData, TabularRow,
 };
 use esker_storage::Location;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
@@ -50,10 +51,9 @@ use flate2::read::GzEncoder;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
-use uuid::Uuid;
 
 use crate::actor::receipt;
-use crate::authorize::{ANY_OF_TABLE, no_such_tabular};
+use crate::authorize::{ANY_OF_TABLE, hidden_as_missing};
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
 use crate::forward::LOST_BEFORE_LEASE;
@@ -63,6 +63,7 @@ use crate::moves::{copy_path_of_next, metadata_files, with_copies};
 use crate::proposal::CommitRecords;
 use crate::readable::check_numbers;
 use crate::restore::restore;
+use crate::settled::Settled;
 use crate::turns::Writer;
 use crate::{Actor, Catalog, CatalogError, Committed, LoadedTable, Proposal, Rebase, RequestOutcome, Result, places};
 
@@ -114,37 +115,6 @@ impl<'a> AppliedBatch<'a> {
     }
 }
 
-/// What the attempts of a batch have found out about its changes.
-#[derive(Default)]
-struct Settled {
-    /// The idempotency keys of which there are receipts already.
-    carried_out: HashSet<Uuid>,
-    /// The highest term of the batch, if this server does not hold the lease in it any more.
-    ended_term: Option<i64>,
-}
-
-impl Settled {
-    /// Returns the term in which changes of a batch may still be published. Of several, the highest one is the present one.
-    fn present_term(&self, batch: &[PendingCommit]) -> Option<i64> {
-        let highest = batch.iter().filter_map(|pending| pending.change.term()).max();
-        highest.filter(|_| self.ended_term.is_none())
-    }
-
-    /// Returns the result of a change that is not computed: one that was sent in another term than `term`, or whose request another
-    /// one of the batch or before it had. `applied` are the requests of the batch before it.
-    fn result_of(
-        &self,
-        change: &dyn QueuedChange,
-        (table, term): (TableId, Option<i64>),
-        applied: &[ReceiptKey],
-    ) -> Option<Result<Option<MergeClass>>> {
-        if let Some(ended) = change.term().filter(|sent_in| Some(*sent_in) != term) {
-            return Some(Err(StateError::LeaseEnded { table: table.to_string(), term: ended }.into()));
-        }
-        result_of_repeated(change.request()?, applied, &self.carried_out)
-    }
-}
-
 /// A change of a batch, computed for the state that it is applied to.
 struct Computed<'a> {
     proposal: Cow<'a, Proposal>,
@@ -176,14 +146,33 @@ impl Catalog {
         self.prefetch_appends(&row, &proposal).await;
         let hidden = |e| hidden_as_missing(name, e);
         self.check_new_files(&row, &proposal).await.map_err(hidden)?;
+        let result = match self.holder_of(row.id, &proposal) {
+            Some(holder) => self.forward(&row, holder, proposal).await,
+            None => self.commit_in_turn(row.id, proposal, None).await,
+        };
+        result.map_err(hidden)
+    }
+
+    /// Commits a client's change that was checked, once no other client computes its commit again. `term` is that of the lease in
+    /// which another server sent it.
+    ///
+    /// The error of a late commit is returned when its client is next.
+    pub(crate) async fn commit_in_turn(&self, id: TableId, proposal: Proposal, term: Option<i64>) -> Result<Committed> {
         // Only commits that add snapshots make others late, and are computed again for each attempt.
-        let Some(writer) = Writer::of(&proposal) else { return self.commit_or_forward(&row, proposal).await.map_err(hidden) };
-        let pass = self.inner.turns.admit(row.id, Some(writer)).await;
-        let result = self.commit_or_forward(&row, proposal).await;
+        let Some(writer) = Writer::of(&proposal) else { return self.commit_sent(id, proposal, term).await };
+        let pass = self.inner.turns.admit(id, Some(writer)).await;
+        let result = self.commit_sent(id, proposal, term).await;
         if result.as_ref().is_err_and(CatalogError::is_late) {
             pass.late().await;
         }
-        result.map_err(hidden)
+        result
+    }
+
+    /// Puts a client's change into the queue of its table and waits for its answer.
+    async fn commit_sent(&self, id: TableId, proposal: Proposal, term: Option<i64>) -> Result<Committed> {
+        let (done, answer) = oneshot::channel();
+        let wait = self.options().commit_wait;
+        self.commit_queued(id, Box::new(FixedChange { proposal, term, done }), wait, answer).await
     }
 
     /// Commits a client's change to a table by its id, which stays the same if the table is renamed.
@@ -210,9 +199,7 @@ impl Catalog {
     ///   [`OwnFileInvalid`](CatalogError::OwnFileInvalid) if the table is gone, its metadata can't be read or written, its
     ///   manifests can't be checked, or the ledger can't be parsed.
     pub async fn commit_to(&self, id: TableId, proposal: Proposal) -> Result<Committed> {
-        let (done, answer) = oneshot::channel();
-        let wait = self.options().commit_wait;
-        self.commit_queued(id, Box::new(FixedChange { proposal, term: None, done }), wait, answer).await
+        self.commit_sent(id, proposal, None).await
     }
 
     /// Commits a change that is computed on the table as it is at the commit point. Returns the effect of what was committed.
@@ -233,7 +220,7 @@ impl Catalog {
     }
 
     /// Puts a change into its table's queue and waits for its answer.
-    pub(crate) async fn commit_queued<T>(
+    async fn commit_queued<T>(
         &self,
         id: TableId,
         change: Box<dyn QueuedChange>,
@@ -656,37 +643,6 @@ fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> R
     Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
 }
 
-/// Replaces the error of a hidden table by that of one that does not exist.
-pub(crate) fn hidden_as_missing(name: &TableName, error: CatalogError) -> CatalogError {
-    match error {
-        CatalogError::Rights(RightsError::Hidden { .. }) => no_such_tabular(TabularKind::Table, name).into(),
-        error => error,
-    }
-}
-
-/// Returns the result of a request whose key another one had before it: one of `applied` in the batch, or one that was carried
-/// out earlier. `None` for a key that is new.
-///
-/// A client that gave up repeats a request whose first commit may still wait. A second receipt would fail the whole batch.
-fn result_of_repeated(
-    request: &ReceiptKey,
-    applied: &[ReceiptKey],
-    carried_out: &HashSet<Uuid>,
-) -> Option<Result<Option<MergeClass>>> {
-    if carried_out.contains(&request.key) {
-        return Some(Err(StateError::DuplicateKey(request.key).into()));
-    }
-    let names = |key: &ReceiptKey| (key.key, key.principal.clone(), key.operation.clone());
-    let first = applied.iter().find(|first| names(first) == names(request))?;
-    Some(match first.body_sha256 == request.body_sha256 {
-        true => Ok(None),
-        false => {
-            let what = format!("idempotency-key {} was used for another request body; use a new key", request.key);
-            Err(CatalogError::Invalid(what))
-        }
-    })
-}
-
 /// Returns the receipts of the snapshots among some updates that are those of merged commits.
 fn merged_snapshots<'a>(updates: impl IntoIterator<Item = &'a TableUpdate>) -> Vec<MergedSnapshot> {
     let (mut all, mut waiting): (Vec<MergedSnapshot>, Vec<(i64, &str)>) = (Vec::new(), Vec::new());
@@ -726,54 +682,4 @@ fn fail_batch(error: CatalogError, n: usize) -> Vec<Result<Committed>> {
     let mut results: Vec<_> = others.collect();
     results.insert(0, Err(error));
     results
-}
-
-#[cfg(test)]
-mod tests {
-    use esker_state::Warehouse;
-
-    use super::*;
-    use crate::QueueOptions;
-    use crate::commit_queue::CommitQueues;
-
-    #[test]
-    fn of_changes_that_were_sent_in_terms_those_of_the_highest_one_count_until_it_has_ended() {
-        let (queues, table) = (CommitQueues::new(QueueOptions { per_table: 9, total: 9, batch: 9 }), TableId::fresh());
-        let queue = queues.queue(table);
-        for term in [None, Some(4), Some(5)] {
-            let change = FixedChange { proposal: Proposal::default(), term, done: oneshot::channel().0 };
-            queue.enter(table, Box::new(change)).expect("room");
-        }
-        let batch = queue.take_batch();
-        let ended = |settled: &Settled| -> Vec<Option<i64>> {
-            let term = settled.present_term(&batch);
-            let result = |pending: &PendingCommit| settled.result_of(pending.change.as_ref(), (table, term), &[]);
-            let term_of = |result: Option<Result<Option<MergeClass>>>| match result {
-                Some(Err(CatalogError::State(StateError::LeaseEnded { term, .. }))) => Some(term),
-                _ => None,
-            };
-            batch.iter().map(|pending| term_of(result(pending))).collect()
-        };
-        assert_eq!(ended(&Settled::default()), [None, Some(4), None]);
-        assert_eq!(ended(&Settled { ended_term: Some(5), ..Settled::default() }), [None, Some(4), Some(5)]);
-    }
-
-    #[test]
-    fn a_repeated_request_has_the_result_of_the_first_one_and_another_body_is_refused() {
-        let request = |principal: &str, body: &str| ReceiptKey {
-            warehouse: Warehouse { id: 1, case_insensitive: false },
-            principal: principal.to_owned(),
-            operation: "POST /v1/t".to_owned(),
-            key: Uuid::from_u128(7),
-            body_sha256: body.to_owned(),
-        };
-        let (applied, nothing) = ([request("a", "body")], HashSet::new());
-        assert!(matches!(result_of_repeated(&request("a", "body"), &applied, &nothing), Some(Ok(None))));
-        let other_body = result_of_repeated(&request("a", "another"), &applied, &nothing);
-        assert!(matches!(other_body, Some(Err(CatalogError::Invalid(_)))));
-        assert!(result_of_repeated(&request("b", "body"), &applied, &nothing).is_none(), "another client's");
-        let carried_out = HashSet::from([Uuid::from_u128(7)]);
-        let result = result_of_repeated(&request("a", "body"), &[], &carried_out);
-        assert!(matches!(result, Some(Err(CatalogError::State(StateError::DuplicateKey(_))))));
-    }
 }

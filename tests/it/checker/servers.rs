@@ -1,8 +1,9 @@
 //! [`Servers`]: the servers of a round, which are stopped, killed and started again, and the faults around them.
 //!
 //! Each slot runs one server at a time: in the test's process, where it stops in order, or as a process of its own, which is
-//! killed. With SQLite there is one slot, with PostgreSQL there are two, and most servers send each other commits. PostgreSQL ends its connections now and then, as one does
-//! that restarts. If `ESKER_TEST_POSTGRES_CRASH` names a file, creating it lets the database server crash and start again.
+//! killed. With SQLite there is one slot, with PostgreSQL there are two, and most servers send each other commits. PostgreSQL ends
+//! its connections now and then, as one does that restarts. If `ESKER_TEST_POSTGRES_CRASH` names a file, creating it lets the
+//! database server crash and start again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@
 //! stays the only truth: a server that knows no lease competes with the holder, and either may win.
 //!
 //! The catalog was opened with a [`Forwarder`], or there are no leases. It sends messages; this module says which, and what
-//! becomes of them. Start reading at `Catalog::commit_or_forward`, then at [`Catalog::commit_forwarded`] for the holder.
+//! becomes of them. Start reading at `Catalog::forward`, then at [`Catalog::commit_forwarded`] for the holder.
 
 mod known;
 
@@ -28,14 +28,13 @@ use esker_storage::Location;
 use esker_table::MergeClass;
 use esker_types::{Coded, ErrorCode, TableId};
 use futures::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::authorize::ANY_OF_TABLE;
-use crate::commit_queue::FixedChange;
-use crate::sequencer::{hidden_as_missing, state_unknown};
+use crate::authorize::{ANY_OF_TABLE, hidden_as_missing};
+use crate::sequencer::state_unknown;
 use crate::{Actor, Authority, Catalog, CatalogError, Committed, LoadedTable, Proposal, RequestOutcome, Result};
 
 pub use known::ForwardCounts;
@@ -59,14 +58,12 @@ pub enum Forwarded {
         /// Class of the commit, if it was late and was merged.
         merged: Option<MergeClass>,
     },
-    /// The commit was certainly not made, and has an error of its own.
+    /// The commit was certainly not made, and has an error of its own. That of a late commit comes when its client is next.
     Refused {
         /// Code of the error.
         code: ErrorCode,
         /// Text of the error.
         message: String,
-        /// `true` if the commit was late, so that its client may compute it again.
-        is_late: bool,
     },
     /// The server does not hold the lease in this term any more.
     Ended,
@@ -102,10 +99,15 @@ fn unread(row: &TabularRow, error: &CatalogError) -> CatalogError {
     state_unknown(&row.name, format!("it was applied by another server, and the table can't be read: {error}"))
 }
 
+/// Another server that holds the lease of a table, with what sends it commits.
+pub(crate) struct Holder {
+    forwarder: Arc<dyn Forwarder>,
+    lease: CommitLease,
+}
+
 /// A commit that is sent to the holder of a lease.
 struct SentCommit {
     row: TabularRow,
-    lease: CommitLease,
     key: ReceiptKey,
     proposal: Proposal,
     /// Its place among the commits of the warehouse, until it is answered.
@@ -135,52 +137,55 @@ impl Catalog {
         self.options().forwarder.as_ref().map(|_| self.inner.leases.counts())
     }
 
-    /// Commits a client's change that was checked, here or at the server that holds the lease of the table.
-    pub(crate) async fn commit_or_forward(&self, row: &TabularRow, proposal: Proposal) -> Result<Committed> {
+    /// Returns the server to which a client's commit is to be sent. `None` if this one commits it.
+    pub(crate) fn holder_of(&self, table: TableId, proposal: &Proposal) -> Option<Holder> {
         let is_sent = matches!(proposal.actor.authority, Authority::Caller(_)) && proposal.restore.is_none();
-        let (forwarder, own) = (self.options().forwarder.clone().filter(|_| is_sent), self.state().servers().own_id());
-        let holder =
-            forwarder.and_then(|forwarder| Some((forwarder, self.inner.leases.of_another(row.id, own, Instant::now())?)));
-        let Some((forwarder, lease)) = holder else { return self.commit_to(row.id, proposal).await };
+        let forwarder = self.options().forwarder.clone().filter(|_| is_sent)?;
+        let lease = self.inner.leases.of_another(table, self.state().servers().own_id(), Instant::now())?;
+        Some(Holder { forwarder, lease })
+    }
+
+    /// Commits a client's change that was checked at the server that holds the lease of the table.
+    pub(crate) async fn forward(&self, row: &TabularRow, holder: Holder, proposal: Proposal) -> Result<Committed> {
         let key = receipt_key(self, &proposal.actor);
         let proposal = Proposal { actor: Actor { receipt: Some(key.clone()), ..proposal.actor }, ..proposal };
-        let sent = SentCommit { row: row.clone(), lease, key, proposal, _place: self.inner.commit_queues.place()? };
+        let sent = SentCommit { row: row.clone(), key, proposal, _place: self.inner.commit_queues.place()? };
         // A task of its own, because a client that disconnects must not keep a commit from being made.
         let this = self.clone();
-        let work = async move { this.forward(forwarder, sent).await };
+        let work = async move { this.forward_to_end(holder, sent).await };
         let task = tokio::spawn(work.in_current_span());
         task.await.unwrap_or_else(|error| Err(state_unknown(&row.name, format!("the task that sent the commit ended: {error}"))))
     }
 
     /// Sends a commit to the holder of the lease, and finds out what became of it if that one does not answer.
-    async fn forward(&self, forwarder: Arc<dyn Forwarder>, sent: SentCommit) -> Result<Committed> {
-        let leases = &self.inner.leases;
-        let answer = forwarder.forward(&sent.lease, self.warehouse().id, &sent.proposal).await;
+    async fn forward_to_end(&self, holder: Holder, sent: SentCommit) -> Result<Committed> {
+        let (leases, lease) = (&self.inner.leases, &holder.lease);
+        let answer = holder.forwarder.forward(lease, self.warehouse().id, &sent.proposal).await;
         match answer {
             Forwarded::Committed { metadata_location, batch, merged } => {
                 leases.count(|counts| counts.committed += 1);
                 // The holder has renewed the lease.
-                leases.note(sent.lease, Instant::now());
+                leases.note(lease.clone(), Instant::now());
                 let table = self.load_as_committed(&sent.row, metadata_location).await?;
                 Ok(Committed { table, batch, merged })
             }
-            Forwarded::Refused { code, message, is_late } => {
+            Forwarded::Refused { code, message } => {
                 leases.count(|counts| counts.refused += 1);
-                Err(CatalogError::Forwarded { code, message, is_late })
+                Err(CatalogError::Forwarded { code, message })
             }
-            Forwarded::Ended => self.find_out(forwarder, sent).await,
+            Forwarded::Ended => self.find_out(holder, sent).await,
             Forwarded::Unanswered(reason) => {
-                let (table, server) = (&sent.row.name, &sent.lease.server);
+                let (table, server) = (&sent.row.name, &lease.server);
                 tracing::warn!(%table, %server, reason, "the sequencer of a table did not answer; this server takes the lease");
-                leases.note_silent(sent.lease.server, Instant::now());
-                self.find_out(forwarder, sent).await
+                leases.note_silent(lease.server, Instant::now());
+                self.find_out(holder, sent).await
             }
         }
     }
 
     /// Takes the lease of the next term, and finds out whether a commit of the earlier one was made. If not, it is made here.
-    async fn find_out(&self, forwarder: Arc<dyn Forwarder>, sent: SentCommit) -> Result<Committed> {
-        let SentCommit { row, lease, key, proposal, _place } = sent;
+    async fn find_out(&self, Holder { forwarder, lease }: Holder, sent: SentCommit) -> Result<Committed> {
+        let SentCommit { row, key, proposal, _place } = sent;
         self.inner.leases.count(|counts| counts.unanswered += 1);
         let unknown = |error: CatalogError| {
             state_unknown(&row.name, format!("it was sent to another server, which did not answer, and then: {error}"))
@@ -191,7 +196,7 @@ impl Catalog {
         if let Some(table) = self.made_before(&row, &key).await.map_err(unknown)? {
             return Ok(Committed { table, batch: 1, merged: None });
         }
-        match self.commit_to(row.id, proposal).await {
+        match self.commit_in_turn(row.id, proposal, None).await {
             // The holder wrote a receipt without a publish: the commit changed nothing.
             Err(duplicate @ CatalogError::State(StateError::DuplicateKey(_))) => {
                 let made = self.made_before(&row, &key).await.map_err(unknown)?;
@@ -225,7 +230,8 @@ impl Catalog {
 
     /// Commits a change that another server sent in a term, because this one holds the lease of the table.
     ///
-    /// The caller's privileges are checked under the rules of this server. The commit goes on if nobody waits for it any more.
+    /// The caller's privileges are checked under the rules of this server. The commit goes on if nobody waits for it any more. Its
+    /// client has turns here, like those of this server.
     ///
     /// # Errors
     ///
@@ -239,9 +245,7 @@ impl Catalog {
         self.require_tabular(&proposal.actor.authority, &row.name, &row, required)?;
         self.prefetch_appends(&row, &proposal).await;
         self.check_new_files(&row, &proposal).await.map_err(|error| hidden_as_missing(&row.name, error))?;
-        let (done, answer) = oneshot::channel();
-        let change = FixedChange { proposal, term: Some(term), done };
-        let result = self.commit_queued(row.id, Box::new(change), self.options().commit_wait, answer).await;
+        let result = self.commit_in_turn(row.id, proposal, Some(term)).await;
         result.map_err(|error| hidden_as_missing(&row.name, error))
     }
 }
@@ -257,7 +261,7 @@ impl Forwarded {
             },
             Err(CatalogError::State(StateError::LeaseEnded { .. })) => Self::Ended,
             Err(error) if error.code() == ErrorCode::CommitStateUnknown => Self::Unanswered(error.to_string()),
-            Err(error) => Self::Refused { code: error.code(), message: error.to_string(), is_late: error.is_late() },
+            Err(error) => Self::Refused { code: error.code(), message: error.to_string() },
         }
     }
 }
@@ -277,17 +281,17 @@ mod tests {
         assert!(matches!(of(unknown), Forwarded::Unanswered(reason) if reason.contains("did not confirm")));
         let copy = CatalogError::Batch { code: ErrorCode::CommitStateUnknown, message: "unknown".to_owned() };
         assert_eq!(of(copy), Forwarded::Unanswered("unknown".to_owned()));
-        for (error, code, late) in [
-            (CatalogError::from(FormatError::Requirement("moved".to_owned())), ErrorCode::CommitConflict, true),
-            (CatalogError::Invalid("wrong".to_owned()), ErrorCode::BadRequest, false),
-            (CatalogError::QueueFull { what: "table t".to_owned(), waiting: 9 }, ErrorCode::TooBusy, false),
+        for (error, code) in [
+            (CatalogError::from(FormatError::Requirement("moved".to_owned())), ErrorCode::CommitConflict),
+            (CatalogError::Invalid("wrong".to_owned()), ErrorCode::BadRequest),
+            (CatalogError::QueueFull { what: "table t".to_owned(), waiting: 9 }, ErrorCode::TooBusy),
         ] {
             let text = error.to_string();
-            let Forwarded::Refused { code: sent, message, is_late } = of(error) else { panic!("{text} is certain") };
-            assert_eq!((sent, &message, is_late), (code, &text, late));
+            let Forwarded::Refused { code: sent, message } = of(error) else { panic!("{text} is certain") };
+            assert_eq!((sent, &message), (code, &text));
             // The client of the sender gets what the receiver's own client would get.
-            let answered = CatalogError::Forwarded { code: sent, message, is_late };
-            assert_eq!((answered.code(), answered.to_string(), answered.is_late()), (code, text, late));
+            let answered = CatalogError::Forwarded { code: sent, message };
+            assert_eq!((answered.code(), answered.to_string()), (code, text));
         }
     }
 }

@@ -32,22 +32,22 @@ pub(crate) struct PeerClient {
     /// The address at which other servers reach this one.
     address: String,
     http: Client,
-    /// The longest time for which a receiver may work on a commit.
+    /// The longest time for which a receiver may work on a commit, with signs of life.
     patience: Duration,
 }
 
 impl PeerClient {
-    /// Makes the client of the process `own`, which others reach at `address`. `commit_wait` is `server.commit_wait_seconds`.
+    /// Makes the client of the process `own`, which others reach at `address`. `patience` is the longest time for which a receiver may
+    /// work on a commit, if it gives signs of life.
     ///
     /// # Errors
     ///
     /// Returns [`Config`](Error::Config) if the HTTP client can't be made.
-    pub(crate) fn new(keys: KeyRing, own: Uuid, address: String, commit_wait: Duration) -> Result<Self> {
+    pub(crate) fn new(keys: KeyRing, own: Uuid, address: String, patience: Duration) -> Result<Self> {
         // A proxy of the environment is for the world outside.
         let http = Client::builder().no_proxy().redirect(Policy::none()).connect_timeout(SILENCE).tcp_nodelay(true).build();
         let http = http.map_err(|error| Error::Config(format!("server.peer_listen: {}", with_causes(&error))))?;
-        // One wait for the turn and one for the work, as every client's commit has. Then the receiver answers.
-        Ok(Self { keys, own, address, http, patience: commit_wait * 2 + SILENCE })
+        Ok(Self { keys, own, address, http, patience })
     }
 
     /// Sends a commit to the holder of a lease. Returns its answer, or the reason why there is none.

@@ -106,8 +106,6 @@ pub(super) enum AnswerMessage {
         code: ErrorCode,
         /// The text of the error.
         message: String,
-        /// True if the commit was late.
-        is_late: bool,
     },
     /// The receiver does not hold the lease in this term any more.
     Ended,
@@ -164,7 +162,7 @@ impl From<Forwarded> for AnswerMessage {
             Forwarded::Committed { metadata_location, batch, merged } => {
                 Self::Committed { metadata_location, batch, merged: merged.map(|class| class.name().to_owned()) }
             }
-            Forwarded::Refused { code, message, is_late } => Self::Refused { code, message, is_late },
+            Forwarded::Refused { code, message } => Self::Refused { code, message },
             Forwarded::Ended => Self::Ended,
             Forwarded::Unanswered(reason) => Self::Unknown { reason },
         }
@@ -178,7 +176,7 @@ impl From<AnswerMessage> for Forwarded {
                 let merged = merged.and_then(|name| MergeClass::ALL.into_iter().find(|class| class.name() == name));
                 Self::Committed { metadata_location, batch, merged }
             }
-            AnswerMessage::Refused { code, message, is_late } => Self::Refused { code, message, is_late },
+            AnswerMessage::Refused { code, message } => Self::Refused { code, message },
             AnswerMessage::Ended => Self::Ended,
             AnswerMessage::Unknown { reason } => Self::Unanswered(reason),
         }

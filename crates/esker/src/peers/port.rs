@@ -254,11 +254,8 @@ mod tests {
         let (_, keys) = port(&dir).await;
         let merged = Some(esker_table::MergeClass::Append);
         let committed = Forwarded::Committed { metadata_location: "s3://b/2.metadata.json".to_owned(), batch: 3, merged };
-        let refused = Forwarded::Refused {
-            code: esker_types::ErrorCode::CommitConflict,
-            message: "branch main has changed".to_owned(),
-            is_late: true,
-        };
+        let refused =
+            Forwarded::Refused { code: esker_types::ErrorCode::CommitConflict, message: "branch main has changed".to_owned() };
         for answer in [committed, refused, Forwarded::Ended, Forwarded::Unanswered("unknown".to_owned())] {
             let sealed = AnswerMessage::from(answer.clone()).seal(&keys, OWN).await.expect("sealed");
             let with_signs = format!("   {sealed}");

@@ -191,8 +191,10 @@ async fn open_keys(config: &Config, state: &State) -> Result<KeyRing> {
 /// Makes the client that sends commits to other servers. They reach this one at `server.peer_address`, or where it listens.
 fn open_peer_client(config: &Config, state: &State, keys: &KeyRing, listens: SocketAddr) -> Result<Arc<dyn Forwarder>> {
     let address = config.server.peer_address.clone().unwrap_or_else(|| listens.to_string());
-    let wait = Duration::from_secs(config.server.commit_wait_seconds);
-    Ok(Arc::new(PeerClient::new(keys.clone(), state.servers().own_id(), address, wait)?))
+    // The turns of others before a commit, its place in the queue and its work, and its own turn if it was late.
+    let seconds = config.server.commit_wait_seconds.saturating_add(config.commit.turn_wait_seconds);
+    let patience = Duration::from_secs(seconds.saturating_mul(2));
+    Ok(Arc::new(PeerClient::new(keys.clone(), state.servers().own_id(), address, patience)?))
 }
 
 /// Opens the cache of column chunks that all warehouses share.
