@@ -56,7 +56,7 @@ async fn holder_and_other() -> (TestApp, TestApp) {
 }
 
 /// Starts two servers like [`holder_and_other`], with turns of the default length.
-async fn with_long_turns() -> (TestApp, TestApp) {
+async fn with_turns() -> (TestApp, TestApp) {
     let change = |config: &mut Config| {
         listen(config);
         config.commit = CommitConfig::default();
@@ -141,7 +141,7 @@ async fn of_clients_that_append_at_two_servers_with_default_retries_none_fails()
     if !on_postgres() {
         return;
     }
-    let (holder, other) = with_long_turns().await;
+    let (holder, other) = with_turns().await;
     let servers = [&holder, &other];
     let client = |i: i64| async move {
         let server = servers[usize::from(i % 2 == 1)];

@@ -30,6 +30,8 @@ pub(crate) struct HousekeepingOptions {
     job_history: Duration,
     /// The time for which records of the audit trail are kept in the database; `None` if they are moved to the Iceberg table.
     audit_retention: Option<Duration>,
+    /// True if this server sends commits to others, and others to it.
+    forwards: bool,
 }
 
 impl HousekeepingOptions {
@@ -43,6 +45,7 @@ impl HousekeepingOptions {
             health_history: days(config.health.history_days),
             job_history: days(config.maintenance.history_days),
             audit_retention: config.audit.table_interval().is_none().then(|| days(config.audit.retention_days)),
+            forwards: config.server.peer_listen.is_some(),
         }
     }
 }
@@ -229,6 +232,9 @@ async fn tidy_warehouse(catalog: &Catalog) {
 /// The time for which the servers remember which late commits they merged, for clients that send a request again.
 const MERGED_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// The time for which receipts of commits are kept that servers sent each other. A sender looks for one within seconds of the commit.
+const FORWARDED_RETENTION: Duration = Duration::from_secs(10 * 60);
+
 /// Removes health history, jobs, receipts, tokens, events and records of the audit trail that are older than they are kept.
 async fn remove_old_records(state: &State, auth: &Authenticator, rounds: HousekeepingOptions) -> Result<()> {
     let ago = |kept: Duration| now_ms().saturating_sub(to_millis(kept));
@@ -240,5 +246,8 @@ async fn remove_old_records(state: &State, auth: &Authenticator, rounds: Houseke
         state.audit().forget(ago(kept)).await?;
     }
     state.tables().forget_merged(ago(MERGED_RETENTION)).await?;
+    if rounds.forwards {
+        state.outbox().forget_forwarded(ago(FORWARDED_RETENTION)).await?;
+    }
     Ok(state.outbox().forget_old(ago(rounds.receipt_retention), ago(rounds.event_retention)).await?)
 }

@@ -33,6 +33,7 @@ use crate::conformance_jobs::{
 use crate::conformance_lease::{
     a_commit_of_a_term_that_has_ended_is_not_published,
     a_lease_is_its_servers_until_it_ends_its_server_is_dead_or_its_term_is_over,
+    receipts_of_forwarded_commits_are_forgotten_before_those_of_clients,
 };
 use crate::conformance_places::{
     a_claimed_place_is_entered_once, locations_of_earlier_releases_are_normalised_once, places_come_in_pages_with_their_owners,
@@ -696,6 +697,7 @@ on_every_database!(
     a_commit_that_was_under_way_loses_its_race_when_changes_were_lost,
     a_lease_is_its_servers_until_it_ends_its_server_is_dead_or_its_term_is_over,
     a_commit_of_a_term_that_has_ended_is_not_published,
+    receipts_of_forwarded_commits_are_forgotten_before_those_of_clients,
 );
 
 #[tokio::test(flavor = "multi_thread")]

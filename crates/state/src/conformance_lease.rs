@@ -3,10 +3,13 @@
 //! The functions run on SQLite and PostgreSQL as those of `conformance.rs` do. Another server is a row among the live ones, to which
 //! a lease is given.
 
+use esker_types::now_ms;
 use uuid::Uuid;
 
 use crate::conformance::{enter, row, to, with_namespace};
-use crate::{CommitLease, Outbox, PointerSwap, State, StateError, TabularRow, Warehouse};
+use crate::{
+    CommitLease, FORWARDED_COMMIT, NewReceipt, Outbox, PointerSwap, ReceiptKey, State, StateError, TabularRow, Warehouse,
+};
 
 const HERE: &str = "here:8182";
 
@@ -112,4 +115,21 @@ pub(crate) async fn a_commit_of_a_term_that_has_ended_is_not_published(state: &S
     assert!(publish(state, warehouse, &own).await.expect("answered"));
     let again = take(state, &table, None).await;
     assert!(again.term >= lease.term, "a first term is the time, so that none comes back: {} after {}", again.term, lease.term);
+}
+
+pub(crate) async fn receipts_of_forwarded_commits_are_forgotten_before_those_of_clients(state: &State) {
+    let (warehouse, _) = with_namespace(state).await;
+    let written = async |operation: &str| -> ReceiptKey {
+        let (principal, operation, body_sha256) = ("p".to_owned(), operation.to_owned(), String::new());
+        let key = ReceiptKey { warehouse, principal, operation, key: Uuid::now_v7(), body_sha256 };
+        let receipt = NewReceipt { key: key.clone(), outcome: "{}".to_owned() };
+        state.outbox().insert_receipt(receipt).await.expect("written");
+        key
+    };
+    let is_there = async |key: &ReceiptKey| state.outbox().receipt(key).await.expect("read").is_some();
+    let (forwarded, clients) = (written(FORWARDED_COMMIT).await, written("POST /v1/t").await);
+    state.outbox().forget_forwarded(now_ms() - 60_000).await.expect("nothing is so old");
+    assert!(is_there(&forwarded).await);
+    state.outbox().forget_forwarded(now_ms() + 60_000).await.expect("forgotten");
+    assert!(!is_there(&forwarded).await && is_there(&clients).await);
 }

@@ -67,9 +67,10 @@ pub use keys::{SigningKeyRow, SigningKeys};
 pub use namespaces::{NamespaceRow, Namespaces};
 pub use outbox::{
     AccessChangedData, AddedSnapshotData, CommitRefusedData, CreatedData, DamageData, DamagedFileData, Event, EventData,
-    FunctionStoredData, JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt, NoEventData, Outbox,
-    OutboxLog, ProtectedData, Receipt, ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData, TableIdentityData,
-    TableRecoveredData, TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData, ViewReplacedData,
+    FORWARDED_COMMIT, FunctionStoredData, JobEventData, NamespaceCreatedData, NamespaceUpdatedData, NewEvent, NewReceipt,
+    NoEventData, Outbox, OutboxLog, ProtectedData, Receipt, ReceiptKey, RenamedData, TableDropEndedData, TableDroppedData,
+    TableIdentityData, TableRecoveredData, TableRegisteredData, TableUnregisteredData, TableUpdatedData, ViewDroppedData,
+    ViewReplacedData,
 };
 pub use outputs::{Outputs, PendingOutput};
 pub use principals::Principals;

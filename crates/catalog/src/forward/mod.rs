@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use esker_access::Privilege;
-use esker_state::{CommitLease, ReceiptKey, StateError, TabularKind, TabularRow};
+use esker_state::{CommitLease, FORWARDED_COMMIT, ReceiptKey, StateError, TabularKind, TabularRow};
 use esker_storage::Location;
 use esker_table::MergeClass;
 use esker_types::{Coded, ErrorCode, TableId};
@@ -42,9 +42,6 @@ pub(crate) use known::KnownLeases;
 
 /// Number of swaps that a batch loses before its server takes the lease of the table.
 pub(crate) const LOST_BEFORE_LEASE: usize = 2;
-
-/// The operation in the receipts of forwarded commits whose clients sent no idempotency key.
-const FORWARDED: &str = "forwarded commit";
 
 /// The answer of a server to a commit that was sent to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +85,7 @@ fn receipt_key(catalog: &Catalog, actor: &Actor) -> ReceiptKey {
     actor.receipt.clone().unwrap_or_else(|| ReceiptKey {
         warehouse: catalog.warehouse(),
         principal: actor.principal.clone(),
-        operation: FORWARDED.to_owned(),
+        operation: FORWARDED_COMMIT.to_owned(),
         key: Uuid::now_v7(),
         body_sha256: String::new(),
     })

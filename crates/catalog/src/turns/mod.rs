@@ -6,9 +6,9 @@
 //! commits that add snapshots wait, for a short and bounded time. The client checks everything itself as ever, so no result
 //! changes. No load waits.
 //!
-//! Turns are of one server and in memory. A commit that goes to another server takes turns there (`forward/mod.rs`). The pointer swap alone decides which commit wins. Reasons and figures are in
-//! `docs/decisions/0077-late-commits-take-turns.md`. Start reading at [`CommitTurns::admit`] and [`Pass::late`]; the rules of one
-//! table are in `table_turns.rs`.
+//! Turns are of one server and in memory. A commit that goes to another server takes turns there (`forward/mod.rs`). The pointer
+//! swap alone decides which commit wins. Reasons and figures are in `docs/decisions/0077-late-commits-take-turns.md`. Start reading
+//! at [`CommitTurns::admit`] and [`Pass::late`]; the rules of one table are in `table_turns.rs`.
 
 #[cfg(test)]
 mod model;

@@ -60,6 +60,11 @@ pub struct Event {
     pub data: Value,
 }
 
+/// The operation in the receipts of commits that a server sent to another one, and whose clients sent no idempotency key.
+///
+/// The sender alone looks for such a receipt, if it gets no answer.
+pub const FORWARDED_COMMIT: &str = "forwarded commit";
+
 /// The identity of a request that a client may repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReceiptKey {
@@ -379,5 +384,22 @@ impl OutboxLog<'_> {
         let events = "id IN (SELECT id FROM event WHERE time_ms < $1
             AND id <= (SELECT coalesce(min(delivered), 9223372036854775807) FROM event_sink) LIMIT $2)";
         delete_in_batches(self.state, &format!("DELETE FROM event WHERE {events}"), events_before).await
+    }
+
+    /// Removes receipts of [`FORWARDED_COMMIT`] from before a time (milliseconds since the Unix epoch), in batches.
+    ///
+    /// Those that are over an hour older are left to [`OutboxLog::forget_old`], so that what is looked at stays bounded.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Ambiguous`](StateError::Ambiguous) if a commit was sent but not confirmed, and [`Fenced`](StateError::Fenced),
+    /// [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if a batch was not written. Earlier batches stay removed.
+    pub async fn forget_forwarded(self, before: Millis) -> Result<()> {
+        let old = format!(
+            "DELETE FROM receipt WHERE (warehouse_id, operation, key) IN
+             (SELECT warehouse_id, operation, key FROM receipt
+              WHERE created_ms < $1 AND created_ms >= $1 - 3600000 AND operation = '{FORWARDED_COMMIT}' LIMIT $2)"
+        );
+        delete_in_batches(self.state, &old, before).await
     }
 }
