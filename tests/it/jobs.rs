@@ -134,6 +134,7 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
     assert_eq!((&claimed["id"], &claimed["procedure"], &claimed["table"]), (&id, &json!("rewrite_data_files"), &json!("n.t")));
     assert_eq!((&arguments["table"], &arguments["where"]), (&json!("`n`.`t`"), &json!("id < 1000")));
     assert!(claimed["bytes"].as_u64() > Some(1) && claimed["warehouse"] == "default", "{claimed}");
+    assert_eq!(claimed["files"], 6, "{claimed}");
     assert_eq!(ask(claim).await.0.as_u16(), 204, "it is taken");
     let (_, kind, why) = app.refused(Method::POST, "/api/v1/jobs/claim", Some(json!({"engine": "flink", "worker": "w"}))).await;
     assert!(kind == "BadRequestException" && why.contains("flink"), "{kind} {why}");
