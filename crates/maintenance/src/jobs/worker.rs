@@ -22,7 +22,9 @@
 //! ```
 //!
 //! While an attempt runs, its progress is recorded and its record is searched for a cancellation. At each end, its final progress
-//! is recorded, and the files that the job wrote and did not commit are reclaimed. Start reading at [`Worker::run`] and [`attempt`].
+//! is recorded, and the files that the job wrote and did not commit are reclaimed.
+//!
+//! Start reading at [`Worker::run`] and [`attempt`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
