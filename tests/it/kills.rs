@@ -64,7 +64,7 @@ impl Victim {
 
     async fn start_on(own: &Path, dir: &Path, failpoint: &str) -> Self {
         let victim = Self::spawn(own, dir, &[("ESKER__DEBUG__FAILPOINT", failpoint.to_owned())]);
-        for _ in 0..400 {
+        for _ in 0..2400 {
             if reqwest::get(format!("{}/readyz", victim.url)).await.is_ok_and(|r| r.status().is_success()) {
                 return victim;
             }
@@ -128,7 +128,7 @@ impl Victim {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).bearer_auth("a-token-for-tests").json(&body);
         let request = request.header("idempotency-key", KEY);
         let pending = tokio::spawn(request.send());
-        for _ in 0..400 {
+        for _ in 0..2400 {
             if std::fs::read_to_string(&self.log).unwrap_or_default().contains("stopped at a failpoint (debug.failpoint)") {
                 pending.abort();
                 return self.die().await;
@@ -464,7 +464,7 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
         assert_eq!(answer.status(), 429, "{}", answer.text().await.unwrap_or_default());
     }
     let mut status = None;
-    for _ in 0..400 {
+    for _ in 0..2400 {
         status = victim.child.try_wait().expect("asked");
         if status.is_some() {
             break;
