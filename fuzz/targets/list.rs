@@ -1,7 +1,7 @@
 //! Manifest lists: any bytes are an error or manifests, and what is read of one that is written again is what was written.
 #![no_main]
 
-use esker_format::{Codec, ManifestFile, ManifestListWriter, NewManifestList, read_manifest_list};
+use esker_format::{AvroCodec, ManifestFile, ManifestListWriter, NewManifestList, read_manifest_list};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {
@@ -12,7 +12,7 @@ fuzz_target!(|file: &[u8]| {
         parent_snapshot_id: None,
         sequence_number: 9,
         first_row_id: None,
-        codec: Codec::Null,
+        codec: AvroCodec::Null,
     };
     let mut writer = ManifestListWriter::new(new).expect("a list");
     let written: Vec<ManifestFile> = manifests.into_iter().filter(|manifest| writer.add(manifest).is_ok()).collect();

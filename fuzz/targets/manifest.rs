@@ -2,18 +2,18 @@
 #![no_main]
 
 use esker_format::{
-    Codec, Columns, ManifestContent, ManifestWriter, NewManifest, PartitionSpec, Projection, Schema, decode_manifest, manifest_schema,
-    read_manifest,
+    AvroCodec, ColumnSet, ManifestContent, ManifestProjection, ManifestWriter, NewManifest, PartitionSpec, Schema,
+    decode_manifest, manifest_schema, read_manifest,
 };
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {
     let _ = manifest_schema(file);
-    let _ = decode_manifest(file, &Projection::planning(Columns::of([1, 2])));
-    let Ok(batch) = decode_manifest(file, &Projection::all()) else { return };
+    let _ = decode_manifest(file, &ManifestProjection::planning(ColumnSet::of([1, 2])));
+    let Ok(batch) = decode_manifest(file, &ManifestProjection::all()) else { return };
     let schema = Schema::new(0, Vec::new()).expect("a schema");
     let spec = PartitionSpec::new(0, Vec::new());
-    let (content, codec) = (ManifestContent::Data, Codec::Null);
+    let (content, codec) = (ManifestContent::Data, AvroCodec::Null);
     let new = NewManifest { format_version: 3, content, schema: &schema, spec: &spec, types: &[], snapshot_id: Some(1), codec };
     let mut writer = ManifestWriter::new(&new).expect("a manifest");
     let written: Vec<_> = batch.entries().into_iter().filter(|entry| writer.existing(entry).is_ok()).collect();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_format::{
-    Bound, Codec, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter, ManifestWriter,
-    NestedField, NewBlob, NewManifest, NewManifestList, NewTable, PartitionSpec, PrimitiveType, PuffinCodec, PuffinWriter,
-    Schema, create,
+    AvroCodec, BoundBytes, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestFile, ManifestListWriter,
+    ManifestWriter, NestedField, NewBlob, NewManifest, NewManifestList, NewTable, PartitionSpec, PrimitiveType, PuffinCodec,
+    PuffinWriter, Schema, create,
 };
 use serde_json::json;
 
@@ -58,13 +58,13 @@ fn unknown(file: &[u8], ids: &[i32]) -> Vec<u8> {
 
 fn manifest(version: u8, schema: &Schema) -> (Vec<u8>, ManifestFile) {
     let spec = PartitionSpec::new(0, Vec::new());
-    let (content, codec) = (ManifestContent::Data, Codec::Null);
+    let (content, codec) = (ManifestContent::Data, AvroCodec::Null);
     let new = NewManifest { format_version: version, content, schema, spec: &spec, types: &[], snapshot_id: Some(1), codec };
     let mut writer = ManifestWriter::new(&new).expect("a manifest");
     for at in 0..3 {
         let mut file = DataFile::new(DataContentType::Data, format!("s3://b/t/{at}"), DataFileFormat::Parquet, 10, 100);
         file.value_counts = Some([(1, 10)].into_iter().collect());
-        file.lower_bounds = Some([(1, Bound::new(vec![0; 8]))].into_iter().collect());
+        file.lower_bounds = Some([(1, BoundBytes::new(vec![0; 8]))].into_iter().collect());
         (file.split_offsets, file.key_metadata) = (Some(vec![4, 9]), Some(Bytes::from_static(b"key")));
         (file.content_offset, file.referenced_data_file) = (Some(at), Some("s3://b/t/0".to_owned()));
         writer.added(&file, None).expect("added");
@@ -79,7 +79,7 @@ fn list(version: u8, manifest: &ManifestFile) -> Vec<u8> {
         parent_snapshot_id: None,
         sequence_number: 1,
         first_row_id: Some(0),
-        codec: Codec::Null,
+        codec: AvroCodec::Null,
     };
     let mut writer = ManifestListWriter::new(new).expect("a list");
     let manifest = ManifestFile { key_metadata: Some(Bytes::from_static(b"key")), ..manifest.clone() };

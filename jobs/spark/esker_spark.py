@@ -5,7 +5,8 @@
 
 `--catalog` is Spark's name of the catalog of Esker's warehouse; for several warehouses, repeat WAREHOUSE=CATALOG. The
 token is taken from ESKER_TOKEN. The worker keeps a job as long as it renews its lease; if it dies, another worker gets
-the job. A job calls Iceberg's procedure `rewrite_data_files` with Esker's arguments.
+the job. A job calls Iceberg's procedure `rewrite_data_files` with Esker's arguments. It fails if Spark rewrote fewer
+files than Esker planned.
 """
 
 from __future__ import annotations
@@ -67,6 +68,22 @@ def statement(job: dict, catalog: str) -> str:
     return f"CALL `{catalog}`.system.{job['procedure']}({arguments})"
 
 
+def shortfall(job: dict, outcome: dict) -> str | None:
+    """Returns the error of a job whose planned files Spark did not all rewrite, by the output of the procedure.
+
+    With partial progress, the procedure returns although commits were refused, and counts their files nowhere.
+    """
+    rewritten, failed = (outcome.get(f"{what}_data_files_count") or 0 for what in ("rewritten", "failed"))
+    # An earlier Esker gives the number of bytes only.
+    planned = job.get("files", rewritten + failed)
+    left = max(planned - rewritten, failed)
+    if left == 0 and (rewritten or not job["bytes"]):
+        return None
+    what = f"{left} of {planned} data files were not rewritten" if left else "no data file was rewritten"
+    why = "a commit was refused, or the files were replaced meanwhile; Spark's log has the reason"
+    return f"{job['table']}: {what} ({rewritten} were rewritten, {failed} failed): {why}"
+
+
 class Lease:
     """Renews a job's lease while the job runs, and stops the job if it is cancelled or its lease is lost."""
 
@@ -117,7 +134,7 @@ def work(spark, esker: Esker, job: dict, catalog: str) -> None:
         except Exception as error:  # Py4J's, Connect's and Spark's exceptions have no common class
             failure = f"{type(error).__name__}: {str(error)[:1500]}"
         else:
-            failure = None
+            failure = shortfall(job, outcome)
         finally:
             if connect:
                 spark.removeTag(tag)

@@ -6,15 +6,18 @@ Trino reads the files itself, as the client `trino`, which is a trusted engine. 
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from stack.esker import Server, running
-from stack.trino import Trino, running_trino
+from stack.trino import Trino, running_trino, unpack_directory
 from trino.exceptions import TrinoQueryError
 
 ORDERS = pa.table(
@@ -44,6 +47,30 @@ class Guarded:
         with pytest.raises(TrinoQueryError) as refused:
             self.ask(user, sql)
         assert "Access Denied" in refused.value.message, f"{user}: {sql}: {refused.value.message}"
+
+
+@pytest.mark.slice
+def test_a_plugin_is_unpacked_from_the_archive_of_the_whole_server(tmp_path: Path) -> None:
+    archive, found = tmp_path / "server.tar.gz", tmp_path / "home" / "opa"
+
+    def add(server: tarfile.TarFile, name: str, content: bytes = b"", link: str = "") -> None:
+        member = tarfile.TarInfo(f"server/{name}")
+        member.size, member.linkname = len(content), f"server/{link}"
+        member.type = tarfile.LNKTYPE if link else tarfile.REGTYPE
+        server.addfile(member, io.BytesIO(content))
+
+    with tarfile.open(archive, "w:gz") as server:
+        add(server, "lib/a.jar", b"a")
+        add(server, "lib/b.jar", b"b")
+        add(server, "plugin/opa/a.jar", link="lib/a.jar")
+        add(server, "plugin/opa/again.jar", link="lib/a.jar")
+        add(server, "plugin/opa/own.jar", b"own")
+        add(server, "plugin/other/c.jar", b"c")
+    unpack_directory(archive, "server/plugin/opa", found)
+    files = {path.name: path.read_bytes() for path in found.iterdir()}
+    assert files == {"a.jar": b"a", "again.jar": b"a", "own.jar": b"own"}
+    with pytest.raises(AssertionError, match="no files in server/plugin/opb"):
+        unpack_directory(archive, "server/plugin/opb", tmp_path / "opb")
 
 
 def client(name: str) -> dict:

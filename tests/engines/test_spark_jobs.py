@@ -69,6 +69,77 @@ def test_spark_does_what_is_handed_over(server: Server, spark, table: str, monke
     assert any("handed over to spark" in line for line in log) and "succeeded" in log[-1]
 
 
+class Reports:
+    """A fake Esker, which keeps how jobs ended."""
+
+    lease_seconds = 60
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str]] = []
+
+    def finish(self, _: str, state: str, error: str = "", outcome: object = None) -> None:
+        self.ended.append((state, error))
+
+
+class Answers:
+    """A fake Spark session, whose statements answer with one row."""
+
+    def __init__(self, row: dict) -> None:
+        self.row = row
+
+    def sql(self, _: str) -> Answers:
+        return self
+
+    def collect(self) -> list[Answers]:
+        return [self]
+
+    def asDict(self) -> dict:
+        return self.row
+
+
+def reported(files: int | None, rewritten: int, failed: int | None = 0, size: int = 700) -> tuple[str, str]:
+    """Returns how a job ended whose procedure answered with these numbers of files."""
+    job = {"id": "1", "table": "n.t", "bytes": size, "procedure": "rewrite_data_files", "arguments": {"table": "n.t"}}
+    if files is not None:
+        job["files"] = files
+    row = {"rewritten_data_files_count": rewritten, "added_data_files_count": min(rewritten, 1)}
+    if failed is not None:
+        row["failed_data_files_count"] = failed
+    esker = Reports()
+    esker_spark.work(Answers(row), esker, job, "lake")
+    [ended] = esker.ended
+    return ended
+
+
+@pytest.mark.slice
+def test_a_job_of_which_spark_rewrote_every_file_succeeds() -> None:
+    assert reported(6, 6) == ("succeeded", "")
+    assert reported(6, 9) == ("succeeded", ""), "files that were added meanwhile are rewritten too"
+    assert reported(6, 6, failed=None) == ("succeeded", ""), "Iceberg counts failures since 1.3"
+    assert reported(None, 6) == ("succeeded", ""), "an earlier Esker gives no number"
+    assert reported(None, 0, size=0) == ("succeeded", "")
+
+
+@pytest.mark.slice
+@pytest.mark.parametrize(
+    ("files", "rewritten", "failed", "says"),
+    [
+        (6, 0, 0, "n.t: 6 of 6 data files were not rewritten (0 were rewritten, 0 failed)"),
+        (6, 4, 0, "n.t: 2 of 6 data files were not rewritten (4 were rewritten, 0 failed)"),
+        (6, 4, 2, "n.t: 2 of 6 data files were not rewritten (4 were rewritten, 2 failed)"),
+        (6, 6, 1, "n.t: 1 of 6 data files were not rewritten (6 were rewritten, 1 failed)"),
+        (6, 0, None, "n.t: 6 of 6 data files were not rewritten"),
+        (None, 4, 2, "n.t: 2 of 6 data files were not rewritten"),
+        (None, 0, 0, "n.t: no data file was rewritten (0 were rewritten, 0 failed)"),
+    ],
+)
+def test_a_job_fails_that_spark_did_not_do_as_planned(
+    files: int | None, rewritten: int, failed: int | None, says: str
+) -> None:
+    state, error = reported(files, rewritten, failed)
+    assert state == "failed" and error.startswith(says), error
+
+
 def test_a_worker_that_dies_loses_the_job_to_another(
     server: Server, spark, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

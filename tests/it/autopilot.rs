@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esker::Config;
-use esker_tests::{Row, TestApp, TestTable};
+use esker_tests::{Row, TestApp, TestTable, wait_for};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -27,17 +27,15 @@ async fn explain(app: &TestApp, table: &str) -> Value {
 
 /// Waits until the autopilot's decision about a table contains `part`. Returns the table's policy.
 async fn thinks(app: &TestApp, table: &str, part: &str) -> Value {
-    let mut last = Value::Null;
-    for _ in 0..400 {
-        last = explain(app, table).await;
-        let considered = last["decision"]["considered"].as_array().into_iter().flatten();
-        let reasons = considered.map(|c| &c["reason"]).chain([&last["decision"]["reason"]]);
-        if reasons.filter_map(Value::as_str).any(|reason| reason.contains(part)) {
-            return last;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("the autopilot never thought {part:?}: {:#}", last["decision"]);
+    wait_for(&format!("the autopilot never thought {part:?}"), async || {
+        let explained = explain(app, table).await;
+        let decision = &explained["decision"];
+        let considered = decision["considered"].as_array().into_iter().flatten();
+        let reasons = considered.map(|c| &c["reason"]).chain([&decision["reason"]]);
+        let found = reasons.filter_map(Value::as_str).any(|reason| reason.contains(part));
+        found.then_some(explained)
+    })
+    .await
 }
 
 async fn jobs(app: &TestApp) -> Vec<Value> {
@@ -134,13 +132,9 @@ async fn outside_its_window_and_beyond_its_budget_a_table_waits() {
 async fn schedules_hold_without_the_autopilot_and_say_whose_they_are() {
     let app = TestApp::start_with(policy(&[("expire.schedule", "* * * * *"), ("expire.max-age", "0s")])).await;
     let writer = TestTable::six_files(&app).await;
-    for _ in 0..400 {
-        if writer.metadata().await.snapshots.len() == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    assert_eq!(writer.metadata().await.snapshots.len(), 1);
+    // On a busy machine, a run may meet some of the files only; the next one is a minute later.
+    let what = "the snapshots were not expired";
+    wait_for(what, async || (writer.metadata().await.snapshots.len() == 1).then_some(())).await;
     let done = jobs(&app).await;
     assert_eq!((&done[0]["kind"], &done[0]["reason"]), (&json!("expire"), &json!("schedule of policy")), "{done:?}");
     assert_eq!(writer.data_paths().await.len(), 6, "nothing else was asked for");

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use esker_catalog::{Actor, CatalogError, Proposal};
 use esker_format::TableUpdate;
@@ -144,8 +143,8 @@ async fn a_wait_at_the_commit_point_ends_and_says_whether_anything_was_done() {
     faults.hold("/metadata/00001-");
     let hanging = app.refused(Method::POST, TABLE, Some(set("hanging")));
     let behind = async {
-        // The first commit needs this time to get its turn and record its file.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The first commit has its turn then, and has recorded its file.
+        faults.wait_for_a_held_write().await;
         let change = json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": set("b")["updates"]});
         let transaction = json!({"table-changes": [change]});
         let unregister = "/v1/default/namespaces/n/tables/t/unregister";

@@ -15,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::histories::Random;
-use crate::recovery::{DATABASE, SEEN_CHANGES};
+use crate::recovery::{SEEN_CHANGES, copy_database_files};
 
 const TABLE: &str = "/v1/default/namespaces/lake/tables/t";
 
@@ -39,16 +39,6 @@ struct Disaster {
     log: Vec<String>,
     /// Files of the foreign table, which must never be deleted.
     foreign: Vec<String>,
-}
-
-fn copy(from: &Path, to: &Path) {
-    for name in DATABASE {
-        match from.join(name).exists() {
-            // Overwrites the existing file, so that it keeps its inode.
-            true => drop(std::fs::copy(from.join(name), to.join(name)).expect("copied")),
-            false => drop(std::fs::remove_file(to.join(name))),
-        }
-    }
 }
 
 /// Removes what the server remembers of its database.
@@ -148,9 +138,9 @@ impl Disaster {
         let (app, kept) = (self.app.take().expect("a server"), tempfile::tempdir().expect("a directory"));
         // What the server remembers comes first: it is never ahead of the database.
         let remembered = std::fs::read(app.dir.path().join(SEEN_CHANGES)).expect("written at the start");
-        copy(app.dir.path(), kept.path());
+        copy_database_files(app.dir.path(), kept.path());
         let dir = app.stop().await;
-        copy(kept.path(), dir.path());
+        copy_database_files(kept.path(), dir.path());
         std::fs::write(dir.path().join(SEEN_CHANGES), remembered).expect("as it was");
         self.start(dir).await;
     }
@@ -159,7 +149,7 @@ impl Disaster {
         self.log.push("backed up".to_owned());
         let (rows, at) = (self.rows.clone(), self.pointer().await);
         let (dir, backup) = (self.stopped().await, tempfile::tempdir().expect("a directory"));
-        copy(dir.path(), backup.path());
+        copy_database_files(dir.path(), backup.path());
         self.backup = Some(Backup { dir: backup, rows, at });
         self.start(dir).await;
     }
@@ -177,7 +167,7 @@ impl Disaster {
         self.log.push("restored".to_owned());
         let before = self.pointer().await;
         let dir = self.stopped().await;
-        copy(backup.dir.path(), dir.path());
+        copy_database_files(backup.dir.path(), dir.path());
         if self.random.one_in(2) {
             self.log.push("nothing is remembered".to_owned());
             forget(dir.path());

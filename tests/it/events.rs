@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use esker::config::WebhookConfig;
-use esker_tests::{TestApp, TestTable, schema_json};
+use esker_tests::{TestApp, TestTable, schema_json, wait_for};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -103,13 +102,7 @@ async fn a_webhook_gets_every_event_in_order_also_when_it_fails_in_between() {
         let metrics = app.ok(Method::GET, "/metrics", None).await;
         metrics.as_str().expect("text").contains("esker_event_sink_lag_events{sink=\"hook\"} 0")
     };
-    for _ in 0..200 {
-        if delivered().await {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(delivered().await);
+    wait_for("the events were not delivered", async || delivered().await.then_some(())).await;
     let expected: Vec<_> = EXPECTED.iter().map(|(kind, subject)| (json!(format!("io.esker.{kind}")), json!(subject))).collect();
     assert_eq!(distinct(), expected);
     assert!(kept.lock().expect("not poisoned").len() > EXPECTED.len(), "what it failed on came again");

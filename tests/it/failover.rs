@@ -17,7 +17,7 @@ use sqlx::any::install_default_drivers;
 use sqlx::{AnyConnection, Connection};
 
 use crate::kills::beside_with;
-use crate::recovery::{DATABASE, SEEN_CHANGES, assert_nothing_is_deleted, metadata_location, plan};
+use crate::recovery::{SEEN_CHANGES, assert_nothing_is_deleted, copy_database_files, metadata_location, plan, set};
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const OTHER: &str = "/v1/default/namespaces/n/tables/u";
@@ -71,11 +71,6 @@ impl LateStandby {
         let inserted = sqlx::query(insert).bind(file).execute(&mut self.database).await.expect("inserted");
         assert_eq!(inserted.rows_affected(), 1);
     }
-}
-
-/// Returns a commit that sets a property.
-fn set(key: &str) -> Value {
-    json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: "x"}}]})
 }
 
 /// Starts a server with the tables `t`, which has a row, and `u`.
@@ -184,27 +179,18 @@ async fn a_server_on_an_older_copy_of_its_sqlite_file_notices() {
     if on_postgres() {
         return; // PostgreSQL's database is no file that the test could replace
     }
-    let copy = |from: &Path, to: &Path| {
-        for name in DATABASE {
-            match from.join(name).exists() {
-                // Overwrites the existing file, so that it keeps its inode.
-                true => drop(std::fs::copy(from.join(name), to.join(name)).expect("copied")),
-                false => drop(std::fs::remove_file(to.join(name))),
-            }
-        }
-    };
     let older = tempfile::tempdir().expect("a directory");
     let app = two_tables().await;
     // Waits for the first round of housekeeping; the next is a minute later.
     while !app.dir.path().join("warehouse/_esker/ledger.json").exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    copy(app.dir.path(), older.path());
+    copy_database_files(app.dir.path(), older.path());
     let body = json!({"updates": {"owner": "team"}});
     app.ok(Method::POST, "/v1/default/namespaces/n/properties", Some(body)).await;
     let dir = app.stop().await;
     assert!(dir.path().join(SEEN_CHANGES).exists());
-    copy(older.path(), dir.path());
+    copy_database_files(older.path(), dir.path());
     let app = TestApp::restart(dir).await;
     let why = app.catalog().check_epoch().expect_err("a change was lost").to_string();
     assert!(why.contains("declared to be behind"), "{why}");

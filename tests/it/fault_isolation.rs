@@ -15,7 +15,7 @@ use esker::Config;
 use esker_catalog::deletion::sweep;
 use esker_format::Value as Cell;
 use esker_state::AssessmentFailure;
-use esker_tests::{Faults, Row, TestApp, TestTable};
+use esker_tests::{Faults, Row, TestApp, TestTable, wait_for};
 use esker_types::now_ms;
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -433,13 +433,7 @@ async fn a_background_task_that_panics_is_started_again_counted_and_reported_by_
             metrics.lines().find_map(|l| l.strip_prefix("esker_background_task_restarts_total{task=\"observer-default\"} "));
         line.expect("a metric").parse::<u64>().expect("a number")
     };
-    for _ in 0..400 {
-        if restarts().await >= 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(restarts().await >= 2);
+    wait_for("the task was not restarted twice", async || (restarts().await >= 2).then_some(())).await;
     let ready = text(&app, "/readyz").await;
     assert!(ready.starts_with("ready\n") && ready.contains("degraded: observer-default"), "{ready}");
     assert!(ready.contains("a bug at task-observer-default"), "{ready}");
@@ -588,16 +582,12 @@ async fn a_compaction_that_meets_a_damaged_file_names_it_and_is_not_tried_over_a
         assert!(evidence.contains(&format!("{file} is damaged")), "{evidence}");
         assert!(evidence.contains(job["id"].as_str().expect("an id")), "{evidence}");
         set(&app, "n.t", json!({"esker.autopilot": "true"})).await;
-        let mut reason = String::new();
-        for _ in 0..400 {
+        let reason = wait_for("the autopilot did not name the file", async || {
             let policy = app.ok(Method::GET, &format!("{TABLE}/policy"), None).await;
-            reason = policy["decision"]["reason"].as_str().unwrap_or_default().to_owned();
-            if reason.contains(&file) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        assert!(reason.contains(&file) && reason.contains("can't be read"), "{reason}");
+            policy["decision"]["reason"].as_str().filter(|reason| reason.contains(&file)).map(str::to_owned)
+        })
+        .await;
+        assert!(reason.contains("can't be read"), "{reason}");
         let jobs = app.ok(Method::GET, "/api/v1/jobs?kind=compact", None).await;
         assert_eq!(jobs.as_array().expect("jobs").len(), 1, "{jobs}");
     }

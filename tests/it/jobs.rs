@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use esker_catalog::deletion::sweep;
 use esker_format::DataFileFormat;
-use esker_tests::{Faults, Row, TestApp, TestTable, on_postgres};
+use esker_tests::{Faults, Row, TestApp, TestTable, on_postgres, wait_for};
 use esker_types::now_ms;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -32,13 +32,11 @@ async fn log(app: &TestApp, job: &Value) -> Vec<String> {
 
 /// Waits until the first attempt at a job has failed and the job waits for the second. Returns the job.
 async fn tried_once(app: &TestApp, id: &Value) -> Value {
-    for _ in 0..500 {
-        if show(app, id).await["error"].is_string() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let waiting = show(app, id).await;
+    let waiting = wait_for("no attempt failed", async || {
+        let job = show(app, id).await;
+        job["error"].is_string().then_some(job)
+    })
+    .await;
     assert_eq!((&waiting["state"], &waiting["attempts"]), (&json!("queued"), &json!(1)), "{waiting}");
     waiting
 }
@@ -59,6 +57,8 @@ async fn a_job_that_fails_for_what_passes_is_tried_again() {
     assert!(log(&app, &job).await.iter().any(|line| line.contains("is tried again in 1 s")), "{:?}", log(&app, &job).await);
     let shapes = &job["measured"]["shapes"];
     assert_eq!((&shapes["before"]["data_files"], &shapes["after"]["data_files"]), (&json!(6), &json!(1)), "{job}");
+    let bytes = &shapes["before"]["data_bytes"];
+    assert_eq!(job["progress"], json!([bytes, bytes]), "the record of a job that is over has its final progress");
     assert_eq!(writer.ids().await.expect("ids"), (0..60).collect::<Vec<_>>());
 }
 
@@ -77,12 +77,11 @@ async fn a_cancelled_job_leaves_the_table_as_it_was_and_nothing_behind() {
     }
     assert_eq!(app.ok(Method::POST, &cancel(&second), None).await["state"], "cancelled", "it waits for the table");
     assert_eq!(app.ok(Method::POST, &cancel(&first), None).await["state"], "running");
-    for _ in 0..500 {
-        if log(&app, &json!({"id": first})).await.iter().any(|line| line.contains("cancellation requested")) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for("the job did not notice its cancellation", async || {
+        let lines = log(&app, &json!({"id": first})).await;
+        lines.iter().any(|line| line.contains("cancellation requested")).then_some(())
+    })
+    .await;
     faults.release("compacted-");
     let job = app.wait_for_job(first.as_str().expect("an id")).await;
     assert_eq!((&job["state"], &job["cancelled_by"]), (&json!("cancelled"), &json!("admin")), "{job}");
@@ -111,14 +110,11 @@ async fn the_same_key_is_the_same_job() {
 
 /// Waits until a job has become an external job for Spark.
 pub(crate) async fn wait_for_hand_over(app: &TestApp, id: &Value) {
-    for _ in 0..500 {
+    wait_for("the job was not handed over", async || {
         let job = show(app, id).await;
-        if job["engine"] == "spark" && job["state"] == "queued" {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it was not handed over: {}", show(app, id).await);
+        (job["engine"] == "spark" && job["state"] == "queued").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,6 +134,7 @@ async fn a_rewrite_over_the_policys_size_is_handed_over_and_stays_the_same_job()
     assert_eq!((&claimed["id"], &claimed["procedure"], &claimed["table"]), (&id, &json!("rewrite_data_files"), &json!("n.t")));
     assert_eq!((&arguments["table"], &arguments["where"]), (&json!("`n`.`t`"), &json!("id < 1000")));
     assert!(claimed["bytes"].as_u64() > Some(1) && claimed["warehouse"] == "default", "{claimed}");
+    assert_eq!(claimed["files"], 6, "{claimed}");
     assert_eq!(ask(claim).await.0.as_u16(), 204, "it is taken");
     let (_, kind, why) = app.refused(Method::POST, "/api/v1/jobs/claim", Some(json!({"engine": "flink", "worker": "w"}))).await;
     assert!(kind == "BadRequestException" && why.contains("flink"), "{kind} {why}");

@@ -70,7 +70,7 @@ impl Victim {
 
     /// Waits until the process answers requests.
     pub(crate) async fn wait_until_ready(&self) {
-        for _ in 0..400 {
+        for _ in 0..2400 {
             if reqwest::get(format!("{}/readyz", self.url)).await.is_ok_and(|r| r.status().is_success()) {
                 return;
             }
@@ -81,7 +81,7 @@ impl Victim {
 
     /// Waits until the process has reached its failpoint.
     pub(crate) async fn wait_for_point(&self) {
-        for _ in 0..400 {
+        for _ in 0..2400 {
             if std::fs::read_to_string(&self.log).unwrap_or_default().contains("stopped at a failpoint (debug.failpoint)") {
                 return;
             }
@@ -476,7 +476,7 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
         assert_eq!(answer.status(), 429, "{}", answer.text().await.unwrap_or_default());
     }
     let mut status = None;
-    for _ in 0..400 {
+    for _ in 0..2400 {
         status = victim.child.try_wait().expect("asked");
         if status.is_some() {
             break;

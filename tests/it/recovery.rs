@@ -20,7 +20,7 @@ const MANAGE: &str = "/api/v1/warehouses/default/namespaces/n/tables/t";
 const YEAR: i64 = 365 * DAY_MS;
 
 /// The files of the SQLite database in a data directory.
-pub(crate) const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
+const DATABASE: [&str; 3] = ["esker.db", "esker.db-wal", "esker.db-shm"];
 
 /// The file in a data directory in which the server remembers what its database confirmed.
 pub(crate) const SEEN_CHANGES: &str = "seen-changes.json";
@@ -28,6 +28,11 @@ pub(crate) const SEEN_CHANGES: &str = "seen-changes.json";
 /// Copies the database of a data directory to another one, whose server remembers nothing: other signs must tell that it is behind.
 pub(crate) fn copy_database(from: &Path, to: &Path) {
     std::fs::remove_file(to.join(SEEN_CHANGES)).ok();
+    copy_database_files(from, to);
+}
+
+/// Copies the database of a data directory to another one, whose server goes on to remember what it did.
+pub(crate) fn copy_database_files(from: &Path, to: &Path) {
     for name in DATABASE {
         match from.join(name).exists() {
             // Overwrites the existing file, so that it keeps its inode.
@@ -172,7 +177,8 @@ struct Behind {
 
 const OTHER: &str = "/v1/default/namespaces/n/tables/u";
 
-fn set(key: &str) -> Value {
+/// Returns a commit that sets a property.
+pub(crate) fn set(key: &str) -> Value {
     json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: "x"}}]})
 }
 

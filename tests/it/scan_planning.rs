@@ -1,9 +1,8 @@
 //! Server-side scan planning: plans that take long, and plans that need several answers.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
-use esker_tests::{TestApp, TestTable};
+use esker_tests::{TestApp, TestTable, wait_for};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -16,14 +15,11 @@ fn paths(answer: &Value) -> Vec<String> {
 
 /// Polls a plan until it is completed, and returns it.
 async fn finished(app: &TestApp, poll: &str) -> Value {
-    for _ in 0..500 {
+    wait_for("the plan did not end", async || {
         let plan = app.ok(Method::GET, poll, None).await;
-        if plan["status"] != "submitted" {
-            return plan;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the plan did not end");
+        (plan["status"] != "submitted").then_some(plan)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

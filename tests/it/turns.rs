@@ -12,6 +12,8 @@ use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::recovery::set;
+
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 
 /// Number of times that Java and PyIceberg commit again, by default.
@@ -145,26 +147,20 @@ async fn a_server_that_stops_answers_who_waits_for_a_turn() {
     assert_eq!(answer.status(), StatusCode::CONFLICT);
 }
 
-/// Sets a property of the table `n.t`.
-fn property(key: &str) -> Value {
-    json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: "x"}}]})
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_answers_429_before_anything_is_done() {
     let faults = Faults::local();
     let app = TestApp::start_on(Arc::new(faults.clone()), |config| config.commit.queue_total = 2).await;
     app.table().await;
     faults.hold("/metadata/00001-");
-    let taken = join_all(["a", "b"].map(|key| app.ok(Method::POST, TABLE, Some(property(key)))));
+    let taken = join_all(["a", "b"].map(|key| app.ok(Method::POST, TABLE, Some(set(key)))));
     let others = async {
         while app.catalog().queued_commits() < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let change =
-            json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": property("c")["updates"]});
+        let change = json!({"identifier": {"namespace": ["n"], "name": "t"}, "requirements": [], "updates": set("c")["updates"]});
         let transaction = json!({"table-changes": [change]});
-        for (path, body) in [(TABLE, property("c")), ("/v1/default/transactions/commit", transaction)] {
+        for (path, body) in [(TABLE, set("c")), ("/v1/default/transactions/commit", transaction)] {
             let (status, headers, text) = app.send_raw(Method::POST, path, &[], Some(body)).await;
             assert_eq!(status, 429, "{path}: {text}");
             assert!(headers.contains_key("retry-after") && text.contains("TooManyRequestsException"), "{path}: {text}");
@@ -181,7 +177,7 @@ async fn a_full_queue_answers_429_before_anything_is_done() {
 async fn a_batch_is_bounded_and_no_commit_is_left_behind() {
     let app = TestApp::start_with(|config| config.commit.batch = 4).await;
     app.table().await;
-    let commits = (0..40).map(|i| app.ok(Method::POST, TABLE, Some(property(&format!("k{i}")))));
+    let commits = (0..40).map(|i| app.ok(Method::POST, TABLE, Some(set(&format!("k{i}")))));
     let answers = join_all(commits).await;
     let files: HashSet<&str> = answers.iter().filter_map(|answer| answer["metadata-location"].as_str()).collect();
     assert!(files.len() >= 10, "{} metadata files for 40 commits", files.len());

@@ -88,6 +88,8 @@ pub struct Faults {
     waiting: Arc<AtomicUsize>,
     /// Writes of paths that contain one of these wait.
     held: Arc<Mutex<HashSet<String>>>,
+    /// Number of writes that wait.
+    waiting_writes: Arc<AtomicUsize>,
     /// The next write of a path that contains one of these has one bit flipped.
     flipped: Arc<Mutex<HashSet<String>>>,
     /// Faults of reads and writes of all paths.
@@ -105,6 +107,7 @@ impl Faults {
             held_reads: Arc::default(),
             waiting: Arc::default(),
             held: Arc::default(),
+            waiting_writes: Arc::default(),
             flipped: Arc::default(),
             schedule: FaultSchedule::default(),
         }
@@ -199,6 +202,13 @@ impl Faults {
         self.held.lock().expect("a lock").insert(part.to_owned());
     }
 
+    /// Returns once a write waits.
+    pub async fn wait_for_a_held_write(&self) {
+        while self.waiting_writes.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Lets the waiting writes of paths that contain `part` continue.
     pub fn release(&self, part: &str) {
         self.held.lock().expect("a lock").remove(part);
@@ -216,8 +226,13 @@ impl Faults {
 
     /// Waits while writes of a path are held.
     async fn wait(&self, location: &Path) {
-        while self.held.lock().expect("a lock").iter().any(|part| location.as_ref().contains(part.as_str())) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let held = || self.held.lock().expect("a lock").iter().any(|part| location.as_ref().contains(part.as_str()));
+        if held() {
+            self.waiting_writes.fetch_add(1, Ordering::SeqCst);
+            while held() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            self.waiting_writes.fetch_sub(1, Ordering::SeqCst);
         }
     }
 

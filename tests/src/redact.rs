@@ -10,10 +10,11 @@ const LEAST_ID: i64 = 1_000_000_000_000_000;
 /// The times in milliseconds that a test can meet: from September 2020 to May 2033.
 const TIMES: std::ops::Range<i64> = 1_600_000_000_000..2_000_000_000_000;
 
-/// Parts of the names of fields whose numbers are measured or depend on the machine: sizes, durations, costs.
-const MEASURED: [&str; 10] = ["bytes", "size", "length", "seconds", "offset", "cpu", "duration", "requests", "age_ms", "age-ms"];
+/// Parts of the names of fields whose numbers are measured or depend on the machine: sizes, durations, costs, progress in bytes.
+const MEASURED: [&str; 11] =
+    ["bytes", "size", "length", "seconds", "offset", "cpu", "duration", "requests", "age_ms", "age-ms", "progress"];
 /// Beginnings of the names of fields that have such a part but hold a setting.
-const SETTINGS: [&str; 6] = ["target", "max", "min", "courtesy", "spark", "grace"];
+const SETTINGS: [&str; 7] = ["target", "max", "min", "courtesy", "spark", "grace", "partial"];
 
 /// Redacts JSON and text. It knows the texts of one test, such as the path of its directory.
 #[derive(Debug, Default)]
@@ -156,10 +157,12 @@ mod tests {
         redactor.replace("/tmp/x", "[dir]");
         let value = json!({"path": "file:///tmp/x/9c12d441-03fe-4693-9a96-a0705ddf69c1-m0.avro", "id": 3_051_729_675_574_597_004_i64,
             "at": 1_700_000_000_123_i64, "bytes": 17, "max_bytes": 18, "count": 19, "total-files-size": "20",
-            "text": "snapshot 3051729675574597004 of 2026-11-29T10:00:00.5Z has 1.5 MB in 3 files", "quarantined_bytes": 0});
+            "text": "snapshot 3051729675574597004 of 2026-11-29T10:00:00.5Z has 1.5 MB in 3 files", "quarantined_bytes": 0,
+            "progress": [21, 22], "partial-progress.max-commits": "23"});
         let expected = json!({"path": "file://[dir]/[uuid]-m0.avro", "id": "[id]", "at": "[ms]", "bytes": "[measured]",
             "max_bytes": 18, "count": 19, "total-files-size": "[text of measured]",
-            "text": "snapshot [id] of [time] has [measured] in 3 files", "quarantined_bytes": "[measured]"});
+            "text": "snapshot [id] of [time] has [measured] in 3 files", "quarantined_bytes": "[measured]",
+            "progress": ["[measured]", "[measured]"], "partial-progress.max-commits": "23"});
         assert_eq!(redactor.json(&value), expected);
     }
 }

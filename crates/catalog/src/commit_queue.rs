@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use esker_format::{Snapshot, TableUpdate};
+use esker_format::Snapshot;
 use esker_state::ReceiptKey;
 use esker_types::TableId;
 use futures::future::BoxFuture;
@@ -73,11 +73,7 @@ impl QueuedChange for FixedChange {
     }
 
     fn sent_snapshots(&self) -> Vec<&Snapshot> {
-        let sent = self.proposal.updates.iter().filter_map(|update| match update {
-            TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
-            _ => None,
-        });
-        sent.collect()
+        self.proposal.added_snapshots().collect()
     }
 
     fn request(&self) -> Option<&ReceiptKey> {

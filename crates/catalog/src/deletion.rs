@@ -119,13 +119,7 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
 /// Checks the due files of one table, marks those that may be deleted, and removes them.
 async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<QuarantinedFile>, swept: &mut Swept) -> Result<()> {
     let state = catalog.state();
-    let looked_in: BTreeSet<&str> =
-        quarantines.iter().filter(|d| is_orphan(&d.record)).map(|d| d.record.table_location.as_str()).collect();
-    let looked_in: Vec<Location> = looked_in.into_iter().filter_map(|place| Location::parse(place).ok()).collect();
-    let elsewhere = match looked_in.is_empty() {
-        true => Ok(PathSet::default()),
-        false => referenced_by_others(catalog, id, &looked_in).await,
-    };
+    let elsewhere = referenced_elsewhere(catalog, id, &quarantines).await;
     let held = catalog.hold_commits(id).await?;
     if let Some(row) = state.tables().by_id(id).await? {
         // A person may still decide for another tip of the table: the files of that state must stay.
@@ -179,6 +173,17 @@ async fn sweep_table(catalog: &Catalog, id: TableId, quarantines: Vec<Quarantine
     drop(held);
     catalog.failpoint("sweep-before-delete").await;
     remove(catalog, go, swept).await
+}
+
+/// Returns what other tables refer to in the places of the table's due orphans.
+async fn referenced_elsewhere(catalog: &Catalog, id: TableId, quarantines: &[QuarantinedFile]) -> Result<PathSet> {
+    let orphans = quarantines.iter().filter(|quarantined| is_orphan(&quarantined.record));
+    let places: BTreeSet<&str> = orphans.map(|orphan| orphan.record.table_location.as_str()).collect();
+    let places: Vec<Location> = places.into_iter().filter_map(|place| Location::parse(place).ok()).collect();
+    match places.is_empty() {
+        true => Ok(PathSet::default()),
+        false => referenced_by_others(catalog, id, &places).await,
+    }
 }
 
 /// Removes marked files from storage, and records those that are gone.

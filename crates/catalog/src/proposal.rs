@@ -2,7 +2,7 @@
 //!
 //! A client's [`Proposal`] is fixed. Maintenance and SQL implement [`Rebase`], which computes the proposal at the commit point.
 
-use esker_format::{TableRequirement, TableUpdate};
+use esker_format::{Snapshot, TableRequirement, TableUpdate};
 use esker_state::NewQuarantine;
 use esker_table::MergeClass;
 use futures::future::BoxFuture;
@@ -22,6 +22,16 @@ pub struct Proposal {
     pub records: CommitRecords,
     /// Author of the change, with the idempotency key of the request.
     pub actor: Actor,
+}
+
+impl Proposal {
+    /// Iterates over the snapshots that the proposal adds, in order.
+    pub fn added_snapshots(&self) -> impl DoubleEndedIterator<Item = &Snapshot> {
+        self.updates.iter().filter_map(|update| match update {
+            TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
+            _ => None,
+        })
+    }
 }
 
 /// What a commit records about files, in the transaction that swaps the pointer.

@@ -52,12 +52,14 @@ pub(crate) async fn a_job_is_entered_once_for_its_key_and_the_most_urgent_is_tak
     state.jobs().record_plan(&taken, "{\"n\":1}").await.expect("planned");
     assert!(!state.jobs().flush_progress(high.id, (3, 7)).await.expect("flushed"));
     let again = JobEnd::Retry("the storage is down".into(), now_ms());
-    state.jobs().end(high.id, &again, "{}").await.expect("ended");
+    state.jobs().end(high.id, &again, (4, 7), "{}").await.expect("ended");
+    assert_eq!(state.jobs().get(high.id).await.expect("asked").expect("there").progress, (4, 7), "that of the end");
     let taken = state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
     assert_eq!((taken.id, taken.attempts, &taken.error), (high.id, 2, &None));
     state.jobs().record_plan(&taken, "{\"n\":2}").await.expect("planned");
-    state.jobs().end(high.id, &JobEnd::Succeeded("{\"n\":3}".into()), "{}").await.expect("ended");
+    state.jobs().end(high.id, &JobEnd::Succeeded("{\"n\":3}".into()), (7, 7), "{}").await.expect("ended");
     let ended = state.jobs().get(high.id).await.expect("asked").expect("there");
+    assert_eq!(ended.progress, (7, 7));
     assert_eq!((ended.state, ended.plan.expect("a plan")["n"].as_i64()), (JobState::Succeeded, Some(2)));
     assert_eq!((ended.earlier_plans.len(), ended.outcome.expect("an outcome")["n"].as_i64()), (1, Some(3)));
     assert_eq!(state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one").id, behind.id);
@@ -83,7 +85,7 @@ pub(crate) async fn a_job_whose_taking_was_not_confirmed_is_run_if_it_was_taken(
     assert_eq!(take().await, Some((second.id, 1)), "it is returned once");
 
     // The commit was not made: the job waits, or another attempt has begun meanwhile.
-    state.jobs().end(first.id, &JobEnd::Retry("once more".into(), now_ms()), "{}").await.expect("ended");
+    state.jobs().end(first.id, &JobEnd::Retry("once more".into(), now_ms()), (0, 0), "{}").await.expect("ended");
     *state.unconfirmed_job() = Some(taken.clone());
     assert_eq!(take().await, Some((first.id, 2)), "it is taken as any other");
     *state.unconfirmed_job() = Some(taken);
@@ -101,7 +103,7 @@ pub(crate) async fn a_job_is_cancelled_where_it_waits_and_notified_where_it_runs
     assert_eq!(state.jobs().cancel(runs.id, "p").await.expect("asked"), Some(JobState::Running));
     assert_eq!(state.jobs().cancel(JobId::fresh(), "p").await.expect("asked"), None);
     assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("flushed"));
-    state.jobs().end(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
+    state.jobs().end(runs.id, &JobEnd::Cancelled, (0, 0), "{}").await.expect("ended");
     assert_eq!(state.jobs().get(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
     assert!(state.jobs().count_open().await.expect("asked").is_empty());
 }
@@ -111,7 +113,7 @@ pub(crate) async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State
     let new = job(TableId::fresh(), None, 0);
     state.jobs().enqueue(warehouse, &new).await.expect("entered");
     state.jobs().take(&[warehouse.id]).await.expect("asked").expect("one");
-    state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("ended");
+    state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), (0, 0), "{}").await.expect("ended");
     let done = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!(done.undone_by, None);
     let undo = state.jobs().record_undo(&done, "p", "{\"files\":2}", now_ms()).await.expect("recorded").expect("the first");
@@ -134,7 +136,7 @@ pub(crate) async fn what_a_dead_server_was_at_is_taken_over_until_it_has_seen_to
         assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 0, "its server lives");
         sqlx::query("UPDATE job SET instance = 'gone'").execute(&state.writer).await.expect("changed");
         assert!(state.jobs().flush_progress(new.id, (0, 0)).await.expect("flushed"), "the server has lost the job");
-        state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), "{}").await.expect("without effect");
+        state.jobs().end(new.id, &JobEnd::Succeeded("{}".into()), (0, 0), "{}").await.expect("without effect");
         assert_eq!(state.jobs().requeue_abandoned().await.expect("asked"), 1);
         let found = state.jobs().get(new.id).await.expect("asked").expect("there");
         assert_eq!((found.worker_losses, found.state), (death, if death < 5 { JobState::Queued } else { JobState::Failed }));
@@ -161,7 +163,7 @@ pub(crate) async fn what_was_handed_over_is_its_workers_until_the_lease_ends(sta
         !state.jobs().end_external(new.id, &server, &end, "{}").await.expect("asked"),
         "a worker of a server's name has no job"
     );
-    state.jobs().end(new.id, &JobEnd::Delegated("spark"), "{}").await.expect("handed over");
+    state.jobs().end(new.id, &JobEnd::Delegated("spark"), (0, 0), "{}").await.expect("handed over");
     assert!(!state.jobs().end_external(new.id, &server, &end, "{}").await.expect("asked"), "it waits for a worker");
     assert!(state.jobs().take(&ids).await.expect("asked").is_none(), "it is delegated");
     assert!(state.jobs().claim_external(&ids, "flink", "w", now_ms() + 60_000).await.expect("asked").is_none());
@@ -179,6 +181,7 @@ pub(crate) async fn what_was_handed_over_is_its_workers_until_the_lease_ends(sta
     assert_eq!(state.jobs().renew_external(new.id, "v", now_ms() + 60_000, (1, 2)).await.expect("asked"), Some(true));
     assert!(state.jobs().end_external(new.id, "v", &JobEnd::Succeeded("{\"n\":1}".into()), "{}").await.expect("ended"));
     let ended = state.jobs().get(new.id).await.expect("asked").expect("there");
+    assert_eq!(ended.progress, (1, 2), "that of the last renewal");
     assert_eq!((ended.state, ended.worker_losses, ended.outcome.expect("one")["n"].as_i64()), (JobState::Succeeded, 1, Some(1)));
     let events = state.outbox().events_after(0, None, 100).await.expect("events");
     let kinds: Vec<&str> = events.iter().filter(|e| e.data["job-id"] == new.id.to_string()).map(|e| e.kind.as_str()).collect();

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import requests
 from trino.dbapi import connect
@@ -43,14 +43,59 @@ def installation() -> tuple[Path, Path]:
 
 
 def unpacked_plugin(name: str) -> Path:
-    """Returns the directory of a plugin that the core server does not have, unpacked once into the cache."""
+    """Returns the directory of a plugin that the core server does not have, unpacked once into the cache.
+
+    Not every mirror of Maven has the plugin's own artifact. The whole server has the plugin too.
+    """
     home = CACHE / f"trino-{VERSION}-{name}"
+    plugin = home / f"trino-{name}-{VERSION}"
     if not (home / ".complete").exists():
         shutil.rmtree(home, ignore_errors=True)
-        with zipfile.ZipFile(artifact(f"io.trino:trino-{name}:{VERSION}:zip")) as archive:
-            archive.extractall(home)
+        try:
+            found = artifact(f"io.trino:trino-{name}:{VERSION}:zip")
+        except subprocess.CalledProcessError:
+            server = artifact(f"io.trino:trino-server:{VERSION}:tar.gz")
+            unpack_directory(server, f"trino-server-{VERSION}/plugin/{name}", plugin)
+            server.unlink()
+        else:
+            with zipfile.ZipFile(found) as archive:
+                archive.extractall(home)
         (home / ".complete").touch()
-    return home / f"trino-{name}-{VERSION}"
+    return plugin
+
+
+def unpack_directory(archive: Path, directory: str, target: Path) -> None:
+    """Unpacks the files of one directory of a compressed archive, which is read as a stream.
+
+    Most files of Trino's plugins are hard links to files that stand before them, so the archive is read a second time
+    for those.
+    """
+    linked: dict[str, list[Path]] = {}
+    target.mkdir(parents=True)
+    with tarfile.open(archive, "r|gz") as stream:
+        for member in stream:
+            path = PurePosixPath(member.name)
+            if str(path.parent) != directory:
+                continue
+            if member.islnk():
+                linked.setdefault(member.linkname, []).append(target / path.name)
+            elif member.isfile():
+                copy_member(stream, member, target / path.name)
+    with tarfile.open(archive, "r|gz") as stream:
+        for member in stream:
+            if not linked:
+                break
+            if member.isfile() and (paths := linked.pop(member.name, None)):
+                copy_member(stream, member, paths[0])
+                for other in paths[1:]:
+                    shutil.copy(paths[0], other)
+    assert not linked, f"{archive} has links to files that it does not have: {sorted(linked)}"
+    assert any(target.iterdir()), f"{archive} has no files in {directory}"
+
+
+def copy_member(stream: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
+    with stream.extractfile(member) as content, to.open("wb") as out:
+        shutil.copyfileobj(content, out)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pyiceberg.types import DecimalType, IcebergType, IntegerType, LongType
 
+from . import layers
 from .expressions import DOUBLE, LONG, STRING, Expressions, family
 from .text import Text, joined, put, same, spaced
 from .world import SHARED, Known, World
@@ -38,6 +39,8 @@ def some(pick: random.Random, world: World) -> Query:
         nested_query,
         common,
         odd,
+        in_layers,
+        in_layers,
     ]
     return pick.choice(kinds)(pick, world)
 
@@ -290,6 +293,11 @@ def nested_query(pick: random.Random, world: World) -> Query:
     _, table, e = one(pick, world)
     inner = spaced(pick, "SELECT DISTINCT", pick.choice(e.columns).text, "AS v FROM", table, where(pick, e))
     return Query(spaced(pick, "SELECT count(*), count(v), min(v), max(v) FROM (", inner, ") AS q").tagged("distinct"))
+
+
+def in_layers(pick: random.Random, world: World) -> Query:
+    made = layers.layered(pick, world)
+    return Query(made.text, made.ordered)
 
 
 def common(pick: random.Random, world: World) -> Query:

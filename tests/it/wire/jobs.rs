@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use esker_tests::{PositionDeleteScope, Row, TestApp, TestTable, Transcript};
-use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::jobs::wait_for_hand_over;
 use crate::orphans::{old_file, second_scan};
 
 /// Creates the table `lake.t` with four files in two partitions, and two deleted rows.
@@ -136,15 +136,8 @@ async fn failed_and_cancelled() {
     table.update(update).await;
     table.append(&[(2, "b".to_owned(), 0, None)]).await;
     let waiting = table.start_compaction(json!({"rewrite-all": true, "courtesy-seconds": 0})).await;
-    let path = format!("/api/v1/jobs/{waiting}");
-    for _ in 0..500 {
-        let job = app.ok(Method::GET, &path, None).await;
-        if job["engine"] == "spark" && job["state"] == "queued" {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    log.post(&format!("{path}/cancel"), json!({})).await;
+    wait_for_hand_over(&app, &json!(waiting)).await;
+    log.post(&format!("/api/v1/jobs/{waiting}/cancel"), json!({})).await;
     log.get("/api/v1/jobs?state=cancelled&limit=1").await;
     insta::assert_snapshot!(log.text());
 }

@@ -1,12 +1,11 @@
 //! Answers of the management API, except for the records of jobs and the events, which have files of their own.
 
-use std::time::Duration;
-
-use esker_tests::{TestApp, TestTable, Transcript};
+use esker_tests::{TestApp, TestTable, Transcript, wait_for};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{MANAGED, TABLE, set, two_files};
+use crate::jobs::wait_for_hand_over;
 use crate::rest_contract::view;
 
 const WAREHOUSE: &str = "/api/v1/warehouses/default";
@@ -72,13 +71,11 @@ async fn policy_and_recommendations() {
     log.get(&format!("{WAREHOUSE}/recommendations?kind=compact&limit=1")).await;
     // A policy with a mistake starts no job, so the answer does not depend on what the autopilot did before.
     set(&app, json!({"esker.autopilot": "true", "esker.expire.schedule": "0 3 * * *", "esker.payback": "soon"})).await;
-    for _ in 0..400 {
+    wait_for("the autopilot did not see the mistake", async || {
         let policy = app.ok(Method::GET, &format!("{MANAGED}/policy"), None).await;
-        if policy["decision"].to_string().contains("payback") {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
+        policy["decision"].to_string().contains("payback").then_some(())
+    })
+    .await;
     log.get(&format!("{MANAGED}/policy")).await;
     insta::assert_snapshot!(log.text());
 }
@@ -167,12 +164,7 @@ async fn external_jobs() {
     log.post("/api/v1/jobs/claim", claim.clone()).await;
     let accepted = log.post(&format!("{MANAGED}/compact"), json!({"where": "id < 1000"})).await;
     let path = format!("/api/v1/jobs/{}", accepted["job-id"].as_str().expect("an id"));
-    for _ in 0..500 {
-        if app.ok(Method::GET, &path, None).await["engine"] == "spark" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_for_hand_over(&app, &accepted["job-id"]).await;
     log.post("/api/v1/jobs/claim", claim).await;
     log.post(&format!("{path}/renew"), json!({"worker": "w", "lease-seconds": 60, "done": 1, "total": 2})).await;
     log.post(&format!("{path}/renew"), json!({"worker": "other"})).await;

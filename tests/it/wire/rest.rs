@@ -234,8 +234,8 @@ async fn refusals_of_a_server_in_trouble() {
     faults.hold("/metadata/00001-");
     let hanging = app.send_raw(Method::POST, TABLE, &[], Some(set("a", "a store that hangs")));
     let behind = async {
-        // The first commit needs this time to get its turn and record its file.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The first commit has its turn then, and has recorded its file.
+        faults.wait_for_a_held_write().await;
         log.post(TABLE, set("b", "behind it")).await;
     };
     let ((status, _, text), ()) = tokio::join!(hanging, behind);

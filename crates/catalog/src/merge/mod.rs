@@ -185,7 +185,7 @@ impl Catalog {
                 Some(receipt.branch.as_str()) == branch && list_name(sent) == Some(receipt.manifest_list.as_str())
             })
         };
-        match sent_snapshots(proposal).all(is_same) {
+        match proposal.added_snapshots().all(is_same) {
             true => Ok(Merge::AppliedBefore),
             false => {
                 let what = format!("snapshot {} was merged before, from another request", first.snapshot_id);
@@ -311,17 +311,9 @@ impl Catalog {
     }
 }
 
-/// Iterates over the snapshots that a request adds.
-fn sent_snapshots(proposal: &Proposal) -> impl Iterator<Item = &Snapshot> {
-    proposal.updates.iter().filter_map(|update| match update {
-        TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
-        _ => None,
-    })
-}
-
 /// Returns the ids of the snapshots that a request adds.
 fn sent_ids(proposal: &Proposal) -> Vec<i64> {
-    sent_snapshots(proposal).map(|snapshot| snapshot.snapshot_id).collect()
+    proposal.added_snapshots().map(|snapshot| snapshot.snapshot_id).collect()
 }
 
 /// Returns the requirements of a merged commit: those of the client, with the branch at its present head.

@@ -16,7 +16,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use esker_format::TableUpdate;
 use tokio::time::Instant;
 
 use super::TurnOptions;
@@ -47,11 +46,8 @@ pub(crate) struct Writer {
 impl Writer {
     /// Returns the writer of a proposal; `None` if the proposal adds no snapshot.
     pub(crate) fn of(proposal: &Proposal) -> Option<Self> {
-        let added = proposal.updates.iter().rev().find_map(|update| match update {
-            TableUpdate::AddSnapshot { snapshot } => Some(snapshot.snapshot_id),
-            _ => None,
-        });
-        added.map(|snapshot| Self { principal: proposal.actor.principal.clone(), snapshot })
+        let last = proposal.added_snapshots().next_back()?;
+        Some(Self { principal: proposal.actor.principal.clone(), snapshot: last.snapshot_id })
     }
 }
 

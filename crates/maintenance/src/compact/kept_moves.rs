@@ -72,8 +72,7 @@ async fn write_moves(
     let Some(file) = moves.encode()? else { return Ok(None) };
     let name = format!("rows-{}-{}.json", context.job, Uuid::now_v7());
     let (path, bytes) = (row_moves_path(metadata, &name), file.len() as u64);
-    context.catalog.record_outputs(context.table, Some(context.job), std::slice::from_ref(&path)).await?;
-    context.catalog.storage().write(&path, file.into()).await?;
+    context.write(&path, file.into()).await?;
     Ok(Some(KeptMoves { name, path, bytes }))
 }
 

@@ -135,10 +135,8 @@ pub(crate) async fn plan_compact(
     let since = now_ms().saturating_sub_unsigned(quiet_seconds(options).saturating_mul(1000));
     let changed = last_changes(catalog.manifests(), metadata, snapshot, since).await?;
     plan.under_change = !changed.is_empty();
-    plan.snapshot_id = Some(snapshot.snapshot_id);
-    plan.sequence_number = snapshot.sequence_number();
-    plan.data_files = live.data.len() as u64;
-    plan.delete_files = live.deletes.len() as u64;
+    (plan.snapshot_id, plan.sequence_number) = (Some(snapshot.snapshot_id), snapshot.sequence_number());
+    (plan.data_files, plan.delete_files) = (live.data.len() as u64, live.deletes.len() as u64);
     let files = live.data.iter().chain(live.deletes.iter().map(|delete| &delete.entry));
     let paths: Vec<&str> = files.map(|file| file.file.file_path.as_str()).collect();
     let closed = reader.closed_among(&paths).await?;

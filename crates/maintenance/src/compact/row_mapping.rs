@@ -200,6 +200,22 @@ impl Sidecar {
 mod tests {
     use super::*;
 
+    /// Asserts that the runs that are kept for late commits lead `late` to `expected`, and that neighbours are one run.
+    fn assert_kept(mapping: &RowMapping, late: &ByNumber, expected: &ByNumber) {
+        let kept = mapping.runs(1000).expect("read").expect("few");
+        let mut followed = ByNumber::new();
+        for run in &kept {
+            let Some(positions) = late.get(&run.input) else { continue };
+            for position in positions_in(positions, &(run.start..run.start + run.rows)) {
+                followed.entry(run.output).or_default().insert(run.first + position - run.start);
+            }
+        }
+        assert_eq!(followed, *expected);
+        let most = kept.len();
+        assert!(mapping.runs(most).expect("read").is_some());
+        assert_eq!(mapping.runs(most.saturating_sub(1)).expect("read").is_some(), most == 0);
+    }
+
     proptest::proptest! {
         /// The model keeps the rows themselves; both kinds of mapping agree with it.
         #[test]
@@ -259,21 +275,7 @@ mod tests {
             let moves = RowMapping::Sorted(sidecar.finish(outputs).expect("finished"));
             proptest::prop_assert_eq!(&moves.follow(&late).expect("followed"), &expected);
 
-            // What is kept for late commits says the same, and neighbours are one run.
-            for mapping in [&runs, &moves] {
-                let kept = mapping.runs(1000).expect("read").expect("few");
-                let mut followed = ByNumber::new();
-                for run in &kept {
-                    let Some(positions) = late.get(&run.input) else { continue };
-                    for position in positions_in(positions, &(run.start..run.start + run.rows)) {
-                        followed.entry(run.output).or_default().insert(run.first + position - run.start);
-                    }
-                }
-                proptest::prop_assert_eq!(&followed, &expected);
-                let most = kept.len();
-                proptest::prop_assert!(mapping.runs(most).expect("read").is_some());
-                proptest::prop_assert_eq!(mapping.runs(most.saturating_sub(1)).expect("read").is_some(), most == 0);
-            }
+            [&runs, &moves].into_iter().for_each(|mapping| assert_kept(mapping, &late, &expected));
         }
     }
 }

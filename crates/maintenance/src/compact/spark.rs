@@ -24,12 +24,13 @@ pub struct SparkCall {
 
 /// Converts a compaction to a call of Spark's procedure; `None` if the procedure can't do what the options ask for.
 ///
-/// It has no branches, no conversion of deletes, no partition labels, no budgets, and no verification that decodes the new files
-/// again.
+/// It has no branches, no conversion of deletes, no partition labels, no minimum of row groups, no budgets, and no verification
+/// that decodes the new files again.
 pub(crate) fn spark_call(table: &TableName, options: &CompactOptions) -> Option<SparkCall> {
     let bounded = options.max_bytes.is_some() || options.max_seconds.is_some() || options.max_requests.is_some();
     let other_branch = options.branch.as_ref().is_some_and(|branch| branch != MAIN_BRANCH);
-    if bounded || other_branch || options.partition.is_some() || options.verify == Verify::Full {
+    let chooses_otherwise = options.partition.is_some() || options.min_row_group_size_bytes.is_some();
+    if bounded || other_branch || chooses_otherwise || options.verify == Verify::Full {
         return None;
     }
     let (strategy, order) = match options.strategy {
@@ -168,6 +169,7 @@ mod tests {
             CompactOptions { strategy: Strategy::ConvertDeletes, ..CompactOptions::default() },
             CompactOptions { branch: Some("b".to_owned()), ..CompactOptions::default() },
             CompactOptions { partition: Some("day=1".to_owned()), ..CompactOptions::default() },
+            CompactOptions { min_row_group_size_bytes: Some(1), ..CompactOptions::default() },
             CompactOptions { max_seconds: Some(1), ..CompactOptions::default() },
             CompactOptions { verify: Verify::Full, ..CompactOptions::default() },
         ];

@@ -27,6 +27,8 @@ pub struct ExternalJob {
     pub table: String,
     /// Number of bytes to be rewritten, by Esker's plan.
     pub bytes: u64,
+    /// Number of data files to be rewritten, by Esker's plan.
+    pub files: u64,
     /// The procedure to call, with its arguments.
     #[serde(flatten)]
     pub call: SparkCall,
@@ -57,7 +59,8 @@ impl Maintenance {
             id: job.id,
             warehouse: self.catalog.options().warehouse.clone(),
             table: table.row.name.to_string(),
-            bytes: plan.map_or(0, |plan| plan.bytes()),
+            bytes: plan.as_ref().map_or(0, CompactPlan::bytes),
+            files: plan.as_ref().map_or(0, CompactPlan::files),
             call,
             lease_ms: job.lease_ms,
         })

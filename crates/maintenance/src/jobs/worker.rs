@@ -21,8 +21,10 @@
 //!     `------- the server died at any point (requeue_abandoned_jobs)
 //! ```
 //!
-//! While an attempt runs, its progress is recorded and its record is searched for a cancellation. At each end, the files that the
-//! job wrote and did not commit are reclaimed. Start reading at [`Worker::run`] and [`attempt`].
+//! While an attempt runs, its progress is recorded and its record is searched for a cancellation. At each end, its final progress
+//! is recorded, and the files that the job wrote and did not commit are reclaimed.
+//!
+//! Start reading at [`Worker::run`] and [`attempt`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -339,5 +341,5 @@ async fn try_record_end(context: &JobContext, end: &JobEnd, measured: &str) -> R
         }
     }
     flush(context).await;
-    Ok(state.jobs().end(context.job, end, measured).await?)
+    Ok(state.jobs().end(context.job, end, context.progress.get(), measured).await?)
 }

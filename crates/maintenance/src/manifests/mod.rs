@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
 use esker_catalog::{CatalogError, LoadedTable, Proposal, Rebase};
-use esker_format::{MAIN_BRANCH, ManifestContent, ManifestFile, Operation, TableMetadata, TableUpdate, Value};
+use esker_format::{MAIN_BRANCH, ManifestContent, ManifestFile, Operation, TableMetadata, Value};
 use esker_table::{SnapshotChanges, load_manifests, manifest_bytes, partition_types};
 use esker_types::saturating_total;
 use serde::{Deserialize, Serialize};
@@ -270,10 +270,7 @@ impl Rebase for ManifestCommit {
 
 /// Returns the outcome that the summary of a proposed snapshot has.
 fn outcome_of(proposal: &Proposal) -> ManifestOutcome {
-    let snapshot = proposal.updates.iter().find_map(|update| match update {
-        TableUpdate::AddSnapshot { snapshot } => Some(snapshot),
-        _ => None,
-    });
+    let snapshot = proposal.added_snapshots().next();
     let count = |key: &str| snapshot.and_then(|s| s.summary_value(key)?.parse().ok()).unwrap_or(0);
     ManifestOutcome { replaced: count("manifests-replaced"), created: count("manifests-created"), seconds: 0.0 }
 }

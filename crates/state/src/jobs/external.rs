@@ -5,8 +5,8 @@
 
 use esker_types::{JobId, Millis, now_ms};
 
-use super::Jobs;
 use super::queue::JobHolder;
+use super::{Jobs, as_column};
 use crate::{Job, JobEnd, Result};
 
 impl Jobs<'_> {
@@ -44,11 +44,10 @@ impl Jobs<'_> {
         until_ms: Millis,
         (done, total): (u64, u64),
     ) -> Result<Option<bool>> {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let sql = "UPDATE job SET lease_ms = $3, done = $4, total = $5
                    WHERE id = $1 AND state = 'running' AND worker = $2 AND lease_ms >= $6 RETURNING cancelled_by";
         let query = sqlx::query_scalar(sql).bind(id.to_string()).bind(worker).bind(until_ms);
-        let query = query.bind(number(done)).bind(number(total)).bind(now_ms());
+        let query = query.bind(as_column(done)).bind(as_column(total)).bind(now_ms());
         let row: Option<Option<String>> = query.fetch_optional(&self.state.writer).await?;
         Ok(row.map(|cancelled_by| cancelled_by.is_some()))
     }
@@ -65,6 +64,6 @@ impl Jobs<'_> {
     /// read. Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
     /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn end_external(self, id: JobId, worker: &str, end: &JobEnd, measured: &str) -> Result<bool> {
-        self.end_for(id, JobHolder { worker: Some(worker), instance: None, until_ms: None }, end, measured).await
+        self.end_for(id, JobHolder { worker: Some(worker), instance: None, until_ms: None }, end, None, measured).await
     }
 }

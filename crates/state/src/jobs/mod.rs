@@ -179,6 +179,11 @@ fn count(row: &AnyRow, column: &str) -> Result<u64> {
     Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
 }
 
+/// Returns a count as a column holds it.
+fn as_column(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Reads a job from [`COLUMNS`].
 pub(crate) fn job_row(row: &AnyRow) -> Result<Job> {
     let earlier = match value(row, "earlier_plans")? {

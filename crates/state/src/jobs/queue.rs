@@ -10,7 +10,7 @@ use serde_json::Value;
 use sqlx::postgres::PgListener;
 use sqlx::{Any, Row, Transaction};
 
-use super::{COLUMNS, JobAsker, Jobs, job_row};
+use super::{COLUMNS, JobAsker, Jobs, as_column, job_row};
 use crate::batch::{ROWS, placeholders};
 use crate::{Database, EventData, Job, JobEventData, JobLogLine, JobState, NewEvent, Outbox, Result, StateError, Warehouse};
 
@@ -227,11 +227,10 @@ impl Jobs<'_> {
     ///
     /// Returns [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the database fails.
     pub async fn flush_progress(self, id: JobId, (done, total): (u64, u64)) -> Result<bool> {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let query = sqlx::query_scalar(
             "UPDATE job SET done = $2, total = $3 WHERE id = $1 AND state = 'running' AND instance = $4 RETURNING cancelled_by",
         );
-        let query = query.bind(id.to_string()).bind(number(done)).bind(number(total)).bind(self.state.instance.to_string());
+        let query = query.bind(id.to_string()).bind(as_column(done)).bind(as_column(total)).bind(self.state.instance.to_string());
         let row: Option<Option<String>> = query.fetch_optional(&self.state.relaxed_writer).await?;
         // A job that this server has lost is to end as well.
         Ok(row.is_none_or(|cancelled_by| cancelled_by.is_some()))
@@ -239,23 +238,31 @@ impl Jobs<'_> {
 
     /// Records the end of an attempt on this server. Changes nothing if this server has lost the job.
     ///
-    /// `measured` is the cost of the job as JSON.
+    /// `progress` is the done and the total work when the attempt ended. `measured` is the cost of the job as JSON.
     ///
     /// # Errors
     ///
     /// Returns [`Corrupt`](StateError::Corrupt) if the outcome or `measured` is not JSON, or the record of the job can't be read.
     /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
     /// [`Sql`](StateError::Sql) if the database fails.
-    pub async fn end(self, id: JobId, end: &JobEnd, measured: &str) -> Result<()> {
+    pub async fn end(self, id: JobId, end: &JobEnd, progress: (u64, u64), measured: &str) -> Result<()> {
         let instance = self.state.instance.to_string();
         let holder = JobHolder { instance: Some(&instance), worker: None, until_ms: None };
-        self.end_for(id, holder, end, measured).await.map(drop)
+        self.end_for(id, holder, end, Some(progress), measured).await.map(drop)
     }
 
     /// Records the end of an attempt of a holder. Returns false if the holder has lost the job.
     ///
-    /// An external worker may name itself as it likes, even with the instance of a server, so both are compared.
-    pub(crate) async fn end_for(self, id: JobId, holder: JobHolder<'_>, end: &JobEnd, measured: &str) -> Result<bool> {
+    /// An external worker may name itself as it likes, even with the instance of a server, so both are compared. A `progress` of
+    /// `None` leaves the done and the total work as they were recorded last.
+    pub(crate) async fn end_for(
+        self,
+        id: JobId,
+        holder: JobHolder<'_>,
+        end: &JobEnd,
+        progress: Option<(u64, u64)>,
+        measured: &str,
+    ) -> Result<bool> {
         let now = now_ms();
         let (state, outcome, error, due, finished) = match end {
             JobEnd::Succeeded(outcome) => (JobState::Succeeded, Some(outcome), None, None, Some(now)),
@@ -268,7 +275,7 @@ impl Jobs<'_> {
         let mut tx = self.state.begin().await?;
         let sql = format!(
             "UPDATE job SET state = $2, outcome = $3, error = $4, due_ms = coalesce($5, due_ms), finished_ms = $6, measured = $7,
-                            engine = coalesce($8, engine)
+                            engine = coalesce($8, engine), done = coalesce($11, done), total = coalesce($12, total)
              WHERE id = $1 AND state = 'running' AND instance IS NOT DISTINCT FROM $9 AND worker IS NOT DISTINCT FROM $10
              RETURNING {COLUMNS}"
         );
@@ -282,7 +289,9 @@ impl Jobs<'_> {
             .bind(measured)
             .bind(engine)
             .bind(holder.instance)
-            .bind(holder.worker);
+            .bind(holder.worker)
+            .bind(progress.map(|(done, _)| as_column(done)))
+            .bind(progress.map(|(_, total)| as_column(total)));
         let Some(row) = query.fetch_optional(&mut *tx).await? else { return Ok(false) };
         record_job_event(&mut tx, &job_row(&row)?).await?;
         // The table has no running job now, so another job of it may be ready.
