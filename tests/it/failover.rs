@@ -22,6 +22,13 @@ use crate::recovery::{SEEN_CHANGES, assert_nothing_is_deleted, copy_database_fil
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
 const OTHER: &str = "/v1/default/namespaces/n/tables/u";
 
+/// Opens the database of a data directory.
+pub(crate) async fn database_of(dir: &Path) -> AnyConnection {
+    install_default_drivers();
+    let url = postgres_url(dir).unwrap_or_else(|| format!("sqlite:{}", dir.join("esker.db").display()));
+    AnyConnection::connect(&url).await.expect("connected")
+}
+
 /// A standby of a server's database that does not hear of anything more.
 struct LateStandby {
     database: AnyConnection,
@@ -34,9 +41,7 @@ struct LateStandby {
 impl LateStandby {
     /// Makes a standby of the database of a data directory, as it is now.
     async fn of(dir: &Path) -> Self {
-        install_default_drivers();
-        let url = postgres_url(dir).unwrap_or_else(|| format!("sqlite:{}", dir.join("esker.db").display()));
-        let mut database = AnyConnection::connect(&url).await.expect("connected");
+        let mut database = database_of(dir).await;
         // The numbers first: a change in between is then one that is lost.
         let changes = sqlx::query_as("SELECT server, changes FROM server_changes").fetch_all(&mut database).await.expect("read");
         let pointers = sqlx::query_as("SELECT id, metadata_location FROM tabular").fetch_all(&mut database).await.expect("read");

@@ -3,7 +3,6 @@
 //! Servers share a database in PostgreSQL. A test gives the lease to one of them, so that nothing depends on who loses which swap;
 //! one test lets them find a sequencer by themselves.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,17 +12,17 @@ use esker_access::{AccessMode, Privilege, PrivilegeSet};
 use esker_catalog::{Actor, CatalogError, ForwardCounts, Proposal};
 use esker_format::TableUpdate;
 use esker_state::{CommitLease, StateError};
-use esker_tests::{AccessTest, TestApp, TestTable, on_postgres, postgres_url};
+use esker_tests::{AccessTest, TestApp, TestTable, on_postgres};
 use esker_types::TableId;
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::any::install_default_drivers;
-use sqlx::{AnyConnection, Connection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::failover::database_of;
 use crate::kills::{Victim, beside_with};
+use crate::recovery::set;
 use crate::turns::append;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -73,11 +72,6 @@ async fn share_lease(holder: &TestApp, other: &TestApp) {
     let id = id_of(holder).await;
     holder.catalog().seek_lease(id).await;
     other.catalog().seek_lease(id).await;
-}
-
-/// Returns a commit that sets a property.
-fn set(key: &str) -> Value {
-    json!({"requirements": [], "updates": [{"action": "set-properties", "updates": {key: "x"}}]})
 }
 
 /// Returns the metadata file of the table `n.t`.
@@ -280,13 +274,6 @@ async fn an_old_term_publishes_nothing_and_its_sender_commits_by_itself() {
     assert_eq!(status, StatusCode::OK, "{body}");
     assert_eq!(counts(&other).unanswered, 1, "{:?}", counts(&other));
     assert_eq!(body["metadata"]["properties"]["a"], "x");
-}
-
-/// Opens the database of a data directory.
-async fn database_of(dir: &Path) -> AnyConnection {
-    install_default_drivers();
-    let url = postgres_url(dir).unwrap_or_else(|| format!("sqlite:{}", dir.join("esker.db").display()));
-    AnyConnection::connect(&url).await.expect("connected")
 }
 
 /// Returns a free port.
