@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::failover::database_of;
 use crate::kills::{Victim, beside_with};
-use crate::recovery::set;
+use crate::recovery::{metadata_location, set};
 use crate::turns::append;
 
 const TABLE: &str = "/v1/default/namespaces/n/tables/t";
@@ -72,11 +72,6 @@ async fn share_lease(holder: &TestApp, other: &TestApp) {
     let id = id_of(holder).await;
     holder.catalog().seek_lease(id).await;
     other.catalog().seek_lease(id).await;
-}
-
-/// Returns the metadata file of the table `n.t`.
-async fn metadata_location(app: &TestApp) -> Value {
-    app.ok(Method::GET, TABLE, None).await["metadata-location"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
