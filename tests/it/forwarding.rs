@@ -3,6 +3,7 @@
 //! Servers share a database in PostgreSQL. A test gives the lease to one of them, so that nothing depends on who loses which swap;
 //! one test lets them find a sequencer by themselves.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -286,6 +287,18 @@ async fn give_lease(app: &TestApp, table: TableId, address: &str) {
     assert_eq!(given.expect("given").rows_affected(), 1);
 }
 
+/// Starts a process beside a server, with the data directory `own`, which holds the lease of the table `n.t`. It stops at a failpoint.
+async fn holder_beside(app: &TestApp, own: &Path, failpoint: &str) -> Victim {
+    let address = format!("127.0.0.1:{}", free_port());
+    let settings = [("ESKER__SERVER__PEER_LISTEN", address.clone()), ("ESKER__DEBUG__FAILPOINT", failpoint.to_owned())];
+    let holder = Victim::spawn(own, app.dir.path(), &settings);
+    holder.wait_until_ready().await;
+    let id = id_of(app).await;
+    give_lease(app, id, &address).await;
+    app.catalog().seek_lease(id).await;
+    holder
+}
+
 /// The holder is a process of its own, which dies by `kill -9` before or after it has swapped the pointer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_goes_on_at_once_when_its_holder_is_killed_and_no_outcome_is_guessed() {
@@ -293,16 +306,9 @@ async fn a_table_goes_on_at_once_when_its_holder_is_killed_and_no_outcome_is_gue
         return;
     }
     for point in ["commit-before-swap", "commit-after-swap"] {
-        let app = TestApp::start_with(listen).await;
+        let (app, own) = (TestApp::start_with(listen).await, tempfile::tempdir().expect("a directory"));
         app.table().await;
-        let (own, port) = (tempfile::tempdir().expect("a directory"), free_port());
-        let address = format!("127.0.0.1:{port}");
-        let settings = [("ESKER__SERVER__PEER_LISTEN", address.clone()), ("ESKER__DEBUG__FAILPOINT", point.to_owned())];
-        let victim = Victim::spawn(own.path(), app.dir.path(), &settings);
-        victim.wait_until_ready().await;
-        let id = id_of(&app).await;
-        give_lease(&app, id, &address).await;
-        app.catalog().seek_lease(id).await;
+        let (victim, id) = (holder_beside(&app, own.path(), point).await, id_of(&app).await);
 
         let writer = TestTable::simple(&app);
         let append = writer.prepare_append(0..5).await;
@@ -320,6 +326,24 @@ async fn a_table_goes_on_at_once_when_its_holder_is_killed_and_no_outcome_is_gue
         let lease = app.catalog().state().tables().take_lease(id, "", None).await.expect("answered");
         assert_eq!((lease.server, lease.term), (app.catalog().state().servers().own_id(), 2), "{point}");
     }
+}
+
+/// The kernel takes the connection to a process that hangs, so nothing but its silence tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_goes_on_when_its_holder_hangs() {
+    if !on_postgres() {
+        return;
+    }
+    let (app, own) = (TestApp::start_with(listen).await, tempfile::tempdir().expect("a directory"));
+    app.table().await;
+    let holder = holder_beside(&app, own.path(), "").await;
+    holder.signal("-STOP");
+    let writer = TestTable::simple(&app);
+    for ids in [0..5, 5..10] {
+        writer.append_ids(ids).await;
+    }
+    assert_eq!(writer.ids().await.expect("ids"), (0..10).collect::<Vec<_>>());
+    assert_eq!(counts(&app), ForwardCounts { unanswered: 1, ..ForwardCounts::default() }, "nobody waits for it twice");
 }
 
 /// A proxy in front of a server's port for others, which records what comes.

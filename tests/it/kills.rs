@@ -121,6 +121,11 @@ impl Victim {
         &self.url
     }
 
+    /// Sends a signal to the process, such as `-STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("sent");
+    }
+
     /// Kills the process, and waits until other servers count it as dead.
     async fn die(&mut self) {
         self.child.kill().expect("killed");
@@ -462,14 +467,10 @@ async fn a_server_that_hangs_is_taken_for_dead_and_then_changes_nothing() {
     let commit = TestTable::simple(&app).prepare_append(60..65).await.body().clone();
     let dir = app.stop().await;
     let mut victim = Victim::start(dir.path(), "").await;
-    let signal = |name: &str| {
-        let pid = victim.child.id().to_string();
-        Command::new("kill").args([name, &pid]).status().expect("sent");
-    };
-    signal("-STOP");
+    victim.signal("-STOP");
     let app = beside(dir.path()).await;
     app.wait_until_others_are_dead().await;
-    signal("-CONT");
+    victim.signal("-CONT");
     let request = reqwest::Client::new().post(format!("{}{TABLE}", victim.url)).bearer_auth("a-token-for-tests").json(&commit);
     // The process may end before it answers.
     if let Ok(answer) = request.send().await {
