@@ -470,6 +470,20 @@ fn equality_deletes_are_merged_and_do_not_apply_to_the_rows_of_their_commit() {
     assert_eq!((live.deletes.len(), hit.len(), hit.contains(&"c")), (1, 2, false));
 }
 
+/// Equality deletes are merged because they are blind. Whoever removes a file beside them has read it.
+#[test]
+fn equality_deletes_of_a_commit_that_removes_data_files_are_refused() {
+    let mut lake = Lake::new(2);
+    let equal = DataFile { content: DataContentType::EqualityDeletes, equality_ids: Some(vec![1]), ..data("e") };
+    let deletes = lake.manifest("e", 7, &[ManifestEntry { data_file: equal, ..added("e") }]);
+    let removes = lake.snapshot(7, Some(1), 2, "delete", from_ref(&deletes));
+    let replaces = lake.snapshot(7, Some(1), 2, "overwrite", &[deletes, lake.manifest("c", 7, &[added("c")])]);
+    let head = lake.head();
+    for sent in [&removes, &replaces] {
+        assert_eq!(rule(lake.rebase(&head, &[sent])), MergeRule::Operation);
+    }
+}
+
 /// Java tells of the manifests of its own list in each summary, and of partitions that are counted anew.
 #[test]
 fn a_summary_says_nothing_of_the_list_that_another_one_took_the_place_of() {
