@@ -14,7 +14,7 @@ mod writers;
 use std::sync::Arc;
 
 use esker_format::{FormatError, Snapshot, TableMetadata, TableRequirement, TableUpdate};
-use esker_state::{CommitRefusedData, EventData, NewEvent};
+use esker_state::{CommitRefusedData, EventData, MergedSnapshot, NewEvent};
 use esker_storage::Location;
 use esker_table::{
     DeleteFiles, DeletedPositions, LiveDelete, MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal,
@@ -307,8 +307,22 @@ impl Catalog {
         let is_file = |path: &String| table.row.owned && Location::parse(path).is_ok();
         let superseded = rebased.superseded.iter().cloned().chain(statistics).filter(is_file);
         let quarantine = superseded.map(|file| table.row.quarantine(file, None, reason, None, due_ms)).collect();
-        CommitRecords { quarantine, settled_outputs: written, restored: Vec::new() }
+        CommitRecords { quarantine, settled_outputs: written, restored: Vec::new(), merged: receipts(sent) }
     }
+}
+
+/// Returns the receipts of the snapshots of a commit that is merged.
+///
+/// They are made here and not of summaries, which are texts of clients.
+fn receipts(sent: &SentCommit<'_>) -> Vec<MergedSnapshot> {
+    let branch = sent.late.branch;
+    let receipt = |snapshot: &&Snapshot| {
+        let manifest_list = list_name(snapshot)?.to_owned();
+        Some(MergedSnapshot { snapshot_id: snapshot.snapshot_id, branch: branch.to_owned(), manifest_list })
+    };
+    // PostgreSQL refuses such a text, and then the whole batch would fail.
+    let is_text = |receipt: &MergedSnapshot| !receipt.branch.contains('\0') && !receipt.manifest_list.contains('\0');
+    sent.late.chain.iter().filter_map(receipt).filter(is_text).collect()
 }
 
 /// Iterates over the snapshots that a request adds.
