@@ -100,7 +100,7 @@ impl RebasePlan<'_> {
             superseded.extend(sent.manifest_list.clone());
             let (snapshot, as_listed) = new.write_listed(source, &metadata, paths.list, manifests, summary).await?;
             let snapshot = Snapshot { schema_id: sent.schema_id, extra: sent.extra.clone(), ..snapshot };
-            cache.add_list(&snapshot, as_listed.as_slice().into());
+            cache.add_made(&snapshot, as_listed.as_slice().into());
             if let StepKind::Change(change) = &step.kind
                 && class == MergeClass::Append
             {

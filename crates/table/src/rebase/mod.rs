@@ -64,12 +64,20 @@ struct SentList {
 /// The number of late commits whose manifests are read at the same time.
 const CONCURRENT_COMMITS: usize = 16;
 
+/// The greatest number of manifests in the lists of the table that a cache holds, and in those of clients. Other lists are read
+/// again.
+///
+/// A batch may have a hundred commits, and each has a list of all manifests of the table.
+const MAX_CACHED_MANIFESTS: usize = 500_000;
+
 /// What the late commits of one batch have read or written, so that each file is read once.
 #[derive(Debug, Default)]
 pub struct MergeCache {
     /// The manifests of snapshots of the table, by the location of the manifest list.
     lists: HashMap<String, Listed>,
-    /// The manifest lists of clients' snapshots, by their locations.
+    /// The location of the list that the last merge wrote.
+    made: Option<String>,
+    /// The manifest lists of clients' snapshots that are not planned yet, by their locations.
     sent: HashMap<String, SentList>,
     /// The files that changed between a base and a head, with the ids of these snapshots.
     changes: Option<([Option<i64>; 2], Arc<Changes>)>,
@@ -82,8 +90,12 @@ impl MergeCache {
     pub async fn prefetch(&mut self, source: &Manifests, metadata: &TableMetadata, snapshots: &[&Snapshot]) {
         let read: Vec<_> = snapshots.iter().map(|snapshot| prefetch_sent(source, metadata, snapshot).boxed()).collect();
         let mut read = futures::stream::iter(read).buffered(CONCURRENT_COMMITS);
+        let mut room = MAX_CACHED_MANIFESTS;
         while let Some(found) = read.next().await {
-            self.sent.extend(found.ok().flatten());
+            let Some((path, listed)) = found.ok().flatten() else { continue };
+            let Some(left) = room.checked_sub(listed.manifests.len()) else { break };
+            room = left;
+            self.sent.insert(path, listed);
         }
     }
 
@@ -100,9 +112,20 @@ impl MergeCache {
 
     /// Adds the manifests of a snapshot of the table.
     fn add_list(&mut self, snapshot: &Snapshot, listed: Listed) {
-        if let Some(path) = &snapshot.manifest_list {
-            self.lists.insert(path.clone(), listed);
+        let Some(path) = &snapshot.manifest_list else { return };
+        let known: usize = self.lists.values().map(|listed| listed.len()).sum();
+        if known.saturating_add(listed.len()) > MAX_CACHED_MANIFESTS {
+            self.lists.clear();
         }
+        self.lists.insert(path.clone(), listed);
+    }
+
+    /// Adds the manifests of a snapshot that a merge has made. Those of the one before it go: no client has seen that snapshot.
+    fn add_made(&mut self, snapshot: &Snapshot, listed: Listed) {
+        if let Some(before) = std::mem::replace(&mut self.made, snapshot.manifest_list.clone()) {
+            self.lists.remove(&before);
+        }
+        self.add_list(snapshot, listed);
     }
 
     /// Returns the files that changed between a base and a head.
@@ -229,7 +252,8 @@ pub async fn plan_rebase<'a>(
     let moves = kept_moves(metadata, &late.since);
     let (mut steps, mut class) = (Vec::with_capacity(late.chain.len()), MergeClass::Renumber);
     for (at, snapshot) in late.chain.iter().copied().enumerate() {
-        let sent = sent_list(source, metadata, snapshot, &cache.sent).await?.manifests;
+        let known = snapshot.manifest_list.as_ref().and_then(|path| cache.sent.remove(path));
+        let sent = sent_list(source, metadata, snapshot, known).await?.manifests;
         let kind = if is_renumbered {
             check_renumbered(source, metadata, &before, &sent, snapshot, &late.chain[..at]).await?;
             StepKind::Renumber(sent.clone())
@@ -295,19 +319,19 @@ impl HeadState<'_> {
 ///
 /// Returns the list with its location; `None` if the snapshot has no list.
 async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, SentList)>> {
-    let listed = sent_list(source, metadata, snapshot, &HashMap::new()).await?;
+    let listed = sent_list(source, metadata, snapshot, None).await?;
     for file in listed.manifests.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id) {
         load_as_sent(source, metadata, file).await?;
     }
     Ok(snapshot.manifest_list.clone().map(|path| (path, listed)))
 }
 
-/// Reads the manifest list that a client wrote, unless it is among those that are known.
+/// Reads the manifest list that a client wrote, unless it is known.
 async fn sent_list(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshot: &Snapshot,
-    known: &HashMap<String, SentList>,
+    known: Option<SentList>,
 ) -> Result<SentList> {
     let id = snapshot.snapshot_id;
     if snapshot.key_id.is_some() {
@@ -316,8 +340,8 @@ async fn sent_list(
     let Some(path) = &snapshot.manifest_list else {
         return Err(MergeRule::FormatVersion.refuse(format!("snapshot {id} has no manifest list")).into());
     };
-    let listed = match known.get(path) {
-        Some(listed) => listed.clone(),
+    let listed = match known {
+        Some(listed) => listed,
         None => {
             let (format_version, manifests) = source.list_with_version(path).await?;
             SentList { format_version, manifests: manifests.into() }

@@ -348,6 +348,12 @@ fn the_next_commit_of_a_batch_knows_what_the_one_before_it_added() {
             lake.metadata.next_row_id = lake.metadata.next_row_id.map(|next| next + 10);
             head = made;
         }
+        // Of the lists that the batch has written, the last one is kept. Each has all manifests of the table.
+        let lists: HashSet<&String> = cache.lists.keys().collect();
+        let known = [&lake.base, &head].map(|snapshot| snapshot.manifest_list.as_ref().expect("a list"));
+        assert!(known.iter().all(|list| lists.contains(list)) && lists.len() == 3, "{lists:?}");
+        let waiting: Vec<&String> = cache.sent.keys().collect();
+        assert_eq!(waiting, [commits[2].manifest_list.as_ref().expect("a list")], "what is planned is not kept");
         let live: Vec<String> = lake.live(&head).into_iter().map(|(path, ..)| path).collect();
         assert_eq!(live, ["a", "b", "c", "d"], "version {version}");
         assert_eq!(rule(lake.rebase_in(&mut cache, &head, &[&commits[2]])), MergeRule::AddedPath);
