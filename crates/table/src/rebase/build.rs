@@ -115,6 +115,19 @@ impl RebasePlan<'_> {
 }
 
 impl PlannedChange {
+    /// Returns the paths of the manifests that the client's snapshot has from the one before it. No removed file is in them.
+    ///
+    /// Without them, a removal would read all manifests of a large table while the table has its turn.
+    fn untouched(&self) -> HashSet<&str> {
+        if self.removed_deletes.is_empty() && removed_data(&self.effect).next().is_none() {
+            return HashSet::new();
+        }
+        let [before, sent] = &self.lists;
+        let is_known = |file: &&ManifestFile| file.content == ManifestContent::Data || self.removes_known_deletes;
+        let before: HashSet<&str> = before.iter().filter(is_known).map(|file| file.manifest_path.as_str()).collect();
+        sent.iter().map(|file| file.manifest_path.as_str()).filter(|path| before.contains(path)).collect()
+    }
+
     /// Writes the deletes by position that take the place of the client's, and adds them to the effect.
     async fn write_deletes(
         &mut self,
@@ -236,7 +249,7 @@ async fn changed(
         summary: own_summary(sent),
     };
     let TouchedManifests { kept, by_kind, removed, bytes_per_entry, .. } =
-        partition_manifests(source, metadata, listed.to_vec(), &changes).await?;
+        partition_manifests(source, metadata, listed.to_vec(), &changes, &change.untouched()).await?;
     let most = max_entries(metadata, bytes_per_entry);
     let all = fresh_drafts(&effect.fresh_files).into_iter().chain(by_kind);
     let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));

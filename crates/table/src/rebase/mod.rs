@@ -202,8 +202,12 @@ struct PlannedChange {
     effect: Effect,
     /// Delete files that go: see [`superseded_deletes`].
     removed_deletes: HashSet<DeleteKey>,
+    /// True if each of them is one that the client removed, or that came since the base.
+    removes_known_deletes: bool,
     /// Deletes by position to write, in place of those of the client.
     deletes: Vec<RowsToDelete>,
+    /// The manifests of the snapshot before that of the client, and those of the client's.
+    lists: [Listed; 2],
 }
 
 impl RebasePlan<'_> {
@@ -259,7 +263,7 @@ pub async fn plan_rebase<'a>(
             StepKind::Renumber(sent.clone())
         } else {
             let state = HeadState { source, deletes, metadata, since: &since, moves: &moves, is_in_chain: late.chain.len() > 1 };
-            let (own, change) = state.plan_change(snapshot, &before, &sent).await?;
+            let (own, change) = state.plan_change(snapshot, before, sent.clone()).await?;
             class = class.max(own);
             StepKind::Change(Box::new(change))
         };
@@ -290,28 +294,29 @@ struct HeadState<'a> {
 
 impl HeadState<'_> {
     /// Plans the change of one snapshot, whose manifests are `sent` and those before it `before`. Returns its class, too.
-    async fn plan_change(
-        &self,
-        snapshot: &Snapshot,
-        before: &[ManifestFile],
-        sent: &[ManifestFile],
-    ) -> Result<(MergeClass, PlannedChange)> {
+    async fn plan_change(&self, snapshot: &Snapshot, before: Listed, sent: Listed) -> Result<(MergeClass, PlannedChange)> {
         let Self { source, deletes, metadata, since, moves, is_in_chain } = *self;
         if snapshot.schema_id != Some(metadata.current_schema_id) {
             let what = format!("snapshot {} was written with another schema", snapshot.snapshot_id);
             return Err(MergeRule::Schema.refuse(what).into());
         }
         let operation = operation(snapshot)?;
-        let mut effect = effect_of(source, metadata, before, sent, snapshot).await?;
+        let mut effect = effect_of(source, metadata, &before, &sent, snapshot).await?;
         let class = conditions::check(metadata, snapshot, operation, &effect, since)?;
-        let positions = PositionChange { source, metadata, files: deletes, before, since, effect: &effect, moves, is_in_chain };
+        let (files, on) = (deletes, &before);
+        let positions = PositionChange { source, metadata, files, before: on, since, effect: &effect, moves, is_in_chain };
         let positions = match class {
             MergeClass::Replace => PlannedPositions::default(),
             _ => positions.plan().await?,
         };
         let removed_deletes = superseded_deletes(&effect, since, &positions);
+        let came = since.added.deletes.iter().map(|delete| &delete.entry);
+        let removed = effect.removed.iter().filter(|live| DeleteKind::of(&live.file).is_some());
+        let known: HashSet<DeleteKey> = removed.chain(came).map(|live| delete_key(&live.file)).collect();
+        let removes_known_deletes = removed_deletes.is_subset(&known);
         effect.leave_out(&positions.left_out);
-        Ok((class, PlannedChange { operation, effect, removed_deletes, deletes: positions.written }))
+        let (deletes, lists) = (positions.written, [before, sent]);
+        Ok((class, PlannedChange { operation, effect, removed_deletes, removes_known_deletes, deletes, lists }))
     }
 }
 
