@@ -47,7 +47,7 @@ pub enum MergeRule {
     NewDelete,
     /// Nothing was added to a partition that is overwritten without having had files.
     AddedPartition,
-    /// The manifests to be compared have no more files than a merge may hold up the table for.
+    /// The manifests to be compared, and their files, are no more than a merge may hold up the table for.
     TooManyFiles,
     /// The rows that are deleted by position are not those that another commit deleted since the base.
     SameRow,

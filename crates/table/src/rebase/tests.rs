@@ -615,6 +615,19 @@ fn a_commit_that_needs_too_many_files_compared_is_refused() {
     assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
 }
 
+/// A client that took hours may come after very many commits, each with a manifest of its own.
+#[test]
+fn a_commit_that_needs_too_many_manifests_compared_is_refused_before_they_are_read() {
+    let mut lake = Lake::new(2);
+    let base = lake.listed(&lake.base);
+    let sent = lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], base.clone()].concat());
+    let own = lake.manifest("b", 2, &[added("b")]);
+    let came = (0..=10_000).map(|n| ManifestFile { manifest_path: format!("{n}-{}", own.manifest_path), ..own.clone() });
+    let head = lake.snapshot(2, Some(1), 2, "append", &came.chain(base).collect::<Vec<_>>());
+    lake.metadata.last_sequence_number = 2;
+    assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
+}
+
 /// A file of an upgraded table may have got its row ids by the commit, and another branch has taken the same ones since.
 #[test]
 fn a_commit_is_not_renumbered_if_a_file_that_it_carries_over_has_row_ids_of_it() {
