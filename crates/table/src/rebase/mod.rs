@@ -246,6 +246,7 @@ pub async fn plan_rebase<'a>(
     late: LateCommit<'a>,
     cache: &mut MergeCache,
 ) -> Result<RebasePlan<'a>> {
+    check_row_ids(metadata, &late.chain)?;
     let id = |snapshot: Option<&Snapshot>| snapshot.map(|snapshot| snapshot.snapshot_id);
     let is_renumbered = id(late.base) == id(late.head);
     let mut before = cache.list(source, late.base).await?;
@@ -277,6 +278,24 @@ pub async fn plan_rebase<'a>(
         check_partitions(&changes, &since)?;
     }
     Ok(RebasePlan { late, class, steps, deletes })
+}
+
+/// Checks that no snapshot of a commit can have moved rows that an earlier one of it added: their row ids are assigned anew, and
+/// other rows may have got those that the client took. Data files have the row ids of rows that moved.
+///
+/// Spec: "Row Lineage".
+fn check_row_ids(metadata: &TableMetadata, chain: &[&Snapshot]) -> std::result::Result<(), Refusal> {
+    let moves_rows = |snapshot: &&&Snapshot| snapshot.is(Operation::Overwrite) || snapshot.is(Operation::Replace);
+    let adding = chain.iter().position(|snapshot| !snapshot.is(Operation::Delete));
+    let later = adding.and_then(|at| chain[at + 1..].iter().find(moves_rows));
+    match later.filter(|_| metadata.format_version >= 3) {
+        None => Ok(()),
+        Some(snapshot) => {
+            let id = snapshot.snapshot_id;
+            let what = format!("snapshot {id} may have row ids of rows that an earlier one of its commit added");
+            Err(MergeRule::SequenceNumber.refuse(what))
+        }
+    }
 }
 
 /// The state that the changes of a late commit meet.

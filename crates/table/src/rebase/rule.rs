@@ -35,7 +35,7 @@ pub enum MergeRule {
     Manifest,
     /// The files that new manifests carry over are live in the base, as they are.
     ExistingFile,
-    /// The added files have the sequence number of the commit.
+    /// The added files have the sequence number of the commit, and no row ids that it took.
     SequenceNumber,
     /// The added files are new: not live in the head, and not in quarantine.
     AddedPath,

@@ -590,6 +590,29 @@ fn the_snapshots_of_a_chain_are_one_overwrite() {
     assert_eq!(check(3), Ok(()), "it writes nothing there");
 }
 
+/// The second snapshot replaces a file of the first one. Rows that moved have their row ids in the new data file, and those that the
+/// client took are those of another commit's rows now. Spec: "Row Lineage".
+#[test]
+fn a_chain_moves_no_rows_of_its_own_where_rows_have_ids() {
+    for (version, expected) in [(2, None), (3, Some(MergeRule::SequenceNumber))] {
+        let mut lake = Lake::new(version);
+        let base = lake.listed(&lake.base);
+        let first = lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], base.clone()].concat());
+        let next = lake.metadata.next_row_id;
+        lake.metadata.next_row_id = next.map(|next| next + 10);
+        let moved = lake.snapshot(8, Some(7), 3, "replace", &[vec![lake.manifest("d", 8, &[added("d")])], base.clone()].concat());
+        let more =
+            lake.snapshot(9, Some(7), 3, "append", &[vec![lake.manifest("e", 9, &[added("e")])], lake.listed(&first)].concat());
+        lake.metadata.next_row_id = next;
+        let head = lake.head();
+        assert!(lake.rebase(&head, &[&first, &more]).is_ok(), "version {version}");
+        for head in [&head, &lake.base] {
+            let refused = lake.rebase(head, &[&first, &moved]).err().map(|error| rule(Err(error)));
+            assert_eq!(refused, expected, "version {version}");
+        }
+    }
+}
+
 /// Whoever applies the plan refuses what is about to be deleted.
 #[test]
 fn the_paths_that_a_plan_adds_are_those_of_its_files_and_of_the_manifests_that_are_taken() {
