@@ -166,8 +166,8 @@ impl Catalog {
     /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location, and
     ///   [`Refused`](CatalogError::Refused) if the snapshots of [`Proposal::restore`] can't come back.
     /// - Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait for the table, [`Busy`](CatalogError::Busy) if
-    ///   the commit got no turn in time, and [`Behind`](CatalogError::Behind) if storage has states that the database does not
-    ///   have.
+    ///   the commit got no turn in time, or the merges before it in its batch took too long, and
+    ///   [`Behind`](CatalogError::Behind) if storage has states that the database does not have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed.
     /// - Returns [`Batch`](CatalogError::Batch) if another error failed the whole batch, and
     ///   [`Panicked`](CatalogError::Panicked) if the change panicked.
