@@ -30,6 +30,11 @@ const MAX_COMPARED_FILES: u64 = 1_000_000;
 /// Reading them holds up the table too. A client that took hours may come after tens of thousands of commits.
 const MAX_COMPARED_MANIFESTS: usize = 10_000;
 
+/// The maximum total size in bytes of the manifests that a client's snapshot and the one before it do not share.
+///
+/// Their entries are in memory with all statistics of columns, which take many times as much.
+const MAX_LOADED_BYTES: u64 = 128 << 20;
+
 /// A file that a snapshot adds.
 #[derive(Debug, Clone)]
 pub(super) struct AddedFile {
@@ -133,6 +138,7 @@ pub(super) async fn effect_of(
         }
     }
     check_size(only_before.values().chain(&new).copied())?;
+    check_bytes(only_before.values().chain(&new).copied())?;
     new.iter().try_for_each(|file| check_manifest(metadata, file, snapshot))?;
     let (mut missing, mut effect, mut compared) = (MissingFiles::default(), Effect::default(), 0);
     let gone: Vec<&ManifestFile> = before.iter().filter(|file| only_before.contains_key(file.manifest_path.as_str())).collect();
@@ -331,6 +337,16 @@ fn check_size<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> std::res
         return Err(MergeRule::TooManyFiles.refuse(what));
     }
     check_files(files)
+}
+
+/// Checks that manifests are not too large to be in memory with all that they say of their files.
+fn check_bytes<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> std::result::Result<(), Refusal> {
+    let bytes = manifests.map(|file| file.manifest_length.unsigned_abs()).fold(0, u64::saturating_add);
+    if bytes <= MAX_LOADED_BYTES {
+        return Ok(());
+    }
+    let what = format!("it replaces and adds manifests of {bytes} bytes, and {MAX_LOADED_BYTES} are the most that are compared");
+    Err(MergeRule::TooManyFiles.refuse(what))
 }
 
 /// Checks that files are no more than may be compared.

@@ -651,6 +651,19 @@ fn a_commit_that_needs_too_many_manifests_compared_is_refused_before_they_are_re
     assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
 }
 
+/// The entries that a late delete of a whole large table removes would not fit into memory, with the statistics of their columns.
+#[test]
+fn a_commit_of_too_large_manifests_is_refused_before_they_are_read() {
+    let mut lake = Lake::new(2);
+    let own = lake.manifest("c", 7, &[added("c")]);
+    let large = |bytes: i64| ManifestFile { manifest_length: bytes, ..own.clone() };
+    let sent = |bytes: i64| lake.snapshot(7, Some(1), 2, "append", &[vec![large(bytes)], lake.listed(&lake.base)].concat());
+    let (fits, exceeds) = (sent(128 << 20), sent((128 << 20) + 1));
+    let head = lake.head();
+    assert!(lake.rebase(&head, &[&fits]).is_ok());
+    assert_eq!(rule(lake.rebase(&head, &[&exceeds])), MergeRule::TooManyFiles);
+}
+
 /// A file of an upgraded table may have got its row ids by the commit, and another branch has taken the same ones since.
 #[test]
 fn a_commit_is_not_renumbered_if_a_file_that_it_carries_over_has_row_ids_of_it() {
