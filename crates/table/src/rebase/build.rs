@@ -10,6 +10,9 @@ use esker_format::{
     BoundBytes, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestEntry, ManifestFile, Snapshot, TableMetadata,
     UNASSIGNED_SEQUENCE_NUMBER,
 };
+use esker_storage::Storage;
+use futures::FutureExt;
+use futures::stream::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::conditions::removed_data;
@@ -152,8 +155,9 @@ impl PlannedChange {
         let paths: Vec<String> = files.iter().map(|(path, ..)| path.clone()).collect();
         record(paths.clone()).await?;
         written.extend(paths);
-        for (path, bytes, entries) in files {
-            source.storage().write(&path, bytes.into()).await?;
+        let writes: Vec<_> = files.into_iter().map(|file| write_file(source.storage(), file).boxed()).collect();
+        let mut writes = futures::stream::iter(writes).buffered(CONCURRENT_WRITES);
+        while let Some(entries) = writes.try_next().await? {
             let fresh = entries.into_iter().map(|(spec_id, file)| AddedFile { spec_id, file, sequence_number: None });
             self.effect.fresh_files.extend(fresh);
         }
@@ -163,6 +167,15 @@ impl PlannedChange {
 
 /// A delete file: its location, its bytes, and its manifest entries with the ids of their partition specs.
 type EncodedDeletes = (String, Vec<u8>, Vec<(i32, DataFile)>);
+
+/// The number of delete files that are written at the same time. In format version 2 there may be one for each data file.
+const CONCURRENT_WRITES: usize = 8;
+
+/// Writes a delete file, and returns its manifest entries.
+async fn write_file(storage: &Storage, (path, bytes, entries): EncodedDeletes) -> Result<Vec<(i32, DataFile)>> {
+    storage.write(&path, bytes.into()).await?;
+    Ok(entries)
+}
 
 /// Encodes a position delete file about one data file.
 fn encode_positions(files: &dyn DeleteFiles, metadata: &TableMetadata, rows: RowsToDelete) -> Result<EncodedDeletes> {
