@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::conditions::removed_data;
 use super::effect::AddedFile;
-use super::{DeleteFiles, MergeCache, MergeClass, PlannedChange, RebasePlan, StepKind};
+use super::{DeleteFiles, DeletesOrigin, MergeCache, MergeClass, PlannedChange, RebasePlan, StepKind};
 use crate::snapshot_builder::{
     COUNTS, ManifestDraft, NewSnapshot, TouchedManifests, added_entry, max_entries, partition_manifests, split, summary,
     write_manifests,
@@ -118,17 +118,38 @@ impl RebasePlan<'_> {
 }
 
 impl PlannedChange {
-    /// Returns the paths of the manifests that the client's snapshot has from the one before it. No removed file is in them.
+    /// Returns the paths of those manifests of the head that have no removed file.
     ///
     /// Without them, a removal would read all manifests of a large table while the table has its turn.
-    fn untouched(&self) -> HashSet<&str> {
+    fn untouched<'a>(&'a self, head: &'a [ManifestFile]) -> HashSet<&'a str> {
         if self.removed_deletes.is_empty() && removed_data(&self.effect).next().is_none() {
             return HashSet::new();
         }
+        let (data, deletes) = (ManifestContent::Data, ManifestContent::Deletes);
+        let [mut untouched, of_deletes] = [(data, DeletesOrigin::Client), (deletes, self.origin)]
+            .map(|(content, origin)| self.untouched_of(content, origin, head));
+        untouched.extend(of_deletes);
+        untouched
+    }
+
+    /// Returns the paths of those manifests of one kind that have no removed file.
+    ///
+    /// What the client removed is in the manifests that it replaced. If the head has all of these, it is nowhere else. If another
+    /// commit has rewritten one, it may be in any manifest but those that the client kept.
+    fn untouched_of<'a>(&'a self, content: ManifestContent, origin: DeletesOrigin, head: &'a [ManifestFile]) -> HashSet<&'a str> {
+        let paths = |list: &'a [ManifestFile]| -> HashSet<&'a str> {
+            list.iter().filter(|file| file.content == content).map(|file| file.manifest_path.as_str()).collect()
+        };
         let [before, sent] = &self.lists;
-        let is_known = |file: &&ManifestFile| file.content == ManifestContent::Data || self.removes_known_deletes;
-        let before: HashSet<&str> = before.iter().filter(is_known).map(|file| file.manifest_path.as_str()).collect();
-        sent.iter().map(|file| file.manifest_path.as_str()).filter(|path| before.contains(path)).collect()
+        let (before, sent, head) = (paths(before), paths(sent), paths(head));
+        let are_there = before.difference(&sent).all(|path| head.contains(path));
+        match origin {
+            DeletesOrigin::Any => HashSet::new(),
+            DeletesOrigin::Client if are_there => {
+                head.into_iter().filter(|path| sent.contains(path) || !before.contains(path)).collect()
+            }
+            DeletesOrigin::Client | DeletesOrigin::ClientOrHead => before.intersection(&sent).copied().collect(),
+        }
     }
 
     /// Writes the deletes by position that take the place of the client's, and adds them to the effect.
@@ -262,7 +283,7 @@ async fn changed(
         summary: own_summary(sent),
     };
     let TouchedManifests { kept, by_kind, removed, bytes_per_entry, .. } =
-        partition_manifests(source, metadata, listed.to_vec(), &changes, &change.untouched()).await?;
+        partition_manifests(source, metadata, listed.to_vec(), &changes, &change.untouched(listed)).await?;
     let most = max_entries(metadata, bytes_per_entry);
     let all = fresh_drafts(&effect.fresh_files).into_iter().chain(by_kind);
     let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));

@@ -195,6 +195,17 @@ enum StepKind {
     Change(Box<PlannedChange>),
 }
 
+/// The origin of the delete files that a change removes from the head. It tells which manifests can have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DeletesOrigin {
+    /// The client removed each of them.
+    Client,
+    /// The client removed each of them, or it came since the base.
+    ClientOrHead,
+    /// The client left some in place.
+    Any,
+}
+
 /// A change that may be made to the head.
 #[derive(Debug)]
 struct PlannedChange {
@@ -202,8 +213,8 @@ struct PlannedChange {
     effect: Effect,
     /// Delete files that go: see [`superseded_deletes`].
     removed_deletes: HashSet<DeleteKey>,
-    /// True if each of them is one that the client removed, or that came since the base.
-    removes_known_deletes: bool,
+    /// The origin of the removed delete files.
+    origin: DeletesOrigin,
     /// Deletes by position to write, in place of those of the client.
     deletes: Vec<RowsToDelete>,
     /// The manifests of the snapshot before that of the client, and those of the client's.
@@ -329,13 +340,10 @@ impl HeadState<'_> {
             _ => positions.plan().await?,
         };
         let removed_deletes = superseded_deletes(&effect, since, &positions);
-        let came = since.added.deletes.iter().map(|delete| &delete.entry);
-        let removed = effect.removed.iter().filter(|live| DeleteKind::of(&live.file).is_some());
-        let known: HashSet<DeleteKey> = removed.chain(came).map(|live| delete_key(&live.file)).collect();
-        let removes_known_deletes = removed_deletes.is_subset(&known);
+        let origin = DeletesOrigin::of(&removed_deletes, &effect, since);
         effect.leave_out(&positions.left_out);
         let (deletes, lists) = (positions.written, [before, sent]);
-        Ok((class, PlannedChange { operation, effect, removed_deletes, removes_known_deletes, deletes, lists }))
+        Ok((class, PlannedChange { operation, effect, removed_deletes, origin, deletes, lists }))
     }
 }
 
@@ -407,6 +415,20 @@ fn superseded_deletes(effect: &Effect, since: &Changes, positions: &PlannedPosit
     };
     let removed = effect.removed.iter().filter(by_position).filter(goes).map(|live| delete_key(&live.file));
     removed.filter(|key| !gone.contains(key)).chain(positions.superseded.iter().cloned()).collect()
+}
+
+impl DeletesOrigin {
+    /// Finds the origin of removed delete files.
+    fn of(removed: &HashSet<DeleteKey>, effect: &Effect, since: &Changes) -> Self {
+        let by_client = effect.removed.iter().filter(|live| DeleteKind::of(&live.file).is_some());
+        let by_client: HashSet<DeleteKey> = by_client.map(|live| delete_key(&live.file)).collect();
+        let mut others = removed.difference(&by_client).peekable();
+        if others.peek().is_none() {
+            return Self::Client;
+        }
+        let came: HashSet<DeleteKey> = since.added.deletes.iter().map(|delete| delete_key(&delete.entry.file)).collect();
+        if others.all(|key| came.contains(key)) { Self::ClientOrHead } else { Self::Any }
+    }
 }
 
 /// Checks that the manifests of a snapshot can be listed again with other numbers: nothing in them has the old ones.

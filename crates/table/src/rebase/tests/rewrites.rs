@@ -92,6 +92,36 @@ fn a_removal_reads_no_manifest_that_the_client_kept() {
     assert_eq!(rebased.snapshots[0].summary_value("deleted-records"), Some("10"));
 }
 
+/// The manifest of the removed file is not among those of later commits, of which a hot table has many.
+#[test]
+fn a_removal_reads_no_manifest_of_a_later_commit_again() {
+    let mut lake = Lake::new(2);
+    let sent = lake.snapshot(7, Some(1), 2, "delete", &[]);
+    let head = lake.head();
+    let late = LateCommit { branch: "main", base: Some(&lake.base), head: Some(&head), since: vec![&head], chain: vec![&sent] };
+    let (mut cache, mut written, record) =
+        (MergeCache::default(), Vec::new(), |_: Vec<String>| async { Ok::<(), TableError>(()) }.boxed());
+    let plan = block_on(plan_rebase(&lake.source, &lake.deletes, &lake.metadata, late, &mut cache)).expect("a plan");
+    std::fs::remove_file(lake.dir.path().join("b-2.avro")).expect("removed");
+    let rebased = block_on(plan.write(&lake.source, &lake.metadata, &mut cache, &record, &mut written)).expect("written");
+    assert_eq!(rebased.snapshots[0].summary_value("deleted-data-files"), Some("1"));
+    assert!(lake.listed(&rebased.snapshots[0]).iter().any(|file| file.manifest_path.ends_with("/b-2.avro")));
+}
+
+#[test]
+fn a_removed_file_is_found_in_the_manifest_that_another_commit_has_merged_it_into() {
+    for version in 1..=3 {
+        let mut lake = Lake::new(version);
+        let sent = lake.snapshot(7, Some(1), 2, "delete", &[]);
+        let merged = lake.manifest("m", 2, &[existing(version, "a"), added("b")]);
+        let head = lake.snapshot(2, Some(1), 2, "append", &[merged]);
+        (lake.metadata.last_sequence_number, lake.metadata.next_row_id) = (2, lake.metadata.next_row_id.map(|next| next + 20));
+        let (_, rebased) = lake.rebase(&head, &[&sent]).expect("merged");
+        let left: Vec<String> = lake.live(&rebased.snapshots[0]).into_iter().map(|(path, ..)| path).collect();
+        assert_eq!(left, ["b"], "version {version}");
+    }
+}
+
 #[test]
 fn what_is_no_rewrite_of_data_files_is_refused() {
     let mut lake = Lake::new(2);
