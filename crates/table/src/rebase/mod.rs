@@ -18,7 +18,7 @@ mod rule;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use esker_format::{ManifestFile, ManifestStatus, Operation, Snapshot, TableMetadata};
+use esker_format::{ManifestContent, ManifestFile, ManifestStatus, Operation, Snapshot, TableMetadata};
 use futures::FutureExt;
 use futures::stream::StreamExt;
 
@@ -257,10 +257,10 @@ pub async fn plan_rebase<'a>(
     late: LateCommit<'a>,
     cache: &mut MergeCache,
 ) -> Result<RebasePlan<'a>> {
-    check_row_ids(metadata, &late.chain)?;
     let id = |snapshot: Option<&Snapshot>| snapshot.map(|snapshot| snapshot.snapshot_id);
     let is_renumbered = id(late.base) == id(late.head);
     let mut before = cache.list(source, late.base).await?;
+    check_row_ids(metadata, &before, &late.chain)?;
     let since = match is_renumbered {
         true => Arc::default(),
         false => cache.changes(source, metadata, late.base, late.head).await?,
@@ -291,19 +291,22 @@ pub async fn plan_rebase<'a>(
     Ok(RebasePlan { late, class, steps, deletes })
 }
 
-/// Checks that no snapshot of a commit can have moved rows that an earlier one of it added: their row ids are assigned anew, and
+/// Checks that no snapshot of a commit can have moved rows to which an earlier one of it gave row ids: these are assigned anew, and
 /// other rows may have got those that the client took. Data files have the row ids of rows that moved.
 ///
-/// Spec: "Row Lineage".
-fn check_row_ids(metadata: &TableMetadata, chain: &[&Snapshot]) -> std::result::Result<(), Refusal> {
+/// A snapshot gives ids to the rows that it adds, and in an upgraded table to all rows of the manifests of `base` that have none.
+///
+/// Spec: "Row Lineage", "First Row ID Assignment".
+fn check_row_ids(metadata: &TableMetadata, base: &[ManifestFile], chain: &[&Snapshot]) -> std::result::Result<(), Refusal> {
+    let lacks_ids = base.iter().any(|file| file.content == ManifestContent::Data && file.first_row_id.is_none());
     let moves_rows = |snapshot: &&&Snapshot| snapshot.is(Operation::Overwrite) || snapshot.is(Operation::Replace);
-    let adding = chain.iter().position(|snapshot| !snapshot.is(Operation::Delete));
-    let later = adding.and_then(|at| chain[at + 1..].iter().find(moves_rows));
+    let giving = chain.iter().position(|snapshot| lacks_ids || !snapshot.is(Operation::Delete));
+    let later = giving.and_then(|at| chain[at + 1..].iter().find(moves_rows));
     match later.filter(|_| metadata.format_version >= 3) {
         None => Ok(()),
         Some(snapshot) => {
             let id = snapshot.snapshot_id;
-            let what = format!("snapshot {id} may have row ids of rows that an earlier one of its commit added");
+            let what = format!("snapshot {id} may have row ids that an earlier one of its commit gave to rows");
             Err(MergeRule::SequenceNumber.refuse(what))
         }
     }

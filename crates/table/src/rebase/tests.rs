@@ -613,6 +613,36 @@ fn a_chain_moves_no_rows_of_its_own_where_rows_have_ids() {
     }
 }
 
+/// The first snapshot after an upgrade gives row ids to all older rows, whatever else it does. Spec: "First Row ID Assignment".
+#[test]
+fn a_chain_moves_no_rows_to_which_it_gave_ids_after_an_upgrade() {
+    for (is_upgraded, expected) in [(false, None), (true, Some(MergeRule::SequenceNumber))] {
+        let mut lake = Lake::new(2);
+        let (old, more) = (lake.manifest("o", 5, &[added("o")]), lake.manifest("g", 5, &[added("g")]));
+        let manifests = [vec![old, more], lake.listed(&lake.base)].concat();
+        let as_version = |lake: &mut Lake, version: u8, number: i64, next: u64| {
+            let location = lake.metadata.location.clone();
+            lake.metadata =
+                TableMetadata { location, last_sequence_number: number, next_row_id: Some(next), ..metadata(version) };
+        };
+        if !is_upgraded {
+            as_version(&mut lake, 3, 1, 0);
+        }
+        lake.base = lake.snapshot(5, Some(1), 2, "append", &manifests);
+        as_version(&mut lake, 3, 2, if is_upgraded { 0 } else { 30 });
+        let without = |lake: &Lake, gone: &[&str]| -> Vec<ManifestFile> {
+            let stays = |file: &ManifestFile| !gone.iter().any(|end| file.manifest_path.ends_with(end));
+            lake.listed(&lake.base).into_iter().filter(stays).collect()
+        };
+        let first = lake.snapshot(7, Some(5), 3, "delete", &without(&lake, &["/g-5.avro"]));
+        let own = lake.manifest("c", 8, &[added("c")]);
+        let moved = [vec![own], without(&lake, &["/g-5.avro", "/o-5.avro"])].concat();
+        let second = lake.snapshot(8, Some(7), 4, "overwrite", &moved);
+        let refused = lake.rebase(&lake.base, &[&first, &second]).err().map(|error| rule(Err(error)));
+        assert_eq!(refused, expected, "upgraded: {is_upgraded}");
+    }
+}
+
 /// Whoever applies the plan refuses what is about to be deleted.
 #[test]
 fn the_paths_that_a_plan_adds_are_those_of_its_files_and_of_the_manifests_that_are_taken() {
