@@ -340,7 +340,7 @@ fn check_size<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> std::res
 }
 
 /// Checks that manifests are not too large to be in memory with all that they say of their files.
-fn check_bytes<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> std::result::Result<(), Refusal> {
+pub(super) fn check_bytes<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> std::result::Result<(), Refusal> {
     let bytes = manifests.map(|file| file.manifest_length.unsigned_abs()).fold(0, u64::saturating_add);
     if bytes <= MAX_LOADED_BYTES {
         return Ok(());

@@ -25,7 +25,7 @@ use futures::stream::StreamExt;
 use crate::{DeleteKey, DeleteKind, LiveFile, Manifests, Result, RowsToDelete, delete_key};
 
 use self::conditions::{check_partitions, only_path, removed_data};
-use self::effect::{Changes, Effect, changes_between, check_manifest, effect_of, inherits, load_as_sent};
+use self::effect::{Changes, Effect, changes_between, check_bytes, check_manifest, effect_of, inherits, load_as_sent};
 use self::moves::kept_moves;
 use self::positions::{PlannedPositions, PositionChange};
 
@@ -355,7 +355,9 @@ impl HeadState<'_> {
 /// Returns the list with its location; `None` if the snapshot has no list.
 async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, SentList)>> {
     let listed = sent_list(source, metadata, snapshot, None).await?;
-    for file in listed.manifests.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id) {
+    let own = || listed.manifests.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id);
+    check_bytes(own())?;
+    for file in own() {
         load_as_sent(source, metadata, file).await?;
     }
     Ok(snapshot.manifest_list.clone().map(|path| (path, listed)))
