@@ -355,7 +355,8 @@ impl HeadState<'_> {
 /// Returns the list with its location; `None` if the snapshot has no list.
 async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, SentList)>> {
     let listed = sent_list(source, metadata, snapshot, None).await?;
-    let own = || listed.manifests.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id);
+    let id = snapshot.snapshot_id;
+    let own = || listed.manifests.iter().filter(move |file| file.added_snapshot_id == id);
     check_bytes(own())?;
     for file in own() {
         load_as_sent(source, metadata, file).await?;
