@@ -13,9 +13,10 @@ use futures::FutureExt;
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 
 use super::MergeRule;
-use crate::append_only::{MissingFiles, is_same_manifest};
 use crate::live::MANIFEST_CONCURRENCY;
-use crate::{DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, Manifests, Refusal, Result, delete_key};
+use crate::{
+    DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, Manifests, PartitionKey, Refusal, Result, delete_key,
+};
 
 /// The first row id from which [`load_as_sent`] counts: ids that entries inherit are negative, and those that they have are not.
 const INHERITED_ROW_IDS: i64 = i64::MIN;
@@ -115,7 +116,7 @@ impl Effect {
 /// # Errors
 ///
 /// - Returns [`TableError::NotMerged`](crate::TableError::NotMerged) if a new manifest is not one of the snapshot's own, is
-///   encrypted or has a spec that the table lacks; if a file that is carried over is not live before, or has other values; if an
+///   encrypted or has a spec that the table lacks; if a file that is carried over is not live before, or has other numbers; if an
 ///   added file has a sequence number that its snapshot can't give; or if too many files have to be compared.
 /// - Returns the errors of [`Manifests::load`].
 pub(super) async fn effect_of(
@@ -130,9 +131,9 @@ pub(super) async fn effect_of(
     for file in after {
         match only_before.remove(file.manifest_path.as_str()) {
             None => new.push(file),
-            Some(kept) if is_same_manifest(kept, file) => {}
+            Some(kept) if has_same_entries(kept, file) => {}
             Some(_) => {
-                let what = format!("snapshot {} lists {} with other values", snapshot.snapshot_id, file.manifest_path);
+                let what = format!("snapshot {} lists {} with other numbers", snapshot.snapshot_id, file.manifest_path);
                 return Err(MergeRule::Manifest.refuse(what).into());
             }
         }
@@ -141,8 +142,11 @@ pub(super) async fn effect_of(
     check_bytes(only_before.values().chain(&new).copied())?;
     new.iter().try_for_each(|file| check_manifest(metadata, file, snapshot))?;
     let (mut missing, mut effect, mut compared) = (MissingFiles::default(), Effect::default(), 0);
+    // The bounds of paths tell which data file a delete file is about.
+    let (of_data, of_deletes) = (ManifestProjection::files(), ManifestProjection::all());
+    let wanted = |file: &ManifestFile| if file.content == ManifestContent::Data { &of_data } else { &of_deletes };
     let gone: Vec<&ManifestFile> = before.iter().filter(|file| only_before.contains_key(file.manifest_path.as_str())).collect();
-    let reads: Vec<_> = gone.iter().copied().map(|file| source.load(metadata, file).boxed()).collect();
+    let reads: Vec<_> = gone.iter().copied().map(|file| source.load_fields(metadata, file, wanted(file)).boxed()).collect();
     let mut reads = futures::stream::iter(reads).buffered(MANIFEST_CONCURRENCY);
     for file in gone {
         let Some(manifest) = reads.try_next().await? else { break };
@@ -159,6 +163,48 @@ pub(super) async fn effect_of(
     }
     effect.removed = missing.into_files();
     Ok(effect)
+}
+
+/// Checks that the entries of a manifest inherit the same from two lists.
+///
+/// All else that a list says of a manifest is summed up from its entries. Writers leave out some of it, and a merge lists the
+/// manifest as the head does.
+fn has_same_entries(before: &ManifestFile, after: &ManifestFile) -> bool {
+    let inherited = |file: &ManifestFile| (file.content, file.partition_spec_id, file.sequence_number, file.added_snapshot_id);
+    let has_same_ids = before.first_row_id.is_none() || before.first_row_id == after.first_row_id;
+    inherited(before) == inherited(after) && has_same_ids
+}
+
+/// The live files of replaced manifests that no new manifest has carried over yet.
+#[derive(Default)]
+struct MissingFiles(HashMap<LiveKey, Vec<LiveFile>>);
+
+impl MissingFiles {
+    /// Adds a file of a replaced manifest.
+    fn add(&mut self, live: LiveFile) {
+        self.0.entry(live_key(&live)).or_default().push(live);
+    }
+
+    /// Takes a file off that is carried over with its partition, numbers and row ids. Returns false if there is none.
+    ///
+    /// Statistics may differ: some writers carry over a part of them. A merge has the entry of the head.
+    fn take(&mut self, after: &LiveFile) -> bool {
+        let Some(files) = self.0.get_mut(&live_key(after)) else { return false };
+        let is_same = |before: &LiveFile| {
+            let has_same_ids = before.first_row_id.is_none() || before.first_row_id == after.first_row_id;
+            PartitionKey::of(before) == PartitionKey::of(after) && has_same_ids
+        };
+        let Some(at) = files.iter().position(is_same) else { return false };
+        files.swap_remove(at);
+        true
+    }
+
+    /// Returns the files that are missing, by path.
+    fn into_files(self) -> Vec<LiveFile> {
+        let mut files: Vec<LiveFile> = self.0.into_values().flatten().collect();
+        files.sort_by_cached_key(|live| delete_key(&live.file));
+        files
+    }
 }
 
 /// Checks that a new manifest is one of the snapshot's own, and can be read.

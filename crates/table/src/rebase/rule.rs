@@ -31,9 +31,9 @@ pub enum MergeRule {
     SnapshotId,
     /// The policy `commit.merge` lets changes of this class be merged.
     Policy,
-    /// The snapshot's new manifests are its own.
+    /// The snapshot's new manifests are its own, and the others have the sequence numbers and row ids that they had.
     Manifest,
-    /// The files that new manifests carry over are live in the base, as they are.
+    /// The files that new manifests carry over are live in the base, with their partitions, sequence numbers and row ids.
     ExistingFile,
     /// The added files have the sequence number of the commit, and no row ids that it took.
     SequenceNumber,
