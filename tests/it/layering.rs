@@ -25,7 +25,7 @@ const INNER: [&str; 12] = [
 /// The files of other crates that use such names all the same, with the reason.
 const EXCEPTED: [(&str, &str); 8] = [
     ("catalog/src/cache.rs", "a snapshot's files are known by its list, and what a manifest comes to is kept by manifest"),
-    ("catalog/src/sequencer.rs", "the receipt of a merged commit names the list that its client wrote"),
+    ("catalog/src/merge/mod.rs", "the receipt of a merged commit names the list that its client wrote"),
     ("maintenance/src/check/metadata.rs", "a check looks at manifests themselves, and says what of them is wrong"),
     ("maintenance/src/check/mod.rs", "a check reads manifests one by one, and says which can't be read"),
     ("maintenance/src/check/snapshots.rs", "a check looks whether each manifest of each snapshot is there"),

@@ -3,7 +3,7 @@
 //! A client's [`Proposal`] is fixed. Maintenance and SQL implement [`Rebase`], which computes the proposal at the commit point.
 
 use esker_format::{Snapshot, TableRequirement, TableUpdate};
-use esker_state::NewQuarantine;
+use esker_state::{MergedSnapshot, NewQuarantine};
 use esker_table::MergeClass;
 use futures::future::BoxFuture;
 
@@ -43,6 +43,8 @@ pub struct CommitRecords {
     pub settled_outputs: Vec<String>,
     /// Paths of files that belong to the table again, to be released from quarantine.
     pub restored: Vec<String>,
+    /// Receipts of the snapshots of a late commit that was merged.
+    pub merged: Vec<MergedSnapshot>,
 }
 
 impl CommitRecords {
@@ -51,6 +53,7 @@ impl CommitRecords {
         self.quarantine.append(&mut other.quarantine);
         self.settled_outputs.append(&mut other.settled_outputs);
         self.restored.append(&mut other.restored);
+        self.merged.append(&mut other.merged);
     }
 }
 

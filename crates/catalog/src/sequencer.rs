@@ -39,12 +39,11 @@ use bytes::Bytes;
 use esker_access::Privilege;
 use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, MergedSnapshot, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey,
-    StateError, TableUpdatedData, TabularRow,
+    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey, StateError, TableUpdatedData, TabularRow,
 };
 use esker_storage::Location;
+use esker_table::MergeClass;
 use esker_table::properties::{DELETE_METADATA, METADATA_VERSIONS};
-use esker_table::{MergeClass, REBASED_LIST};
 use esker_types::{Coded, TableId, TableName, catch_panic, now_ms};
 use flate2::Compression;
 use flate2::read::GzEncoder;
@@ -189,8 +188,8 @@ impl Catalog {
     /// - Returns [`Location`](CatalogError::Location) if the table may not have files at a new location, and
     ///   [`Refused`](CatalogError::Refused) if the snapshots of [`Proposal::restore`] can't come back.
     /// - Returns [`QueueFull`](CatalogError::QueueFull) if too many commits wait for the table, [`Busy`](CatalogError::Busy) if
-    ///   the commit got no turn in time, and [`Behind`](CatalogError::Behind) if storage has states that the database does not
-    ///   have.
+    ///   the commit got no turn in time, or the merges before it in its batch took too long, and
+    ///   [`Behind`](CatalogError::Behind) if storage has states that the database does not have.
     /// - Returns [`StateUnknown`](CatalogError::StateUnknown) if the outcome could not be observed.
     /// - Returns [`Batch`](CatalogError::Batch) if another error failed the whole batch, and
     ///   [`Panicked`](CatalogError::Panicked) if the change panicked.
@@ -482,7 +481,6 @@ impl Catalog {
     ) -> Result<PointerSwap> {
         let from = current.row.metadata_location.clone();
         let to = Self::next_metadata_path(&working.metadata, Some(&from))?;
-        let merged = merged_snapshots(updates.clone());
         working.json = current.json.next(&current.metadata, &working.metadata, updates)?;
         records.settled_outputs.extend(self.write_following(&current.row, &to, working.json.bytes().clone()).await?);
         working.row.location = Location::parse(&working.metadata.location)?.to_string();
@@ -502,7 +500,7 @@ impl Catalog {
             quarantine: records.quarantine,
             settled_outputs: records.settled_outputs,
             restored: records.restored,
-            merged,
+            merged: records.merged,
             term: None,
         })
     }
@@ -643,26 +641,6 @@ fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> R
     Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
 }
 
-/// Returns the receipts of the snapshots among some updates that are those of merged commits.
-fn merged_snapshots<'a>(updates: impl IntoIterator<Item = &'a TableUpdate>) -> Vec<MergedSnapshot> {
-    let (mut all, mut waiting): (Vec<MergedSnapshot>, Vec<(i64, &str)>) = (Vec::new(), Vec::new());
-    for update in updates {
-        match update {
-            TableUpdate::AddSnapshot { snapshot } => {
-                waiting.extend(snapshot.summary_value(REBASED_LIST).map(|list| (snapshot.snapshot_id, list)));
-            }
-            TableUpdate::SetSnapshotRef { ref_name, .. } => {
-                let made = waiting.drain(..);
-                all.extend(made.map(|(snapshot_id, list)| MergedSnapshot {
-                    snapshot_id,
-                    branch: ref_name.clone(),
-                    manifest_list: list.to_owned(),
-                }));
-            }
-            _ => {}
-        }
-    }
-    all
 }
 
 /// Builds the error for a commit that got no turn in time.

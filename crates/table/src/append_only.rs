@@ -102,27 +102,20 @@ async fn beyond_append_in(
 
 /// The live files of replaced manifests that no new manifest has carried over yet.
 #[derive(Default)]
-pub(crate) struct MissingFiles(HashMap<DeleteKey, Vec<LiveFile>>);
+struct MissingFiles(HashMap<DeleteKey, Vec<LiveFile>>);
 
 impl MissingFiles {
     /// Adds a file of a replaced manifest.
-    pub(crate) fn add(&mut self, file: LiveFile) {
+    fn add(&mut self, file: LiveFile) {
         self.0.entry(delete_key(&file.file)).or_default().push(file);
     }
 
     /// Takes a file off. Returns false if there is none that is the same in every way.
-    pub(crate) fn take(&mut self, after: &LiveFile) -> bool {
+    fn take(&mut self, after: &LiveFile) -> bool {
         let Some(files) = self.0.get_mut(&delete_key(&after.file)) else { return false };
         let Some(at) = files.iter().position(|before| is_same_file(before, after)) else { return false };
         files.swap_remove(at);
         true
-    }
-
-    /// Returns the files that are missing, by path.
-    pub(crate) fn into_files(self) -> Vec<LiveFile> {
-        let mut files: Vec<LiveFile> = self.0.into_values().flatten().collect();
-        files.sort_by_cached_key(|live| delete_key(&live.file));
-        files
     }
 
     /// Returns the path of a file that is missing.
@@ -132,7 +125,7 @@ impl MissingFiles {
 }
 
 /// Checks that two lists describe a manifest alike. Row ids may be new, and unknown fields may be lost.
-pub(crate) fn is_same_manifest(before: &ManifestFile, after: &ManifestFile) -> bool {
+fn is_same_manifest(before: &ManifestFile, after: &ManifestFile) -> bool {
     let first_row_id = before.first_row_id.or(after.first_row_id);
     ManifestFile { first_row_id, extra: after.extra.clone(), ..before.clone() } == *after
 }

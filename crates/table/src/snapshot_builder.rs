@@ -123,7 +123,7 @@ pub async fn build_snapshot(
         None => Vec::new(),
     };
     let TouchedManifests { kept, mut by_kind, removed, bytes_per_entry, rewritten_counts: counts } =
-        partition_manifests(source, metadata, existing_manifests.clone(), rewrite).await?;
+        partition_manifests(source, metadata, existing_manifests.clone(), rewrite, &HashSet::new()).await?;
     if !rewrite.rewritten_manifests.is_empty() {
         by_kind.iter_mut().for_each(|(_, spec, entries)| entries.sort_by(|a, b| partition(a, *spec).cmp(&partition(b, *spec))));
     }
@@ -308,11 +308,15 @@ pub(crate) struct TouchedManifests {
 
 /// Divides the manifests of the head into those that stay and those that are rewritten, because they contain a removed file or the
 /// caller names them.
+///
+/// `untouched` are the paths of manifests that have no removed file. The others are read one by one until all removed files are
+/// found.
 pub(crate) async fn partition_manifests(
     source: &Manifests,
     metadata: &TableMetadata,
     manifests: Vec<ManifestFile>,
     rewrite: &SnapshotChanges,
+    untouched: &HashSet<&str>,
 ) -> Result<TouchedManifests> {
     let mut missing: HashMap<&str, usize> = rewrite.removed.iter().map(|(path, n)| (path.as_str(), *n)).collect();
     let mut missing_deletes: HashSet<&DeleteKey> = rewrite.removed_deletes.iter().collect();
@@ -332,7 +336,8 @@ pub(crate) async fn partition_manifests(
             }
             (file.added_files_count, file.added_rows_count) = (None, None);
         }
-        if !is_named && if deletes { missing_deletes.is_empty() } else { missing.is_empty() } {
+        let is_all_found = if deletes { missing_deletes.is_empty() } else { missing.is_empty() };
+        if !is_named && (is_all_found || untouched.contains(file.manifest_path.as_str())) {
             kept.push(file);
             continue;
         }

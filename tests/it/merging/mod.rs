@@ -224,6 +224,20 @@ async fn a_merged_request_is_known_after_its_snapshot_has_expired() {
     app.stop().await;
 }
 
+/// A summary is a text of its client. PostgreSQL refuses some texts, and with them the whole batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_that_names_a_merged_list_makes_no_receipt() {
+    let app = TestApp::start().await;
+    let lake = table(&app, "claimed", 2, "").await;
+    let commit = lake.prepare_change(&append(1)).await.with_summary("esker.rebased-list", "no\u{0} list");
+    lake.commit(&commit).await;
+    let id = commit.snapshot()["snapshot-id"].as_i64().expect("an id");
+    let row = app.catalog().table(&"lake.claimed".parse().expect("a name")).await.expect("a table");
+    let receipts = app.catalog().state().tables().merged_among(row.id, &[id]).await.expect("read");
+    assert!(receipts.is_empty(), "{receipts:?}");
+    app.stop().await;
+}
+
 /// Returns a change that deletes rows by position, and updates them if `text` is not empty.
 fn by_position(deleted: &[Row], text: &str) -> ClientChange {
     let updated = deleted.iter().filter(|_| !text.is_empty()).map(|row| (row.0, text.to_owned(), row.2, row.3));

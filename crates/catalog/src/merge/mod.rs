@@ -12,9 +12,10 @@ mod request;
 mod writers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_format::{FormatError, Snapshot, TableMetadata, TableRequirement, TableUpdate};
-use esker_state::{CommitRefusedData, EventData, NewEvent};
+use esker_state::{CommitRefusedData, EventData, MergedSnapshot, NewEvent};
 use esker_storage::Location;
 use esker_table::{
     DeleteFiles, DeletedPositions, LiveDelete, MergeCache, MergeClass, MergeRule, RebasePlan, RebasedCommit, Refusal,
@@ -23,6 +24,7 @@ use esker_table::{
 use esker_types::now_ms;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::freeze::Namespaces;
 use crate::{Catalog, CatalogError, CommitRecords, LoadedTable, Proposal, Result};
@@ -39,9 +41,18 @@ pub(crate) struct BatchMerges {
     namespaces: Option<Namespaces>,
     /// The events of the commits that were not merged.
     refusals: Vec<NewEvent>,
+    /// The time at which the first merge began.
+    began: Option<Instant>,
 }
 
 impl BatchMerges {
+    /// Checks that a merge may begin: the first one, and others within half of the time that commits wait for the table.
+    ///
+    /// All commits of a batch are answered together. After twice that time, a client is told that the outcome is unknown.
+    fn may_begin(&mut self, now: Instant, wait: Duration) -> bool {
+        now.saturating_duration_since(*self.began.get_or_insert(now)) <= wait / 2
+    }
+
     /// Takes the events of the commits that were not merged.
     pub(crate) fn take_refusals(&mut self) -> Vec<NewEvent> {
         std::mem::take(&mut self.refusals)
@@ -121,7 +132,8 @@ impl Catalog {
     ///
     /// Returns [`NotMerged`](CatalogError::NotMerged) if the table's policy asks for merges and the commit breaks a rule, and
     /// [`Conflict`](CatalogError::Conflict) if its manifest list is in quarantine or deleted. Returns
-    /// [`State`](CatalogError::State) if the database fails.
+    /// [`Busy`](CatalogError::Busy) if the merges before it in its batch took too long, and [`State`](CatalogError::State) if the
+    /// database fails.
     pub(crate) async fn merge_late(&self, table: &LoadedTable, proposal: &Proposal, batch: &mut BatchMerges) -> Result<Merge> {
         let Some(conflict) = conflict(&table.metadata, proposal) else { return Ok(Merge::AsSent) };
         let refusal = match self.try_merge(table, proposal, batch).await {
@@ -229,6 +241,10 @@ impl Catalog {
             return Ok(Merge::AsSent);
         }
         sent.check_writers(&writer_keys)?;
+        let wait = self.options().commit_wait;
+        if !batch.may_begin(Instant::now(), wait) {
+            return Err(CatalogError::Busy(format!("table {}", table.row.name), wait.as_secs()).into());
+        }
         self.check_references(&proposal.updates).await?;
         let deletes = self.options().deletes.as_deref().unwrap_or(&NoDeleteFiles);
         let plan = plan_rebase(manifests, deletes, metadata, sent.late.clone(), &mut batch.cache).await?;
@@ -307,8 +323,22 @@ impl Catalog {
         let is_file = |path: &String| table.row.owned && Location::parse(path).is_ok();
         let superseded = rebased.superseded.iter().cloned().chain(statistics).filter(is_file);
         let quarantine = superseded.map(|file| table.row.quarantine(file, None, reason, None, due_ms)).collect();
-        CommitRecords { quarantine, settled_outputs: written, restored: Vec::new() }
+        CommitRecords { quarantine, settled_outputs: written, restored: Vec::new(), merged: receipts(sent) }
     }
+}
+
+/// Returns the receipts of the snapshots of a commit that is merged.
+///
+/// They are made here and not of summaries, which are texts of clients.
+fn receipts(sent: &SentCommit<'_>) -> Vec<MergedSnapshot> {
+    let branch = sent.late.branch;
+    let receipt = |snapshot: &&Snapshot| {
+        let manifest_list = list_name(snapshot)?.to_owned();
+        Some(MergedSnapshot { snapshot_id: snapshot.snapshot_id, branch: branch.to_owned(), manifest_list })
+    };
+    // PostgreSQL refuses such a text, and then the whole batch would fail.
+    let is_text = |receipt: &MergedSnapshot| !receipt.branch.contains('\0') && !receipt.manifest_list.contains('\0');
+    sent.late.chain.iter().filter_map(receipt).filter(is_text).collect()
 }
 
 /// Returns the ids of the snapshots that a request adds.
@@ -350,4 +380,19 @@ fn renumbered_statistics(update: &TableUpdate, numbers: &[(i64, i64)]) -> TableU
         }
     }
     update
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merges_of_a_batch_begin_while_its_clients_still_wait_for_an_answer() {
+        let (mut batch, first) = (BatchMerges::default(), Instant::now());
+        let after = |seconds: u64| first + Duration::from_secs(seconds);
+        let begins: Vec<bool> =
+            [0, 15, 16, 60].into_iter().map(|seconds| batch.may_begin(after(seconds), Duration::from_secs(30))).collect();
+        assert_eq!(begins, [true, true, false, false]);
+        assert!(BatchMerges::default().may_begin(after(60), Duration::ZERO), "the first one always may");
+    }
 }

@@ -145,11 +145,12 @@ pub(crate) async fn propose_for(
     catalog.failpoint("compact-before-commit").await;
     let restored = rewrite.restored_files.iter().flat_map(|live| Location::all_spellings(&live.file.file_path)).collect();
     let outputs = rewrite.added.iter().chain(&rewrite.added_deletes).map(|(_, file)| file.file_path.clone());
+    let settled_outputs = outputs.chain(rewritten.written).collect();
     Ok(Proposal {
         restore: None,
         requirements: rewritten.requirements,
         updates: rewritten.updates,
-        records: CommitRecords { quarantine: Vec::new(), settled_outputs: outputs.chain(rewritten.written).collect(), restored },
+        records: CommitRecords { settled_outputs, restored, ..CommitRecords::default() },
         actor: actor.clone(),
     })
 }

@@ -10,11 +10,14 @@ use esker_format::{
     BoundBytes, DataContentType, DataFile, DataFileFormat, ManifestContent, ManifestEntry, ManifestFile, Snapshot, TableMetadata,
     UNASSIGNED_SEQUENCE_NUMBER,
 };
+use esker_storage::Storage;
+use futures::FutureExt;
+use futures::stream::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::conditions::removed_data;
 use super::effect::AddedFile;
-use super::{DeleteFiles, MergeCache, MergeClass, PlannedChange, RebasePlan, StepKind};
+use super::{DeleteFiles, DeletesOrigin, MergeCache, MergeClass, PlannedChange, RebasePlan, StepKind};
 use crate::snapshot_builder::{
     COUNTS, ManifestDraft, NewSnapshot, TouchedManifests, added_entry, max_entries, partition_manifests, split, summary,
     write_manifests,
@@ -100,7 +103,7 @@ impl RebasePlan<'_> {
             superseded.extend(sent.manifest_list.clone());
             let (snapshot, as_listed) = new.write_listed(source, &metadata, paths.list, manifests, summary).await?;
             let snapshot = Snapshot { schema_id: sent.schema_id, extra: sent.extra.clone(), ..snapshot };
-            cache.add_list(&snapshot, as_listed.as_slice().into());
+            cache.add_made(&snapshot, as_listed.as_slice().into());
             if let StepKind::Change(change) = &step.kind
                 && class == MergeClass::Append
             {
@@ -115,6 +118,40 @@ impl RebasePlan<'_> {
 }
 
 impl PlannedChange {
+    /// Returns the paths of those manifests of the head that have no removed file.
+    ///
+    /// Without them, a removal would read all manifests of a large table while the table has its turn.
+    fn untouched<'a>(&'a self, head: &'a [ManifestFile]) -> HashSet<&'a str> {
+        if self.removed_deletes.is_empty() && removed_data(&self.effect).next().is_none() {
+            return HashSet::new();
+        }
+        let (data, deletes) = (ManifestContent::Data, ManifestContent::Deletes);
+        let [mut untouched, of_deletes] = [(data, DeletesOrigin::Client), (deletes, self.origin)]
+            .map(|(content, origin)| self.untouched_of(content, origin, head));
+        untouched.extend(of_deletes);
+        untouched
+    }
+
+    /// Returns the paths of those manifests of one kind that have no removed file.
+    ///
+    /// What the client removed is in the manifests that it replaced. If the head has all of these, it is nowhere else. If another
+    /// commit has rewritten one, it may be in any manifest but those that the client kept.
+    fn untouched_of<'a>(&'a self, content: ManifestContent, origin: DeletesOrigin, head: &'a [ManifestFile]) -> HashSet<&'a str> {
+        let paths = |list: &'a [ManifestFile]| -> HashSet<&'a str> {
+            list.iter().filter(|file| file.content == content).map(|file| file.manifest_path.as_str()).collect()
+        };
+        let [before, sent] = &self.lists;
+        let (before, sent, head) = (paths(before), paths(sent), paths(head));
+        let are_there = before.difference(&sent).all(|path| head.contains(path));
+        match origin {
+            DeletesOrigin::Any => HashSet::new(),
+            DeletesOrigin::Client if are_there => {
+                head.into_iter().filter(|path| sent.contains(path) || !before.contains(path)).collect()
+            }
+            DeletesOrigin::Client | DeletesOrigin::ClientOrHead => before.intersection(&sent).copied().collect(),
+        }
+    }
+
     /// Writes the deletes by position that take the place of the client's, and adds them to the effect.
     async fn write_deletes(
         &mut self,
@@ -139,8 +176,9 @@ impl PlannedChange {
         let paths: Vec<String> = files.iter().map(|(path, ..)| path.clone()).collect();
         record(paths.clone()).await?;
         written.extend(paths);
-        for (path, bytes, entries) in files {
-            source.storage().write(&path, bytes.into()).await?;
+        let writes: Vec<_> = files.into_iter().map(|file| write_file(source.storage(), file).boxed()).collect();
+        let mut writes = futures::stream::iter(writes).buffered(CONCURRENT_WRITES);
+        while let Some(entries) = writes.try_next().await? {
             let fresh = entries.into_iter().map(|(spec_id, file)| AddedFile { spec_id, file, sequence_number: None });
             self.effect.fresh_files.extend(fresh);
         }
@@ -150,6 +188,15 @@ impl PlannedChange {
 
 /// A delete file: its location, its bytes, and its manifest entries with the ids of their partition specs.
 type EncodedDeletes = (String, Vec<u8>, Vec<(i32, DataFile)>);
+
+/// The number of delete files that are written at the same time. In format version 2 there may be one for each data file.
+const CONCURRENT_WRITES: usize = 8;
+
+/// Writes a delete file, and returns its manifest entries.
+async fn write_file(storage: &Storage, (path, bytes, entries): EncodedDeletes) -> Result<Vec<(i32, DataFile)>> {
+    storage.write(&path, bytes.into()).await?;
+    Ok(entries)
+}
 
 /// Encodes a position delete file about one data file.
 fn encode_positions(files: &dyn DeleteFiles, metadata: &TableMetadata, rows: RowsToDelete) -> Result<EncodedDeletes> {
@@ -236,7 +283,7 @@ async fn changed(
         summary: own_summary(sent),
     };
     let TouchedManifests { kept, by_kind, removed, bytes_per_entry, .. } =
-        partition_manifests(source, metadata, listed.to_vec(), &changes).await?;
+        partition_manifests(source, metadata, listed.to_vec(), &changes, &change.untouched(listed)).await?;
     let most = max_entries(metadata, bytes_per_entry);
     let all = fresh_drafts(&effect.fresh_files).into_iter().chain(by_kind);
     let parts = |(content, spec_id, entries)| split(entries, most).map(move |entries| (content, spec_id, entries));

@@ -103,6 +103,12 @@ fn class_of(snapshot: &Snapshot, operation: Operation, effect: &Effect) -> std::
         return Err(MergeRule::SequenceNumber.refuse(what));
     }
     let removes_rows = removed_data(effect).next().is_some();
+    // Deletes by equality are blind. Whoever removes files has read them.
+    let by_equality = effect.added().find(|added| DeleteKind::of(&added.file) == Some(DeleteKind::Equality));
+    if let Some(delete) = by_equality.filter(|_| removes_rows) {
+        let what = format!("it removes data files and adds the equality delete file {}", delete.file.file_path);
+        return Err(MergeRule::Operation.refuse(what));
+    }
     let class = if removes_rows && adds_rows(effect) {
         MergeClass::Overwrite
     } else if removes_rows {

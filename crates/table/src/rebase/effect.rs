@@ -9,10 +9,14 @@ use esker_format::{
     DataContentType, DataFile, ManifestContent, ManifestEntry, ManifestFile, ManifestProjection, ManifestStatus, Snapshot,
     TableMetadata, UNASSIGNED_SEQUENCE_NUMBER,
 };
+use futures::FutureExt;
+use futures::stream::{Stream, StreamExt, TryStreamExt};
 
 use super::MergeRule;
-use crate::append_only::{MissingFiles, is_same_manifest};
-use crate::{DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, Manifests, Result, delete_key};
+use crate::live::MANIFEST_CONCURRENCY;
+use crate::{
+    DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifest, Manifests, PartitionKey, Refusal, Result, delete_key,
+};
 
 /// The first row id from which [`load_as_sent`] counts: ids that entries inherit are negative, and those that they have are not.
 const INHERITED_ROW_IDS: i64 = i64::MIN;
@@ -21,6 +25,16 @@ const INHERITED_ROW_IDS: i64 = i64::MIN;
 ///
 /// Comparing them takes memory, and holds up the table. So many differ after a rewrite of the manifests of a very large table.
 const MAX_COMPARED_FILES: u64 = 1_000_000;
+
+/// The maximum number of these manifests.
+///
+/// Reading them holds up the table too. A client that took hours may come after tens of thousands of commits.
+const MAX_COMPARED_MANIFESTS: usize = 10_000;
+
+/// The maximum total size in bytes of the manifests that a client's snapshot and the one before it do not share.
+///
+/// Their entries are in memory with all statistics of columns, which take many times as much.
+const MAX_LOADED_BYTES: u64 = 128 << 20;
 
 /// A file that a snapshot adds.
 #[derive(Debug, Clone)]
@@ -102,7 +116,7 @@ impl Effect {
 /// # Errors
 ///
 /// - Returns [`TableError::NotMerged`](crate::TableError::NotMerged) if a new manifest is not one of the snapshot's own, is
-///   encrypted or has a spec that the table lacks; if a file that is carried over is not live before, or has other values; if an
+///   encrypted or has a spec that the table lacks; if a file that is carried over is not live before, or has other numbers; if an
 ///   added file has a sequence number that its snapshot can't give; or if too many files have to be compared.
 /// - Returns the errors of [`Manifests::load`].
 pub(super) async fn effect_of(
@@ -117,26 +131,80 @@ pub(super) async fn effect_of(
     for file in after {
         match only_before.remove(file.manifest_path.as_str()) {
             None => new.push(file),
-            Some(kept) if is_same_manifest(kept, file) => {}
+            Some(kept) if has_same_entries(kept, file) => {}
             Some(_) => {
-                let what = format!("snapshot {} lists {} with other values", snapshot.snapshot_id, file.manifest_path);
+                let what = format!("snapshot {} lists {} with other numbers", snapshot.snapshot_id, file.manifest_path);
                 return Err(MergeRule::Manifest.refuse(what).into());
             }
         }
     }
     check_size(only_before.values().chain(&new).copied())?;
-    let mut missing = MissingFiles::default();
-    for file in before.iter().filter(|file| only_before.contains_key(file.manifest_path.as_str())) {
-        let entries = source.load(metadata, file).await?.entries;
-        entries.into_iter().filter(ManifestEntry::is_alive).for_each(|entry| missing.add(LiveFile::of(file, entry)));
+    check_bytes(only_before.values().chain(&new).copied())?;
+    new.iter().try_for_each(|file| check_manifest(metadata, file, snapshot))?;
+    let (mut missing, mut effect, mut compared) = (MissingFiles::default(), Effect::default(), 0);
+    // The bounds of paths tell which data file a delete file is about.
+    let (of_data, of_deletes) = (ManifestProjection::files(), ManifestProjection::all());
+    let wanted = |file: &ManifestFile| if file.content == ManifestContent::Data { &of_data } else { &of_deletes };
+    let gone: Vec<&ManifestFile> = before.iter().filter(|file| only_before.contains_key(file.manifest_path.as_str())).collect();
+    let reads: Vec<_> = gone.iter().copied().map(|file| source.load_fields(metadata, file, wanted(file)).boxed()).collect();
+    let mut reads = futures::stream::iter(reads).buffered(MANIFEST_CONCURRENCY);
+    for file in gone {
+        let Some(manifest) = reads.try_next().await? else { break };
+        count_compared(&mut compared, manifest.entries.len())?;
+        let live = manifest.entries.into_iter().filter(ManifestEntry::is_alive);
+        live.for_each(|entry| missing.add(LiveFile::of(file, entry)));
     }
-    let mut effect = Effect::default();
+    let reads: Vec<_> = new.iter().copied().map(|file| load_as_sent(source, metadata, file).boxed()).collect();
+    let mut reads = futures::stream::iter(reads).buffered(MANIFEST_CONCURRENCY);
     for file in new {
-        check_manifest(metadata, file, snapshot)?;
-        add_manifest(source, metadata, file, snapshot, &mut missing, &mut effect).await?;
+        let Some(manifest) = reads.try_next().await? else { break };
+        count_compared(&mut compared, manifest.entries.len())?;
+        add_manifest(metadata, file, manifest, snapshot, &mut missing, &mut effect)?;
     }
     effect.removed = missing.into_files();
     Ok(effect)
+}
+
+/// Checks that the entries of a manifest inherit the same from two lists.
+///
+/// All else that a list says of a manifest is summed up from its entries. Writers leave out some of it, and a merge lists the
+/// manifest as the head does.
+fn has_same_entries(before: &ManifestFile, after: &ManifestFile) -> bool {
+    let inherited = |file: &ManifestFile| (file.content, file.partition_spec_id, file.sequence_number, file.added_snapshot_id);
+    let has_same_ids = before.first_row_id.is_none() || before.first_row_id == after.first_row_id;
+    inherited(before) == inherited(after) && has_same_ids
+}
+
+/// The live files of replaced manifests that no new manifest has carried over yet.
+#[derive(Default)]
+struct MissingFiles(HashMap<LiveKey, Vec<LiveFile>>);
+
+impl MissingFiles {
+    /// Adds a file of a replaced manifest.
+    fn add(&mut self, live: LiveFile) {
+        self.0.entry(live_key(&live)).or_default().push(live);
+    }
+
+    /// Takes a file off that is carried over with its partition, numbers and row ids. Returns false if there is none.
+    ///
+    /// Statistics may differ: some writers carry over a part of them. A merge has the entry of the head.
+    fn take(&mut self, after: &LiveFile) -> bool {
+        let Some(files) = self.0.get_mut(&live_key(after)) else { return false };
+        let is_same = |before: &LiveFile| {
+            let has_same_ids = before.first_row_id.is_none() || before.first_row_id == after.first_row_id;
+            PartitionKey::of(before) == PartitionKey::of(after) && has_same_ids
+        };
+        let Some(at) = files.iter().position(is_same) else { return false };
+        files.swap_remove(at);
+        true
+    }
+
+    /// Returns the files that are missing, by path.
+    fn into_files(self) -> Vec<LiveFile> {
+        let mut files: Vec<LiveFile> = self.0.into_values().flatten().collect();
+        files.sort_by_cached_key(|live| delete_key(&live.file));
+        files
+    }
 }
 
 /// Checks that a new manifest is one of the snapshot's own, and can be read.
@@ -160,17 +228,17 @@ pub(super) fn check_manifest(metadata: &TableMetadata, file: &ManifestFile, snap
 }
 
 /// Adds the files of a new manifest to the effect, and takes those that it carries over off the missing ones.
-async fn add_manifest(
-    source: &Manifests,
+fn add_manifest(
     metadata: &TableMetadata,
     file: &ManifestFile,
+    manifest: Manifest,
     snapshot: &Snapshot,
     missing: &mut MissingFiles,
     effect: &mut Effect,
 ) -> Result<()> {
     let mut added = Vec::new();
     let mut is_plain = true;
-    for entry in load_as_sent(source, metadata, file).await?.entries {
+    for entry in manifest.entries {
         let path = &entry.data_file.file_path;
         if (entry.data_file.content == DataContentType::Data) != (file.content == ManifestContent::Data) {
             let what = format!("{} lists {path} among files of another kind", file.manifest_path);
@@ -285,15 +353,17 @@ pub(super) async fn changes_between(
     let only_before: Vec<&ManifestFile> = before.iter().filter(|file| !in_after.contains(&identity(file))).collect();
     let only_after: Vec<&ManifestFile> = after.iter().filter(|file| !in_before.contains(&identity(file))).collect();
     check_size(only_before.iter().chain(&only_after).copied())?;
-    let mut earlier: HashMap<LiveKey, Vec<LiveFile>> = HashMap::new();
-    for file in only_before {
-        for live in live_files(source, metadata, file).await? {
-            earlier.entry(live_key(&live)).or_default().push(live);
-        }
+    let (mut earlier, mut compared): (HashMap<LiveKey, Vec<LiveFile>>, u64) = (HashMap::new(), 0);
+    let mut reads = live_files_of(source, metadata, only_before);
+    while let Some(files) = reads.try_next().await? {
+        count_compared(&mut compared, files.len())?;
+        files.into_iter().for_each(|live| earlier.entry(live_key(&live)).or_default().push(live));
     }
     let mut changes = Changes::default();
-    for file in only_after {
-        for live in live_files(source, metadata, file).await? {
+    let mut reads = live_files_of(source, metadata, only_after);
+    while let Some(files) = reads.try_next().await? {
+        count_compared(&mut compared, files.len())?;
+        for live in files {
             if earlier.get_mut(&live_key(&live)).and_then(Vec::pop).is_none() {
                 add_live(&mut changes.added, live);
             }
@@ -303,15 +373,41 @@ pub(super) async fn changes_between(
     Ok(changes)
 }
 
-/// Checks that some manifests have no more live files than may be compared, by the counts of their lists.
-fn check_size<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> Result<()> {
+/// Checks that some manifests are no more than may be compared, and have no more live files by the counts of their lists.
+fn check_size<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> std::result::Result<(), Refusal> {
     let live = |file: &ManifestFile| [file.added_files_count, file.existing_files_count].into_iter().flatten().sum::<u64>();
-    let files = manifests.map(live).fold(0, u64::saturating_add);
+    let (manifests, files) =
+        manifests.fold((0_usize, 0_u64), |(manifests, files), file| (manifests + 1, files.saturating_add(live(file))));
+    if manifests > MAX_COMPARED_MANIFESTS {
+        let what = format!("{manifests} manifests have to be compared, and {MAX_COMPARED_MANIFESTS} are the most that are");
+        return Err(MergeRule::TooManyFiles.refuse(what));
+    }
+    check_files(files)
+}
+
+/// Checks that manifests are not too large to be in memory with all that they say of their files.
+pub(super) fn check_bytes<'a>(manifests: impl Iterator<Item = &'a ManifestFile>) -> std::result::Result<(), Refusal> {
+    let bytes = manifests.map(|file| file.manifest_length.unsigned_abs()).fold(0, u64::saturating_add);
+    if bytes <= MAX_LOADED_BYTES {
+        return Ok(());
+    }
+    let what = format!("it replaces and adds manifests of {bytes} bytes, and {MAX_LOADED_BYTES} are the most that are compared");
+    Err(MergeRule::TooManyFiles.refuse(what))
+}
+
+/// Checks that files are no more than may be compared.
+fn check_files(files: u64) -> std::result::Result<(), Refusal> {
     if files <= MAX_COMPARED_FILES {
         return Ok(());
     }
     let what = format!("{files} files have to be compared, and {MAX_COMPARED_FILES} are the most that are");
-    Err(MergeRule::TooManyFiles.refuse(what).into())
+    Err(MergeRule::TooManyFiles.refuse(what))
+}
+
+/// Adds the files of a manifest that was read to those that are compared. The counts of lists may be missing or wrong.
+fn count_compared(compared: &mut u64, files: usize) -> std::result::Result<(), Refusal> {
+    *compared = compared.saturating_add(files as u64);
+    check_files(*compared)
 }
 
 /// Returns the identity of a manifest in a list: its path, and the sequence number that its entries inherit.
@@ -324,8 +420,18 @@ fn live_key(live: &LiveFile) -> LiveKey {
     (delete_key(&live.file), live.spec_id, live.sequence_number)
 }
 
+/// Loads the live files of each of some manifests in order, several manifests at a time, without statistics of columns.
+pub(super) fn live_files_of<'a>(
+    source: &'a Manifests,
+    metadata: &'a TableMetadata,
+    manifests: Vec<&'a ManifestFile>,
+) -> impl Stream<Item = Result<Vec<LiveFile>>> + Send + Unpin {
+    let reads: Vec<_> = manifests.into_iter().map(|file| live_files(source, metadata, file).boxed()).collect();
+    futures::stream::iter(reads).buffered(MANIFEST_CONCURRENCY)
+}
+
 /// Loads the live files of a manifest, without statistics of columns.
-pub(super) async fn live_files(source: &Manifests, metadata: &TableMetadata, file: &ManifestFile) -> Result<Vec<LiveFile>> {
+async fn live_files(source: &Manifests, metadata: &TableMetadata, file: &ManifestFile) -> Result<Vec<LiveFile>> {
     let entries = source.load_fields(metadata, file, &ManifestProjection::files()).await?.entries;
     Ok(entries.into_iter().filter(ManifestEntry::is_alive).map(|entry| LiveFile::of(file, entry)).collect())
 }

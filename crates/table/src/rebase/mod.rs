@@ -18,14 +18,14 @@ mod rule;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use esker_format::{ManifestFile, ManifestStatus, Operation, Snapshot, TableMetadata};
+use esker_format::{ManifestContent, ManifestFile, ManifestStatus, Operation, Snapshot, TableMetadata};
 use futures::FutureExt;
 use futures::stream::StreamExt;
 
 use crate::{DeleteKey, DeleteKind, LiveFile, Manifests, Result, RowsToDelete, delete_key};
 
 use self::conditions::{check_partitions, only_path, removed_data};
-use self::effect::{Changes, Effect, changes_between, check_manifest, effect_of, inherits, load_as_sent};
+use self::effect::{Changes, Effect, changes_between, check_bytes, check_manifest, effect_of, inherits, load_as_sent};
 use self::moves::kept_moves;
 use self::positions::{PlannedPositions, PositionChange};
 
@@ -64,12 +64,20 @@ struct SentList {
 /// The number of late commits whose manifests are read at the same time.
 const CONCURRENT_COMMITS: usize = 16;
 
+/// The greatest number of manifests in the lists of the table that a cache holds, and in those of clients. Other lists are read
+/// again.
+///
+/// A batch may have a hundred commits, and each has a list of all manifests of the table.
+const MAX_CACHED_MANIFESTS: usize = 500_000;
+
 /// What the late commits of one batch have read or written, so that each file is read once.
 #[derive(Debug, Default)]
 pub struct MergeCache {
     /// The manifests of snapshots of the table, by the location of the manifest list.
     lists: HashMap<String, Listed>,
-    /// The manifest lists of clients' snapshots, by their locations.
+    /// The location of the list that the last merge wrote.
+    made: Option<String>,
+    /// The manifest lists of clients' snapshots that are not planned yet, by their locations.
     sent: HashMap<String, SentList>,
     /// The files that changed between a base and a head, with the ids of these snapshots.
     changes: Option<([Option<i64>; 2], Arc<Changes>)>,
@@ -82,8 +90,12 @@ impl MergeCache {
     pub async fn prefetch(&mut self, source: &Manifests, metadata: &TableMetadata, snapshots: &[&Snapshot]) {
         let read: Vec<_> = snapshots.iter().map(|snapshot| prefetch_sent(source, metadata, snapshot).boxed()).collect();
         let mut read = futures::stream::iter(read).buffered(CONCURRENT_COMMITS);
+        let mut room = MAX_CACHED_MANIFESTS;
         while let Some(found) = read.next().await {
-            self.sent.extend(found.ok().flatten());
+            let Some((path, listed)) = found.ok().flatten() else { continue };
+            let Some(left) = room.checked_sub(listed.manifests.len()) else { break };
+            room = left;
+            self.sent.insert(path, listed);
         }
     }
 
@@ -100,9 +112,20 @@ impl MergeCache {
 
     /// Adds the manifests of a snapshot of the table.
     fn add_list(&mut self, snapshot: &Snapshot, listed: Listed) {
-        if let Some(path) = &snapshot.manifest_list {
-            self.lists.insert(path.clone(), listed);
+        let Some(path) = &snapshot.manifest_list else { return };
+        let known: usize = self.lists.values().map(|listed| listed.len()).sum();
+        if known.saturating_add(listed.len()) > MAX_CACHED_MANIFESTS {
+            self.lists.clear();
         }
+        self.lists.insert(path.clone(), listed);
+    }
+
+    /// Adds the manifests of a snapshot that a merge has made. Those of the one before it go: no client has seen that snapshot.
+    fn add_made(&mut self, snapshot: &Snapshot, listed: Listed) {
+        if let Some(before) = std::mem::replace(&mut self.made, snapshot.manifest_list.clone()) {
+            self.lists.remove(&before);
+        }
+        self.add_list(snapshot, listed);
     }
 
     /// Returns the files that changed between a base and a head.
@@ -172,6 +195,17 @@ enum StepKind {
     Change(Box<PlannedChange>),
 }
 
+/// The origin of the delete files that a change removes from the head. It tells which manifests can have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DeletesOrigin {
+    /// The client removed each of them.
+    Client,
+    /// The client removed each of them, or it came since the base.
+    ClientOrHead,
+    /// The client left some in place.
+    Any,
+}
+
 /// A change that may be made to the head.
 #[derive(Debug)]
 struct PlannedChange {
@@ -179,8 +213,12 @@ struct PlannedChange {
     effect: Effect,
     /// Delete files that go: see [`superseded_deletes`].
     removed_deletes: HashSet<DeleteKey>,
+    /// The origin of the removed delete files.
+    origin: DeletesOrigin,
     /// Deletes by position to write, in place of those of the client.
     deletes: Vec<RowsToDelete>,
+    /// The manifests of the snapshot before that of the client, and those of the client's.
+    lists: [Listed; 2],
 }
 
 impl RebasePlan<'_> {
@@ -222,6 +260,7 @@ pub async fn plan_rebase<'a>(
     let id = |snapshot: Option<&Snapshot>| snapshot.map(|snapshot| snapshot.snapshot_id);
     let is_renumbered = id(late.base) == id(late.head);
     let mut before = cache.list(source, late.base).await?;
+    check_row_ids(metadata, &before, &late.chain)?;
     let since = match is_renumbered {
         true => Arc::default(),
         false => cache.changes(source, metadata, late.base, late.head).await?,
@@ -229,13 +268,14 @@ pub async fn plan_rebase<'a>(
     let moves = kept_moves(metadata, &late.since);
     let (mut steps, mut class) = (Vec::with_capacity(late.chain.len()), MergeClass::Renumber);
     for (at, snapshot) in late.chain.iter().copied().enumerate() {
-        let sent = sent_list(source, metadata, snapshot, &cache.sent).await?.manifests;
+        let known = snapshot.manifest_list.as_ref().and_then(|path| cache.sent.remove(path));
+        let sent = sent_list(source, metadata, snapshot, known).await?.manifests;
         let kind = if is_renumbered {
             check_renumbered(source, metadata, &before, &sent, snapshot, &late.chain[..at]).await?;
             StepKind::Renumber(sent.clone())
         } else {
             let state = HeadState { source, deletes, metadata, since: &since, moves: &moves, is_in_chain: late.chain.len() > 1 };
-            let (own, change) = state.plan_change(snapshot, &before, &sent).await?;
+            let (own, change) = state.plan_change(snapshot, before, sent.clone()).await?;
             class = class.max(own);
             StepKind::Change(Box::new(change))
         };
@@ -249,6 +289,27 @@ pub async fn plan_rebase<'a>(
         check_partitions(&changes, &since)?;
     }
     Ok(RebasePlan { late, class, steps, deletes })
+}
+
+/// Checks that no snapshot of a commit can have moved rows to which an earlier one of it gave row ids: these are assigned anew, and
+/// other rows may have got those that the client took. Data files have the row ids of rows that moved.
+///
+/// A snapshot gives ids to the rows that it adds, and in an upgraded table to all rows of the manifests of `base` that have none.
+///
+/// Spec: "Row Lineage", "First Row ID Assignment".
+fn check_row_ids(metadata: &TableMetadata, base: &[ManifestFile], chain: &[&Snapshot]) -> std::result::Result<(), Refusal> {
+    let lacks_ids = base.iter().any(|file| file.content == ManifestContent::Data && file.first_row_id.is_none());
+    let moves_rows = |snapshot: &&&Snapshot| snapshot.is(Operation::Overwrite) || snapshot.is(Operation::Replace);
+    let giving = chain.iter().position(|snapshot| lacks_ids || !snapshot.is(Operation::Delete));
+    let later = giving.and_then(|at| chain[at + 1..].iter().find(moves_rows));
+    match later.filter(|_| metadata.format_version >= 3) {
+        None => Ok(()),
+        Some(snapshot) => {
+            let id = snapshot.snapshot_id;
+            let what = format!("snapshot {id} may have row ids that an earlier one of its commit gave to rows");
+            Err(MergeRule::SequenceNumber.refuse(what))
+        }
+    }
 }
 
 /// The state that the changes of a late commit meet.
@@ -266,28 +327,26 @@ struct HeadState<'a> {
 
 impl HeadState<'_> {
     /// Plans the change of one snapshot, whose manifests are `sent` and those before it `before`. Returns its class, too.
-    async fn plan_change(
-        &self,
-        snapshot: &Snapshot,
-        before: &[ManifestFile],
-        sent: &[ManifestFile],
-    ) -> Result<(MergeClass, PlannedChange)> {
+    async fn plan_change(&self, snapshot: &Snapshot, before: Listed, sent: Listed) -> Result<(MergeClass, PlannedChange)> {
         let Self { source, deletes, metadata, since, moves, is_in_chain } = *self;
         if snapshot.schema_id != Some(metadata.current_schema_id) {
             let what = format!("snapshot {} was written with another schema", snapshot.snapshot_id);
             return Err(MergeRule::Schema.refuse(what).into());
         }
         let operation = operation(snapshot)?;
-        let mut effect = effect_of(source, metadata, before, sent, snapshot).await?;
+        let mut effect = effect_of(source, metadata, &before, &sent, snapshot).await?;
         let class = conditions::check(metadata, snapshot, operation, &effect, since)?;
-        let positions = PositionChange { source, metadata, files: deletes, before, since, effect: &effect, moves, is_in_chain };
+        let (files, on) = (deletes, &before);
+        let positions = PositionChange { source, metadata, files, before: on, since, effect: &effect, moves, is_in_chain };
         let positions = match class {
             MergeClass::Replace => PlannedPositions::default(),
             _ => positions.plan().await?,
         };
         let removed_deletes = superseded_deletes(&effect, since, &positions);
+        let origin = DeletesOrigin::of(&removed_deletes, &effect, since);
         effect.leave_out(&positions.left_out);
-        Ok((class, PlannedChange { operation, effect, removed_deletes, deletes: positions.written }))
+        let (deletes, lists) = (positions.written, [before, sent]);
+        Ok((class, PlannedChange { operation, effect, removed_deletes, origin, deletes, lists }))
     }
 }
 
@@ -295,19 +354,22 @@ impl HeadState<'_> {
 ///
 /// Returns the list with its location; `None` if the snapshot has no list.
 async fn prefetch_sent(source: &Manifests, metadata: &TableMetadata, snapshot: &Snapshot) -> Result<Option<(String, SentList)>> {
-    let listed = sent_list(source, metadata, snapshot, &HashMap::new()).await?;
-    for file in listed.manifests.iter().filter(|file| file.added_snapshot_id == snapshot.snapshot_id) {
+    let listed = sent_list(source, metadata, snapshot, None).await?;
+    let id = snapshot.snapshot_id;
+    let own = || listed.manifests.iter().filter(move |file| file.added_snapshot_id == id);
+    check_bytes(own())?;
+    for file in own() {
         load_as_sent(source, metadata, file).await?;
     }
     Ok(snapshot.manifest_list.clone().map(|path| (path, listed)))
 }
 
-/// Reads the manifest list that a client wrote, unless it is among those that are known.
+/// Reads the manifest list that a client wrote, unless it is known.
 async fn sent_list(
     source: &Manifests,
     metadata: &TableMetadata,
     snapshot: &Snapshot,
-    known: &HashMap<String, SentList>,
+    known: Option<SentList>,
 ) -> Result<SentList> {
     let id = snapshot.snapshot_id;
     if snapshot.key_id.is_some() {
@@ -316,8 +378,8 @@ async fn sent_list(
     let Some(path) = &snapshot.manifest_list else {
         return Err(MergeRule::FormatVersion.refuse(format!("snapshot {id} has no manifest list")).into());
     };
-    let listed = match known.get(path) {
-        Some(listed) => listed.clone(),
+    let listed = match known {
+        Some(listed) => listed,
         None => {
             let (format_version, manifests) = source.list_with_version(path).await?;
             SentList { format_version, manifests: manifests.into() }
@@ -359,6 +421,20 @@ fn superseded_deletes(effect: &Effect, since: &Changes, positions: &PlannedPosit
     };
     let removed = effect.removed.iter().filter(by_position).filter(goes).map(|live| delete_key(&live.file));
     removed.filter(|key| !gone.contains(key)).chain(positions.superseded.iter().cloned()).collect()
+}
+
+impl DeletesOrigin {
+    /// Finds the origin of removed delete files.
+    fn of(removed: &HashSet<DeleteKey>, effect: &Effect, since: &Changes) -> Self {
+        let by_client = effect.removed.iter().filter(|live| DeleteKind::of(&live.file).is_some());
+        let by_client: HashSet<DeleteKey> = by_client.map(|live| delete_key(&live.file)).collect();
+        let mut others = removed.difference(&by_client).peekable();
+        if others.peek().is_none() {
+            return Self::Client;
+        }
+        let came: HashSet<DeleteKey> = since.added.deletes.iter().map(|delete| delete_key(&delete.entry.file)).collect();
+        if others.all(|key| came.contains(key)) { Self::ClientOrHead } else { Self::Any }
+    }
 }
 
 /// Checks that the manifests of a snapshot can be listed again with other numbers: nothing in them has the old ones.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use esker_format::{Snapshot, TableMetadata};
 use esker_storage::Storage;
+use futures::FutureExt;
+use futures::stream::StreamExt;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,15 @@ pub const ROW_MOVES: &str = "esker.row-moves";
 
 /// The greatest size of a file with a mapping, in bytes. A larger mapping is not kept, nor read.
 const MAX_ROW_MOVES_BYTES: u64 = 16 << 20;
+
+/// The number of mappings that are read for one commit, the newest first. A snapshot names its mapping long after that is gone.
+const MAX_MAPPINGS: usize = 256;
+
+/// The greatest total size of these mappings, in bytes. Rows are not followed through older ones.
+const MAX_READ_BYTES: u64 = 4 * MAX_ROW_MOVES_BYTES;
+
+/// The number of mappings that are read at the same time.
+const CONCURRENT_MAPPINGS: usize = 4;
 
 /// The number of mappings that rows are followed through. Files that lead in a circle end there too.
 const MAX_STEPS: usize = 10_000;
@@ -102,17 +113,28 @@ pub fn row_moves_path(metadata: &TableMetadata, name: &str) -> String {
     format!("{}/{name}", metadata_dir(&metadata.location, &metadata.properties))
 }
 
-/// Reads mappings. One that can't be read counts as not kept any more: then its rows can't be followed.
+/// Reads mappings, given the newest first. One that can't be read counts as not kept any more: then its rows can't be followed.
 pub(super) async fn load_moves(storage: &Storage, paths: &[String]) -> Vec<RowMoves> {
-    let mut found = Vec::new();
-    for path in paths {
-        if !matches!(storage.size(path).await, Ok(Some(size)) if size <= MAX_ROW_MOVES_BYTES) {
-            continue;
-        }
-        let Ok(bytes) = storage.read(path).await else { continue };
-        found.extend(serde_json::from_slice::<RowMoves>(&bytes).ok());
+    let reads: Vec<_> = paths.iter().take(MAX_MAPPINGS).map(|path| read_moves(storage, path).boxed()).collect();
+    let mut reads = futures::stream::iter(reads).buffered(CONCURRENT_MAPPINGS);
+    let (mut found, mut room) = (Vec::new(), MAX_READ_BYTES);
+    while let Some(read) = reads.next().await {
+        let Some((moves, size)) = read else { continue };
+        let Some(left) = room.checked_sub(size) else { break };
+        room = left;
+        found.push(moves);
     }
     found
+}
+
+/// Reads a mapping, with the size of its file in bytes.
+async fn read_moves(storage: &Storage, path: &str) -> Option<(RowMoves, u64)> {
+    let size = storage.size(path).await.ok()??;
+    if size > MAX_ROW_MOVES_BYTES {
+        return None;
+    }
+    let bytes = storage.read(path).await.ok()?;
+    Some((serde_json::from_slice(&bytes).ok()?, size))
 }
 
 /// Follows the rows at some positions of a replaced file into files that are live. Rows that had been deleted are in none.
@@ -139,6 +161,8 @@ pub(super) fn follow_rows(
 
 #[cfg(test)]
 mod tests {
+    use futures::executor::block_on;
+
     use super::*;
 
     fn set(positions: &[u64]) -> RoaringTreemap {
@@ -162,6 +186,19 @@ mod tests {
         assert_eq!(follow("a", &[2]), Some(HashMap::new()));
         assert_eq!(follow("b", &[3]), Some(HashMap::from([("y".to_owned(), set(&[13]))])));
         assert_eq!(follow("c", &[0]), None);
+    }
+
+    /// Most snapshots name mappings that are gone. A client that took hours would have each of them looked for.
+    #[test]
+    fn of_very_many_mappings_the_newest_are_looked_for() {
+        let (dir, storage) = (tempfile::tempdir().expect("a directory"), Storage::local());
+        let path = |name: usize| format!("file://{}/{name}.json", dir.path().display());
+        let moves = RowMoves { inputs: vec!["a".to_owned()], ..RowMoves::default() };
+        let bytes = moves.encode().expect("encoded").expect("small");
+        block_on(storage.write(&path(MAX_MAPPINGS), bytes.into())).expect("written");
+        let paths: Vec<String> = (0..=MAX_MAPPINGS).map(path).collect();
+        assert_eq!(block_on(load_moves(&storage, &paths[1..])), [moves]);
+        assert!(block_on(load_moves(&storage, &paths)).is_empty());
     }
 
     #[test]

@@ -18,9 +18,8 @@ use roaring::RoaringTreemap;
 
 use super::MergeRule;
 use super::conditions::{adds_rows, older_positions, own_paths};
-use super::effect::{AddedFile, Changes, Effect, live_files};
+use super::effect::{AddedFile, Changes, Effect, live_files_of};
 use super::moves::{follow_rows, load_moves};
-use crate::live::MANIFEST_CONCURRENCY;
 use crate::{
     DeleteIndex, DeleteKey, DeleteKind, LiveDelete, LiveFile, LiveFiles, Manifests, Refusal, Result, RowsToDelete, delete_key,
 };
@@ -277,9 +276,8 @@ impl PositionChange<'_> {
 
     /// Returns the deletes by position of the snapshot that the change was written on, those that may be about its data files.
     async fn base_deletes(&self, by_file: &BTreeMap<String, DeletedRows>) -> Result<Vec<LiveDelete>> {
-        let manifests = self.before.iter().filter(|file| file.content == ManifestContent::Deletes);
-        let reads: Vec<_> = manifests.map(|file| live_files(self.source, self.metadata, file).boxed()).collect();
-        let mut reads = futures::stream::iter(reads).buffered(MANIFEST_CONCURRENCY);
+        let manifests = self.before.iter().filter(|file| file.content == ManifestContent::Deletes).collect();
+        let mut reads = live_files_of(self.source, self.metadata, manifests);
         let mut found = Vec::new();
         while let Some(files) = reads.try_next().await? {
             let deletes =

@@ -31,11 +31,11 @@ pub enum MergeRule {
     SnapshotId,
     /// The policy `commit.merge` lets changes of this class be merged.
     Policy,
-    /// The snapshot's new manifests are its own.
+    /// The snapshot's new manifests are its own, and the others have the sequence numbers and row ids that they had.
     Manifest,
-    /// The files that new manifests carry over are live in the base, as they are.
+    /// The files that new manifests carry over are live in the base, with their partitions, sequence numbers and row ids.
     ExistingFile,
-    /// The added files have the sequence number of the commit.
+    /// The added files have the sequence number of the commit, and no row ids that it took.
     SequenceNumber,
     /// The added files are new: not live in the head, and not in quarantine.
     AddedPath,
@@ -47,7 +47,7 @@ pub enum MergeRule {
     NewDelete,
     /// Nothing was added to a partition that is overwritten without having had files.
     AddedPartition,
-    /// The manifests to be compared have no more files than a merge may hold up the table for.
+    /// The manifests to be compared, and their files, are no more than a merge may hold up the table for.
     TooManyFiles,
     /// The rows that are deleted by position are not those that another commit deleted since the base.
     SameRow,

@@ -348,6 +348,12 @@ fn the_next_commit_of_a_batch_knows_what_the_one_before_it_added() {
             lake.metadata.next_row_id = lake.metadata.next_row_id.map(|next| next + 10);
             head = made;
         }
+        // Of the lists that the batch has written, the last one is kept. Each has all manifests of the table.
+        let lists: HashSet<&String> = cache.lists.keys().collect();
+        let known = [&lake.base, &head].map(|snapshot| snapshot.manifest_list.as_ref().expect("a list"));
+        assert!(known.iter().all(|list| lists.contains(list)) && lists.len() == 3, "{lists:?}");
+        let waiting: Vec<&String> = cache.sent.keys().collect();
+        assert_eq!(waiting, [commits[2].manifest_list.as_ref().expect("a list")], "what is planned is not kept");
         let live: Vec<String> = lake.live(&head).into_iter().map(|(path, ..)| path).collect();
         assert_eq!(live, ["a", "b", "c", "d"], "version {version}");
         assert_eq!(rule(lake.rebase_in(&mut cache, &head, &[&commits[2]])), MergeRule::AddedPath);
@@ -470,6 +476,20 @@ fn equality_deletes_are_merged_and_do_not_apply_to_the_rows_of_their_commit() {
     assert_eq!((live.deletes.len(), hit.len(), hit.contains(&"c")), (1, 2, false));
 }
 
+/// Equality deletes are merged because they are blind. Whoever removes a file beside them has read it.
+#[test]
+fn equality_deletes_of_a_commit_that_removes_data_files_are_refused() {
+    let mut lake = Lake::new(2);
+    let equal = DataFile { content: DataContentType::EqualityDeletes, equality_ids: Some(vec![1]), ..data("e") };
+    let deletes = lake.manifest("e", 7, &[ManifestEntry { data_file: equal, ..added("e") }]);
+    let removes = lake.snapshot(7, Some(1), 2, "delete", from_ref(&deletes));
+    let replaces = lake.snapshot(7, Some(1), 2, "overwrite", &[deletes, lake.manifest("c", 7, &[added("c")])]);
+    let head = lake.head();
+    for sent in [&removes, &replaces] {
+        assert_eq!(rule(lake.rebase(&head, &[sent])), MergeRule::Operation);
+    }
+}
+
 /// Java tells of the manifests of its own list in each summary, and of partitions that are counted anew.
 #[test]
 fn a_summary_says_nothing_of_the_list_that_another_one_took_the_place_of() {
@@ -570,6 +590,59 @@ fn the_snapshots_of_a_chain_are_one_overwrite() {
     assert_eq!(check(3), Ok(()), "it writes nothing there");
 }
 
+/// The second snapshot replaces a file of the first one. Rows that moved have their row ids in the new data file, and those that
+/// the client took are those of another commit's rows now. Spec: "Row Lineage".
+#[test]
+fn a_chain_moves_no_rows_of_its_own_where_rows_have_ids() {
+    for (version, expected) in [(2, None), (3, Some(MergeRule::SequenceNumber))] {
+        let mut lake = Lake::new(version);
+        let base = lake.listed(&lake.base);
+        let first = lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], base.clone()].concat());
+        let next = lake.metadata.next_row_id;
+        lake.metadata.next_row_id = next.map(|next| next + 10);
+        let moved = lake.snapshot(8, Some(7), 3, "replace", &[vec![lake.manifest("d", 8, &[added("d")])], base.clone()].concat());
+        let more =
+            lake.snapshot(9, Some(7), 3, "append", &[vec![lake.manifest("e", 9, &[added("e")])], lake.listed(&first)].concat());
+        lake.metadata.next_row_id = next;
+        let head = lake.head();
+        assert!(lake.rebase(&head, &[&first, &more]).is_ok(), "version {version}");
+        for head in [&head, &lake.base] {
+            let refused = lake.rebase(head, &[&first, &moved]).err().map(|error| rule(Err(error)));
+            assert_eq!(refused, expected, "version {version}");
+        }
+    }
+}
+
+/// The first snapshot after an upgrade gives row ids to all older rows, whatever else it does. Spec: "First Row ID Assignment".
+#[test]
+fn a_chain_moves_no_rows_to_which_it_gave_ids_after_an_upgrade() {
+    for (is_upgraded, expected) in [(false, None), (true, Some(MergeRule::SequenceNumber))] {
+        let mut lake = Lake::new(2);
+        let (old, more) = (lake.manifest("o", 5, &[added("o")]), lake.manifest("g", 5, &[added("g")]));
+        let manifests = [vec![old, more], lake.listed(&lake.base)].concat();
+        let as_version = |lake: &mut Lake, version: u8, number: i64, next: u64| {
+            let location = lake.metadata.location.clone();
+            lake.metadata =
+                TableMetadata { location, last_sequence_number: number, next_row_id: Some(next), ..metadata(version) };
+        };
+        if !is_upgraded {
+            as_version(&mut lake, 3, 1, 0);
+        }
+        lake.base = lake.snapshot(5, Some(1), 2, "append", &manifests);
+        as_version(&mut lake, 3, 2, if is_upgraded { 0 } else { 30 });
+        let without = |lake: &Lake, gone: &[&str]| -> Vec<ManifestFile> {
+            let stays = |file: &ManifestFile| !gone.iter().any(|end| file.manifest_path.ends_with(end));
+            lake.listed(&lake.base).into_iter().filter(stays).collect()
+        };
+        let first = lake.snapshot(7, Some(5), 3, "delete", &without(&lake, &["/g-5.avro"]));
+        let own = lake.manifest("c", 8, &[added("c")]);
+        let moved = [vec![own], without(&lake, &["/g-5.avro", "/o-5.avro"])].concat();
+        let second = lake.snapshot(8, Some(7), 4, "overwrite", &moved);
+        let refused = lake.rebase(&lake.base, &[&first, &second]).err().map(|error| rule(Err(error)));
+        assert_eq!(refused, expected, "upgraded: {is_upgraded}");
+    }
+}
+
 /// Whoever applies the plan refuses what is about to be deleted.
 #[test]
 fn the_paths_that_a_plan_adds_are_those_of_its_files_and_of_the_manifests_that_are_taken() {
@@ -593,6 +666,54 @@ fn a_commit_that_needs_too_many_files_compared_is_refused() {
     let head = lake.snapshot(2, Some(1), 2, "append", &[vec![large], lake.listed(&lake.base)].concat());
     lake.metadata.last_sequence_number = 2;
     assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
+}
+
+/// DuckDB writes `false` for a `contains_nan` that is missing, and others leave out counts. A merge has the entries of the head.
+#[test]
+fn what_a_client_lists_of_manifests_and_files_that_it_keeps_does_not_matter_but_for_their_numbers() {
+    let mut lake = Lake::new(2);
+    let base = lake.listed(&lake.base).remove(0);
+    let own = lake.manifest("c", 7, &[added("c")]);
+    let sent = |kept: ManifestFile| lake.snapshot(7, Some(1), 2, "append", &[own.clone(), kept]);
+    let described = sent(ManifestFile { partitions: None, existing_rows_count: Some(9), manifest_length: 1, ..base.clone() });
+    let renumbered = sent(ManifestFile { sequence_number: 2, ..base.clone() });
+    let sorted = DataFile { sort_order_id: Some(4), ..existing(2, "a").data_file };
+    let merged = lake.manifest("m", 8, &[ManifestEntry { data_file: sorted, ..existing(2, "a") }, added("c")]);
+    let carried = lake.snapshot(8, Some(1), 2, "append", &[merged]);
+    let head = lake.head();
+    assert_eq!(rule(lake.rebase(&head, &[&renumbered])), MergeRule::Manifest);
+    for sent in [&described, &carried] {
+        let (_, rebased) = lake.rebase(&head, &[sent]).expect("merged");
+        let made = &rebased.snapshots[0];
+        assert!(lake.listed(made).contains(&base), "as the head lists it");
+        assert_eq!(lake.live(made).into_iter().map(|(path, ..)| path).collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+}
+
+/// A client that took hours may come after very many commits, each with a manifest of its own.
+#[test]
+fn a_commit_that_needs_too_many_manifests_compared_is_refused_before_they_are_read() {
+    let mut lake = Lake::new(2);
+    let base = lake.listed(&lake.base);
+    let sent = lake.snapshot(7, Some(1), 2, "append", &[vec![lake.manifest("c", 7, &[added("c")])], base.clone()].concat());
+    let own = lake.manifest("b", 2, &[added("b")]);
+    let came = (0..=10_000).map(|n| ManifestFile { manifest_path: format!("{n}-{}", own.manifest_path), ..own.clone() });
+    let head = lake.snapshot(2, Some(1), 2, "append", &came.chain(base).collect::<Vec<_>>());
+    lake.metadata.last_sequence_number = 2;
+    assert_eq!(rule(lake.rebase(&head, &[&sent])), MergeRule::TooManyFiles);
+}
+
+/// The entries that a late delete of a whole large table removes would not fit into memory, with the statistics of their columns.
+#[test]
+fn a_commit_of_too_large_manifests_is_refused_before_they_are_read() {
+    let mut lake = Lake::new(2);
+    let own = lake.manifest("c", 7, &[added("c")]);
+    let large = |bytes: i64| ManifestFile { manifest_length: bytes, ..own.clone() };
+    let sent = |bytes: i64| lake.snapshot(7, Some(1), 2, "append", &[vec![large(bytes)], lake.listed(&lake.base)].concat());
+    let (fits, exceeds) = (sent(128 << 20), sent((128 << 20) + 1));
+    let head = lake.head();
+    assert!(lake.rebase(&head, &[&fits]).is_ok());
+    assert_eq!(rule(lake.rebase(&head, &[&exceeds])), MergeRule::TooManyFiles);
 }
 
 /// A file of an upgraded table may have got its row ids by the commit, and another branch has taken the same ones since.
