@@ -159,7 +159,12 @@ impl SeenChanges {
 
     /// Returns the number of times that this process learnt that the database is behind. `None` while it takes note of that.
     pub(crate) fn losses(&self) -> Option<u64> {
-        (!self.noticing.load(Ordering::Acquire)).then(|| self.losses.load(Ordering::Acquire))
+        (!self.is_noticing()).then(|| self.losses.load(Ordering::Acquire))
+    }
+
+    /// Checks whether this process takes note of a loss, or tried to and failed.
+    fn is_noticing(&self) -> bool {
+        self.noticing.load(Ordering::Acquire)
     }
 
     /// Returns the number of the change that is open; 0 if it is not counted.
@@ -264,7 +269,7 @@ impl State {
     /// Counts a change in its transaction, after its comparison with what this server saw.
     ///
     /// Returns the number of the change, and whether the server has its row among the living ones. `None` if the database lost
-    /// something or was declared to be behind: then the change must not go on.
+    /// something or was declared to be behind, or if an earlier loss was not noted to the end: then the change must not go on.
     ///
     /// # Errors
     ///
@@ -281,7 +286,9 @@ impl State {
         let row: Option<(i64, i64, Option<String>)> = count.fetch_optional(tx).await?;
         let Some((number, living, behind)) = row else { return Ok(None) };
         let found = Found { behind_ms: parse_behind(behind)?, changes: Some(number - 1), others: BTreeMap::new() };
-        Ok((seen.compare(&found) == Comparison::Same).then_some((number, living > 0)))
+        // A primary that comes back has what its standby had lost, and the declaration on the standby was never confirmed.
+        let goes_on = seen.compare(&found) == Comparison::Same && !self.seen.is_noticing();
+        Ok(goes_on.then_some((number, living > 0)))
     }
 
     /// Compares the numbers that a heartbeat read with what this server had seen before it, and remembers those of other servers.
@@ -300,11 +307,11 @@ impl State {
     ) -> Result<()> {
         let found = before.0.found(parse_behind(behind)?, rows);
         match before.0.compare(&found) {
-            Comparison::Same => {
+            Comparison::Same if !self.seen.is_noticing() => {
                 guard(&self.seen.seen).others = found.others;
                 Ok(())
             }
-            Comparison::Declared | Comparison::Lost(_) => self.note_losses().await,
+            Comparison::Same | Comparison::Declared | Comparison::Lost(_) => self.note_losses().await,
         }
     }
 
@@ -444,6 +451,27 @@ mod tests {
             let Comparison::Lost(why) = found(behind_ms, changes) else { panic!("{behind_ms} {changes:?}") };
             assert!(why.contains(what), "{why}");
         }
+    }
+
+    /// The declaration was sent to a standby that went away, and the primary came back with all changes.
+    #[tokio::test]
+    async fn a_loss_that_could_not_be_declared_is_over_when_the_database_has_everything_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(crate::Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        let dead_after = std::time::Duration::from_secs(60);
+        state.servers().register(dead_after).await.expect("registered");
+        let notices = || state.seen.noticing.store(true, Ordering::Release);
+        notices();
+        assert_eq!(state.servers().losses(), None);
+        state.servers().heartbeat(dead_after).await.expect("alive");
+        assert_eq!(state.servers().losses(), Some(0), "a heartbeat finds that nothing is lost");
+        notices();
+        let refused = state.begin().await.map(drop).expect_err("it was not known what the database has");
+        assert!(matches!(refused, StateError::LostChanges), "{refused}");
+        assert_eq!(state.servers().losses(), Some(0), "so does a change");
+        let tx = state.begin().await.expect("the next one goes on");
+        state.commit(tx).await.expect("committed");
+        state.close().await;
     }
 
     #[tokio::test]
