@@ -265,6 +265,34 @@ async fn what_a_lost_server_had_committed_is_remembered_by_another() {
     assert_eq!(commit(&second, OTHER).await.0, 200);
 }
 
+/// A stopped server had recorded two metadata files and published them. Of both tables, the transaction that did so is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_file_of_a_stopped_server_is_given_up_once_changes_were_lost() {
+    let app = two_tables().await;
+    let mut standby = LateStandby::of(app.dir.path()).await;
+    let mut lost = Vec::new();
+    for table in [TABLE, OTHER] {
+        assert_eq!(commit(&app, table).await.0, 200);
+        let at = app.ok(Method::GET, table, None).await["metadata-location"].as_str().expect("a location").to_owned();
+        standby.keep_record_of(&at).await;
+        lost.push((table, at));
+    }
+    standby.take_over().await;
+    let stopped = "UPDATE pending_output SET instance = 'stopped'";
+    sqlx::query(stopped).execute(&mut standby.database).await.expect("changed");
+    // The loss is noticed with the first table at the latest. What is said of the second one is known by then.
+    assert_eq!(reclaim_outputs(app.catalog()).await.unwrap_or_default(), 0);
+    wait_until_noticed(&app).await;
+    for (_, at) in &lost {
+        let record = app.catalog().state().quarantine().record_of(at).await.expect("read");
+        assert_eq!(record, None, "it may be the current file of its table");
+    }
+    recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("reconciled");
+    for (table, at) in &lost {
+        assert_eq!(app.ok(Method::GET, table, None).await["metadata-location"], *at);
+    }
+}
+
 /// A connection that ends may hide whether a commit was made. A change that was not confirmed is none that can be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connections_are_no_lost_changes() {

@@ -370,8 +370,8 @@ pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<
 ///
 /// # Errors
 ///
-/// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]), and
-/// [`State`](CatalogError::State) if the pending outputs can't be read.
+/// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]), also if that is noticed in
+/// between, and [`State`](CatalogError::State) if the pending outputs can't be read.
 pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     catalog.check_epoch()?;
     let mut by_table: BTreeMap<TableId, Vec<PendingOutput>> = BTreeMap::new();
@@ -380,9 +380,17 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     }
     let mut quarantined = 0;
     for (id, outputs) in by_table {
+        // Since the database lost changes, a record may be that of a file which one of them published.
+        catalog.check_epoch()?;
         let paths: Vec<String> = outputs.into_iter().map(|o| o.path).collect();
+        let settle = async {
+            let judged = judge_outputs(catalog, id, &paths, "the server that was writing it stopped").await?;
+            // The state of the table by which the files were judged may be one after the loss.
+            catalog.check_epoch()?;
+            judged.settle(catalog).await
+        };
         // What can't be checked now stays recorded for the next call.
-        match catch_panic(settle_outputs(catalog, id, &paths, "the server that was writing it stopped")).await {
+        match catch_panic(settle).await {
             Ok(Ok(n)) => quarantined += n,
             Ok(Err(error)) => tracing::warn!(table = %id, %error, "files of a stopped server could not be checked"),
             Err(panic) => tracing::error!(table = %id, %panic, "files of a stopped server could not be checked"),
@@ -402,16 +410,38 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
 /// [`MetadataInvalid`](CatalogError::MetadataInvalid), [`Storage`](CatalogError::Storage) or [`Table`](CatalogError::Table) if
 /// the table can't be read, and [`Spill`](CatalogError::Spill) if the disk for large sets fails.
 pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
-    let state = catalog.state();
+    judge_outputs(catalog, id, paths, reason).await?.settle(catalog).await
+}
+
+/// Pending outputs of one table, told apart by what the table's metadata leads to.
+struct JudgedOutputs {
+    /// Paths of the files that are part of the table.
+    part: Vec<String>,
+    /// Records for the quarantine of all other files.
+    quarantines: Vec<NewQuarantine>,
+}
+
+impl JudgedOutputs {
+    /// Removes the records of pending outputs, and puts the files into quarantine that are no part of the table. Returns the number
+    /// of these.
+    async fn settle(self, catalog: &Catalog) -> Result<u64> {
+        catalog.state().outputs().forget_committed(&self.part).await?;
+        catalog.state().quarantine().add(&self.quarantines).await?;
+        Ok(self.quarantines.len() as u64)
+    }
+}
+
+/// Finds out which pending outputs of one table are part of it. `reason` is for the quarantine of the others.
+async fn judge_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<JudgedOutputs> {
     let keep = DeletionGuard::of(catalog, id, paths).await?;
-    let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
+    let mut judged = JudgedOutputs { part: Vec::new(), quarantines: Vec::new() };
     for (path, referenced) in paths.iter().zip(keep.referenced.contains_each(paths).await?) {
         if referenced {
-            settled.push(path.clone());
+            judged.part.push(path.clone());
             continue;
         }
         // The file was never part of a table and can't be needed, so it gets no grace period.
-        quarantines.push(match &keep.row {
+        judged.quarantines.push(match &keep.row {
             Some(row) => row.quarantine(path.clone(), None, reason, None, now_ms()),
             None => NewQuarantine {
                 path: path.clone(),
@@ -428,7 +458,5 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
             },
         });
     }
-    state.outputs().forget_committed(&settled).await?;
-    state.quarantine().add(&quarantines).await?;
-    Ok(quarantines.len() as u64)
+    Ok(judged)
 }

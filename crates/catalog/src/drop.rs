@@ -211,8 +211,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]): a table may then
-    /// have been brought back without this database knowing it. Returns [`State`](CatalogError::State) if the dropped tables can't
+    /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]), also if that is noticed
+    /// in between: a table may then have been brought back without this database knowing it. Returns [`State`](CatalogError::State) if the dropped tables can't
     /// be listed.
     pub async fn expire_drops(&self, now: Millis) -> Result<u64> {
         self.check_epoch()?;
@@ -223,6 +223,7 @@ impl Catalog {
             let Some(last) = page.last() else { return Ok(ended) };
             after = Some((last.expires_ms, last.row.id));
             for dropped in page {
+                self.check_epoch()?;
                 // One failing table must not stop the others.
                 match self.end_drop(&dropped, &Actor::internal("undrop")).await {
                     Ok(()) => ended += 1,
@@ -245,6 +246,8 @@ impl Catalog {
             doomed_files: files,
         });
         let events = vec![self.event(actor, &row.name, data)];
+        // The database may have lost changes since it was read, such as the one that brought the table back.
+        self.check_epoch()?;
         self.state().tables().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
         Ok(())
     }
