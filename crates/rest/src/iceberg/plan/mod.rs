@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use esker_catalog::{Catalog, LoadedTable};
+use esker_catalog::Catalog;
 use esker_state::TabularRow;
 use esker_storage::Level;
 use esker_types::{ErrorCode, Principal, TableName};
@@ -63,19 +63,21 @@ pub(crate) async fn plan(
     let table = catalog.load_row(row).await?;
     let scan = PinnedScan::of(&table, request, asked.chain().clone())?;
     let checked = scan.resolve(&table)?;
-    let (id, table_id, longest) = (Uuid::now_v7(), table.row.id, longest_wait(&app));
+    let (id, row, longest) = (Uuid::now_v7(), table.row.clone(), longest_wait(&app));
     let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked, at_work).await;
     wait(&mut progress, longest).await;
     // With a wait of 0 every plan is answered as submitted, even one that is ready.
     let reached = if longest.is_zero() { PlanState::Submitted } else { progress.borrow().clone() };
     if let PlanState::Failed(error) = reached {
+        // The client gets no id to ask for it.
+        app.inner.plans.forget(id).await;
         return Err(error);
     }
-    let token = PlanToken::make(&app, id, table_id, scan).await?;
+    let token = PlanToken::make(&app, id, row.id, scan).await?;
     let mut answer = match reached {
         PlanState::Completed(planned) => {
             let mut answer = first_page(&app, &caller, &token, &planned).await?;
-            add_credentials(&mut answer, catalog, &planned.table, &asked).await;
+            add_credentials(&mut answer, catalog, &row, &asked).await;
             answer
         }
         PlanState::Submitted | PlanState::Failed(_) => json!({"status": "submitted"}),
@@ -111,7 +113,7 @@ pub(crate) async fn fetch(
         PlanState::Completed(planned) => {
             let mut answer = first_page(&app, &caller, token, &planned).await?;
             let asked = asked.with_rights(named.rights);
-            add_credentials(&mut answer, catalog, &planned.table, &asked).await;
+            add_credentials(&mut answer, catalog, &named.row, &asked).await;
             answer
         }
         PlanState::Failed(error) => {
@@ -257,8 +259,18 @@ async fn first_page(app: &App, caller: &Principal, token: &PlanToken, planned: &
 /// Adds credentials for reading the files of a plan, if the client asks for some and may get them.
 ///
 /// Spec: REST `CompletedPlanningResult`, `storage-credentials`.
-async fn add_credentials(answer: &mut Value, catalog: &Catalog, table: &LoadedTable, asked: &LoadOptions) {
-    let access = credentials::for_table_if_possible(catalog, table, asked, Level::Read).await;
+async fn add_credentials(answer: &mut Value, catalog: &Catalog, row: &TabularRow, asked: &LoadOptions) {
+    if !asked.wants_credentials() && !asked.wants_signing() {
+        return;
+    }
+    let table = match catalog.load_row(row.clone()).await {
+        Ok(table) => table,
+        Err(error) => {
+            tracing::warn!(table = %row.name, %error, "no credentials are vended with a plan: the table can't be read");
+            return;
+        }
+    };
+    let access = credentials::for_table_if_possible(catalog, &table, asked, Level::Read).await;
     if let Some(entry) = access.and_then(|access| access.entry()) {
         answer["storage-credentials"] = json!([entry]);
     }

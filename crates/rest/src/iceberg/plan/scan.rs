@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
-use esker_format::{Schema, SchemaRef, SnapshotRef};
+use esker_format::{Schema, SchemaRef, SnapshotRef, TableMetadata};
 use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
 use esker_types::{ErrorCode, hex};
 use serde::{Deserialize, Serialize};
@@ -181,13 +181,13 @@ impl CheckedScan {
     /// # Errors
     ///
     /// Returns the catalog's error if a manifest can't be read, or the table's one if the plan can't be made.
-    pub(super) async fn run(self, catalog: &Catalog, table: LoadedTable) -> Result<Planned, CatalogError> {
+    pub(super) async fn run(self, catalog: &Catalog, table: &LoadedTable) -> Result<Planned, CatalogError> {
         let metadata = &table.metadata;
         let wanted = projection(&self.filter, self.stats.iter().copied());
         let plan = match &self.range {
             ScanRange::Snapshot(snapshot) => {
                 let files = match snapshot {
-                    Some(snapshot) => catalog.snapshot_files(&table, snapshot, &wanted).await?,
+                    Some(snapshot) => catalog.snapshot_files(table, snapshot, &wanted).await?,
                     None => Arc::default(),
                 };
                 plan_scan(metadata, &self.schema, &files, &self.filter, self.min_rows)?
@@ -196,14 +196,15 @@ impl CheckedScan {
                 plan_appended(catalog.manifests(), metadata, &self.schema, *start, end, &self.filter, &wanted).await?
             }
         };
-        Ok(Planned { digest: digest_of(&plan), stats: self.stats, plan, table })
+        Ok(Planned { metadata: metadata.without_history(), digest: digest_of(&plan), stats: self.stats, plan })
     }
 }
 
-/// A completed plan, with the table and the columns that its tasks are printed with.
+/// A completed plan, with the columns that its tasks are printed with.
 #[derive(Debug)]
 pub(super) struct Planned {
-    pub(super) table: LoadedTable,
+    /// The metadata of the table, without its history: plans of many states of a table are kept, each for minutes.
+    metadata: TableMetadata,
     stats: HashSet<i32>,
     plan: ScanPlan,
     /// A text that tells the plan from every plan of other files or of another order.
@@ -216,6 +217,11 @@ impl Planned {
         self.plan.tasks.len()
     }
 
+    /// Returns the number of data files and delete files.
+    pub(super) fn files(&self) -> usize {
+        self.plan.tasks.len() + self.plan.deletes.len()
+    }
+
     /// Prints a page of the tasks, with their delete files.
     ///
     /// # Errors
@@ -223,7 +229,7 @@ impl Planned {
     /// Returns the code of the table's error if a partition value does not fit its spec.
     pub(super) fn print(&self, page: usize) -> Result<Value, ApiError> {
         let tasks = self.plan.tasks.chunks(PAGE).nth(page).unwrap_or_default();
-        let printer = ContentPrinter::new(&self.table.metadata, self.stats.clone());
+        let printer = ContentPrinter::new(&self.metadata, self.stats.clone());
         Ok(printer.tasks(&self.plan, tasks).map_err(CatalogError::from)?)
     }
 }
