@@ -384,6 +384,10 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     assert_eq!((first[0].0.id, first[0].1.as_ref()), (table.id, Some(&table.metadata_location)));
     assert_eq!((second[0].0.id, second[0].1.as_ref()), (other.id, None));
     assert!(pages(Some(other.id)).await.is_empty());
+    let mut among = state.fleet().tables_among(warehouse, &[other.id, TableId::fresh(), table.id]).await.expect("asked");
+    among.sort_by_key(|(row, _)| row.id.to_string());
+    assert_eq!(among, [first, second].concat());
+    assert!(state.fleet().tables_among(Warehouse { id: -1, ..warehouse }, &[table.id]).await.expect("asked").is_empty());
     let worst = async || {
         let found = state.fleet().worst_tables(warehouse, 9).await.expect("asked");
         found.into_iter().map(|(row, _)| row.id).collect::<Vec<_>>()
