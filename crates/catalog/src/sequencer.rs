@@ -480,7 +480,11 @@ impl Catalog {
         let AppliedBatch { proposals, records, idle, merged_files, claims, refusals } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
         let swap = match self.write_next(current, working, records, updates).await {
-            Ok(swap) => PointerSwap { claims, ..swap },
+            Ok(mut swap) => {
+                // One commit of the batch may have named a place that the next one left. Files of the first may lie there.
+                swap.places.extend(claims.iter().map(|claim| claim.directory.clone()));
+                PointerSwap { claims, ..swap }
+            }
             Err(e) => {
                 self.discard_files(&current.row, &merged_files, "the metadata file of the commit could not be written").await;
                 return Err(e);
