@@ -102,6 +102,16 @@ pub(crate) async fn a_job_is_cancelled_where_it_waits_and_notified_where_it_runs
     assert_eq!(state.jobs().cancel(JobId::fresh(), "p").await.expect("asked"), None);
     assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("flushed"));
     state.jobs().end(runs.id, &JobEnd::Cancelled, "{}").await.expect("ended");
+    let open = job(TableId::fresh(), None, 0);
+    state.jobs().enqueue(warehouse, &open).await.expect("entered");
+    let of = async |principal, since| {
+        let found = state.jobs().of_principal(principal, since).await.expect("asked");
+        found.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert_eq!(of("p", 0).await.len(), 3);
+    assert_eq!(of("p", now_ms() + 1).await, [open.id], "the others ended before");
+    assert!(of("q", 0).await.is_empty());
+    state.jobs().cancel(open.id, "p").await.expect("asked");
     assert_eq!(state.jobs().get(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
     assert!(state.jobs().count_open().await.expect("asked").is_empty());
 }

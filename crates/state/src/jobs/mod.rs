@@ -318,9 +318,9 @@ impl Jobs<'_> {
     /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
     /// stored value can't be read.
     pub async fn of_principal(self, principal: &str, since: Millis) -> Result<Vec<Job>> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM job WHERE principal = $1 AND (finished_ms IS NULL OR finished_ms >= $2) ORDER BY created_ms"
-        );
+        // Two ranges of an index: the jobs that ended before are many.
+        let of = format!("SELECT {COLUMNS} FROM job WHERE principal = $1 AND finished_ms");
+        let sql = format!("{of} IS NULL UNION ALL {of} >= $2 ORDER BY created_ms");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(principal).bind(since);
         query.fetch_all(&self.state.readers).await?.iter().map(job_row).collect()
     }
