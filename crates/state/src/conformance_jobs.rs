@@ -131,6 +131,10 @@ pub(crate) async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State
     assert_eq!((record.table_id, record.request["undo"]["job"].as_str()), (done.table_id, Some(new.id.to_string().as_str())));
     let undone = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((undone.undone_by, undone.state), (Some(undo), JobState::Succeeded));
+    let last = state.jobs().last_successes(&[TableId::fresh(), done.table_id]).await.expect("asked");
+    let at = done.finished_ms.expect("it is over");
+    assert!(last.contains(&(done.table_id, "compact".to_owned(), at)), "{last:?}");
+    assert!(state.jobs().last_successes(&[TableId::fresh()]).await.expect("asked").is_empty());
     let events = state.outbox().events_after(0, None, 100).await.expect("events");
     assert!(events.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{events:?}");
 }
