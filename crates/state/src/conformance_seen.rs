@@ -77,6 +77,18 @@ pub(crate) async fn a_heartbeat_notices_what_another_server_lost(state: &State) 
     assert_eq!(state.servers().losses(), Some(1));
     assert!(was_declared_behind(state, warehouse).await);
     other.close().await;
+
+    // A server that had just started is lost with its row. That of one which was stopped for long is removed.
+    let rows = "INSERT INTO server_changes (server, changes, seen_ms) SELECT 'young', 2, max(seen_ms) FROM server_changes
+                UNION ALL SELECT 'old', 2, 0";
+    sqlx::query(rows).execute(&state.relaxed_writer).await.expect("started");
+    state.servers().heartbeat(DEAD).await.expect("alive");
+    for (server, losses) in [("old", 1), ("young", 2)] {
+        let gone = sqlx::query("DELETE FROM server_changes WHERE server = $1").bind(server);
+        gone.execute(&state.relaxed_writer).await.expect("removed");
+        state.servers().heartbeat(DEAD).await.expect("alive");
+        assert_eq!(state.servers().losses(), Some(losses), "{server}");
+    }
 }
 
 /// The declaration may be among what a further fail-over loses.
