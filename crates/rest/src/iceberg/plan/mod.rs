@@ -41,9 +41,6 @@ use crate::{ApiError, App, Caller};
 
 pub(crate) use self::progress::Plans;
 
-/// The maximum number of tasks in one answer.
-const PAGE: usize = 2_000;
-
 /// Plans a scan, and answers with the first page of its tasks, or with `submitted` if planning takes longer than the wait.
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
@@ -178,7 +175,7 @@ pub(crate) async fn tasks(
     let reached = progress.wait_for(|state| !matches!(state, PlanState::Submitted)).await.map_err(|_| missing())?.clone();
     match reached {
         PlanState::Completed(planned) => {
-            let is_there = planned.digest == place.digest && place.page.saturating_mul(PAGE) < planned.tasks();
+            let is_there = planned.digest == place.digest && place.page < planned.pages();
             if is_there { Ok(Json(planned.print(place.page)?)) } else { Err(missing()) }
         }
         PlanState::Failed(error) => {
@@ -249,9 +246,8 @@ async fn progress_of(
 async fn first_page(app: &App, caller: &Principal, token: &PlanToken, planned: &Planned) -> Result<Value, ApiError> {
     let mut answer = planned.print(0)?;
     answer["status"] = json!("completed");
-    let pages = planned.tasks().div_ceil(PAGE);
-    if pages > 1 {
-        answer["plan-tasks"] = json!(token.tasks(app, caller, planned, pages).await?);
+    if planned.pages() > 1 {
+        answer["plan-tasks"] = json!(token.tasks(app, caller, planned).await?);
     }
     Ok(answer)
 }

@@ -32,6 +32,9 @@ const TASK_BYTES: usize = 1_000;
 /// The approximate size of a plan without tasks, in bytes. So the number of plans is bounded too.
 const PLAN_BYTES: u32 = 4_000;
 
+/// The approximate size in memory of a filter, in multiples of its length as JSON.
+const FILTER_FACTOR: usize = 16;
+
 /// The state of a plan.
 ///
 /// Spec: REST `PlanStatus`. The database knows which plans are cancelled.
@@ -135,7 +138,7 @@ impl StartedPlans {
             if let PlanState::Completed(planned) = &result
                 && let Some(plan) = started.get(&id).await
             {
-                started.insert(id, StartedPlan { weight: weight_of(planned.files()), ..plan }).await;
+                started.insert(id, StartedPlan { weight: weight_of(planned.files(), planned.filter_bytes), ..plan }).await;
             }
             drop(at_work);
             done.send_replace(result);
@@ -151,9 +154,10 @@ impl StartedPlans {
     }
 }
 
-/// Returns what a plan of a number of data and delete files counts for, in bytes.
-fn weight_of(files: usize) -> u32 {
-    u32::try_from(files.saturating_mul(TASK_BYTES)).unwrap_or(u32::MAX).saturating_add(PLAN_BYTES).min(MAX_PLAN_BYTES)
+/// Returns what a plan of a number of data and delete files counts for, whose filter has a length as JSON, both in bytes.
+fn weight_of(files: usize, filter_bytes: usize) -> u32 {
+    let bytes = files.saturating_mul(TASK_BYTES).saturating_add(filter_bytes.saturating_mul(FILTER_FACTOR));
+    u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(PLAN_BYTES).min(MAX_PLAN_BYTES)
 }
 
 /// Waits until a plan is completed or has failed, but no longer than a time.
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_plan_counts_for_something_and_none_for_all() {
-        assert_eq!((weight_of(0), weight_of(10)), (PLAN_BYTES, PLAN_BYTES + 10_000));
-        assert_eq!(weight_of(usize::MAX), MAX_PLAN_BYTES);
+        assert_eq!((weight_of(0, 0), weight_of(10, 100)), (PLAN_BYTES, PLAN_BYTES + 11_600));
+        assert_eq!((weight_of(usize::MAX, 0), weight_of(0, usize::MAX)), (MAX_PLAN_BYTES, MAX_PLAN_BYTES));
     }
 }

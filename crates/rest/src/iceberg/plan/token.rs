@@ -107,15 +107,9 @@ impl PlanToken {
     /// # Errors
     ///
     /// Returns the code of the error of [`KeyRing::encrypt`](esker_auth::KeyRing::encrypt).
-    pub(super) async fn tasks(
-        &self,
-        app: &App,
-        principal: &Principal,
-        planned: &Planned,
-        pages: usize,
-    ) -> Result<Vec<String>, ApiError> {
+    pub(super) async fn tasks(&self, app: &App, principal: &Principal, planned: &Planned) -> Result<Vec<String>, ApiError> {
         let mut names = Vec::new();
-        for page in 1..pages {
+        for page in 1..planned.pages() {
             let place = TaskPlace { page, digest: planned.digest.clone() };
             names.push(seal(app, TASK, principal, &TaskToken { plan: self.clone(), place }).await?);
         }
