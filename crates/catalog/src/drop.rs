@@ -212,8 +212,8 @@ impl Catalog {
     /// # Errors
     ///
     /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]), also if that is noticed
-    /// in between: a table may then have been brought back without this database knowing it. Returns [`State`](CatalogError::State) if the dropped tables can't
-    /// be listed.
+    /// in between: a table may then have been brought back without this database knowing it. Returns
+    /// [`State`](CatalogError::State) if the dropped tables can't be listed.
     pub async fn expire_drops(&self, now: Millis) -> Result<u64> {
         self.check_epoch()?;
         let mut ended = 0;
