@@ -38,7 +38,7 @@ use crate::conformance_seen::{
     a_change_after_a_lost_one_fails_once_and_declares_the_database_to_be_behind,
     a_commit_that_was_under_way_loses_its_race_when_changes_were_lost, a_heartbeat_notices_a_lost_change_and_a_lost_row,
     a_heartbeat_notices_what_another_server_lost, a_lost_declaration_is_made_again,
-    a_server_that_starts_again_notices_what_was_lost_meanwhile,
+    a_revocation_and_a_log_out_are_changes_that_are_counted, a_server_that_starts_again_notices_what_was_lost_meanwhile,
 };
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
@@ -691,6 +691,7 @@ on_every_database!(
     a_heartbeat_notices_a_lost_change_and_a_lost_row,
     a_heartbeat_notices_what_another_server_lost,
     a_lost_declaration_is_made_again,
+    a_revocation_and_a_log_out_are_changes_that_are_counted,
     a_server_that_starts_again_notices_what_was_lost_meanwhile,
     a_commit_that_was_under_way_loses_its_race_when_changes_were_lost,
 );

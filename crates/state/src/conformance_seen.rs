@@ -91,6 +91,20 @@ pub(crate) async fn a_heartbeat_notices_what_another_server_lost(state: &State) 
     }
 }
 
+/// What a lost revocation had ended counts again, and no metadata file tells.
+pub(crate) async fn a_revocation_and_a_log_out_are_changes_that_are_counted(state: &State) {
+    with_namespace(state).await;
+    let changes = async || {
+        let sum = "SELECT CAST(sum(changes) AS BIGINT) FROM server_changes";
+        sqlx::query_scalar::<_, i64>(sum).fetch_one(&state.relaxed_writer).await.expect("counted")
+    };
+    let before = changes().await;
+    assert!(!state.tokens().revoke("none").await.expect("asked"));
+    assert!(!state.tokens().revoke("principal:none").await.expect("asked"));
+    state.sessions().delete("none").await.expect("asked");
+    assert_eq!(changes().await, before + 3);
+}
+
 /// The declaration may be among what a further fail-over loses.
 pub(crate) async fn a_lost_declaration_is_made_again(state: &State) {
     let (warehouse, _) = with_namespace(state).await;
