@@ -234,7 +234,7 @@ async fn progress_of(
         return Ok(progress);
     }
     let table = catalog.load_row(named.row.clone()).await?;
-    let scan = named.plan.scan.as_ref().ok_or_else(missing)?;
+    let scan = named.plan.read_scan(app).await?.ok_or_else(missing)?;
     // A snapshot or the schema is gone.
     let checked = scan.resolve(&table).map_err(|_| missing())?;
     let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked, at_work).await;
