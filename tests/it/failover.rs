@@ -265,6 +265,22 @@ async fn what_a_lost_server_had_committed_is_remembered_by_another() {
     assert_eq!(commit(&second, OTHER).await.0, 200);
 }
 
+/// The ledger may be the only copy of an entry that the standby does not have. A server that stops writes it once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_of_before_a_loss_stays() {
+    let app = two_tables().await;
+    let mut standby = LateStandby::of(app.dir.path()).await;
+    assert_eq!(commit(&app, TABLE).await.0, 200);
+    app.catalog().write_ledger().await.expect("written");
+    let path = app.dir.path().join("warehouse/_esker/ledger.json");
+    let before = std::fs::read(&path).expect("written");
+    standby.take_over().await;
+    let refused = app.catalog().write_ledger().await.expect_err("the entries are those of before").to_string();
+    assert!(refused.contains("esker recover"), "{refused}");
+    let dir = app.stop().await;
+    assert_eq!(std::fs::read(dir.path().join("warehouse/_esker/ledger.json")).expect("there"), before);
+}
+
 /// A stopped server had recorded two metadata files and published them. Of both tables, the transaction that did so is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_file_of_a_stopped_server_is_given_up_once_changes_were_lost() {
