@@ -309,6 +309,30 @@ async fn no_file_of_a_stopped_server_is_given_up_once_changes_were_lost() {
     }
 }
 
+/// What is lost was committed by another server, which is gone: no change of this one would tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_of_another_server_is_noticed_before_its_files_are_given_up() {
+    let app = two_tables().await;
+    let mut standby = LateStandby::of(app.dir.path()).await;
+    assert_eq!(commit(&app, TABLE).await.0, 200);
+    let lost = metadata_location(&app).await;
+    standby.keep_record_of(&lost).await;
+    for sql in [
+        "UPDATE pending_output SET instance = 'stopped'",
+        "INSERT INTO server_changes (server, changes, seen_ms) SELECT 'other', 5, max(seen_ms) FROM server_changes",
+    ] {
+        sqlx::query(sql).execute(&mut standby.database).await.expect("changed");
+    }
+    app.catalog().state().servers().heartbeat(Duration::from_secs(DEAD_SECONDS.into())).await.expect("alive");
+    standby.changes = vec![("other".to_owned(), 4)];
+    standby.take_over().await;
+    assert_eq!(reclaim_outputs(app.catalog()).await.unwrap_or_default(), 0);
+    wait_until_noticed(&app).await;
+    let record = app.catalog().state().quarantine().record_of(&lost).await.expect("read");
+    assert_eq!(record, None, "it may be the current file of its table");
+    assert_eq!(commit(&app, TABLE).await.0, 403);
+}
+
 /// A connection that ends may hide whether a commit was made. A change that was not confirmed is none that can be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connections_are_no_lost_changes() {

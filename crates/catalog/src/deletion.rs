@@ -97,8 +97,12 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     catalog.check_epoch()?;
     let (state, warehouse) = (catalog.state(), catalog.warehouse());
     let mut swept = Swept::default();
+    let due = state.quarantine().due_tables(warehouse, now).await?;
+    if !due.is_empty() {
+        catalog.check_nothing_lost().await?;
+    }
     // Table by table: neither an unreadable table nor one with many files must stop the others.
-    for table in state.quarantine().due_tables(warehouse, now).await? {
+    for table in due {
         let quarantines = state.quarantine().due_for_deletion(warehouse, table, now, SWEEP_LIMIT).await?;
         let name = quarantines.first().map(|d| d.record.table_name.clone()).unwrap_or_default();
         let done = catch_panic(sweep_table(catalog, table, quarantines, &mut swept)).await;
@@ -377,6 +381,9 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     let mut by_table: BTreeMap<TableId, Vec<PendingOutput>> = BTreeMap::new();
     for output in catalog.state().outputs().of_dead_servers(catalog.warehouse()).await? {
         by_table.entry(output.table).or_default().push(output);
+    }
+    if !by_table.is_empty() {
+        catalog.state().servers().note_losses().await?;
     }
     let mut quarantined = 0;
     for (id, outputs) in by_table {
