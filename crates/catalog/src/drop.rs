@@ -222,6 +222,7 @@ impl Catalog {
             let page = self.state().tables().dropped_until(self.warehouse(), now, after, ENDED_AT_ONCE).await?;
             let Some(last) = page.last() else { return Ok(ended) };
             after = Some((last.expires_ms, last.row.id));
+            self.check_nothing_lost().await?;
             for dropped in page {
                 self.check_epoch()?;
                 // One failing table must not stop the others.
