@@ -224,7 +224,13 @@ impl SeenChanges {
         if settled.comparison != Comparison::Same {
             self.losses.fetch_add(1, Ordering::AcqRel);
         }
-        *guard(&self.seen) = settled.seen;
+        let mut seen = guard(&self.seen);
+        // The connection was free again before this: a further change may be confirmed already.
+        let is_same = settled.comparison == Comparison::Same && seen.database == settled.seen.database;
+        let confirmed = if is_same { seen.changes } else { 0 };
+        *seen = settled.seen;
+        seen.changes = seen.changes.max(confirmed);
+        drop(seen);
         self.noticing.store(false, Ordering::Release);
     }
 
@@ -504,6 +510,22 @@ mod tests {
         assert_eq!(state.servers().losses(), Some(0), "so does a change");
         let tx = state.begin().await.expect("the next one goes on");
         state.commit(tx).await.expect("committed");
+        state.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_confirmed_during_a_comparison_is_not_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(crate::Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        state.servers().register(std::time::Duration::from_secs(60)).await.expect("registered");
+        let mut tx = state.database.begin_exclusive(&state.writer).await.expect("begun");
+        let settled = state.settle(&mut tx).await.expect("compared");
+        tx.commit().await.expect("committed");
+        let change = state.begin().await.expect("begun");
+        state.commit(change).await.expect("committed");
+        let confirmed = guard(&state.seen.seen).changes;
+        state.seen.adopt(settled);
+        assert_eq!(guard(&state.seen.seen).changes, confirmed);
         state.close().await;
     }
 
