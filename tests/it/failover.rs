@@ -256,6 +256,74 @@ async fn what_a_lost_server_had_committed_is_remembered_by_another() {
     assert_eq!(commit(&second, OTHER).await.0, 200);
 }
 
+/// The ledger may be the only copy of an entry that the standby does not have. A server that stops writes it once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_of_before_a_loss_stays() {
+    let app = two_tables().await;
+    let mut standby = LateStandby::of(app.dir.path()).await;
+    assert_eq!(commit(&app, TABLE).await.0, 200);
+    app.catalog().write_ledger().await.expect("written");
+    let path = app.dir.path().join("warehouse/_esker/ledger.json");
+    let before = std::fs::read(&path).expect("written");
+    standby.take_over().await;
+    let refused = app.catalog().write_ledger().await.expect_err("the entries are those of before").to_string();
+    assert!(refused.contains("esker recover"), "{refused}");
+    let dir = app.stop().await;
+    assert_eq!(std::fs::read(dir.path().join("warehouse/_esker/ledger.json")).expect("there"), before);
+}
+
+/// A stopped server had recorded two metadata files and published them. Of both tables, the transaction that did so is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_file_of_a_stopped_server_is_given_up_once_changes_were_lost() {
+    let app = two_tables().await;
+    let mut standby = LateStandby::of(app.dir.path()).await;
+    let mut lost = Vec::new();
+    for table in [TABLE, OTHER] {
+        assert_eq!(commit(&app, table).await.0, 200);
+        let at = app.ok(Method::GET, table, None).await["metadata-location"].as_str().expect("a location").to_owned();
+        standby.keep_record_of(&at).await;
+        lost.push((table, at));
+    }
+    standby.take_over().await;
+    let stopped = "UPDATE pending_output SET instance = 'stopped'";
+    sqlx::query(stopped).execute(&mut standby.database).await.expect("changed");
+    // The loss is noticed with the first table at the latest. What is said of the second one is known by then.
+    assert_eq!(reclaim_outputs(app.catalog()).await.unwrap_or_default(), 0);
+    wait_until_noticed(&app).await;
+    for (_, at) in &lost {
+        let record = app.catalog().state().quarantine().record_of(at).await.expect("read");
+        assert_eq!(record, None, "it may be the current file of its table");
+    }
+    recover(app.catalog(), &plan(&app, &[]).await, true).await.expect("reconciled");
+    for (table, at) in &lost {
+        assert_eq!(app.ok(Method::GET, table, None).await["metadata-location"], *at);
+    }
+}
+
+/// What is lost was committed by another server, which is gone: no change of this one would tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_of_another_server_is_noticed_before_its_files_are_given_up() {
+    let app = two_tables().await;
+    let mut standby = LateStandby::of(app.dir.path()).await;
+    assert_eq!(commit(&app, TABLE).await.0, 200);
+    let lost = metadata_location(&app).await;
+    standby.keep_record_of(&lost).await;
+    for sql in [
+        "UPDATE pending_output SET instance = 'stopped'",
+        "INSERT INTO server_changes (server, changes, seen_ms) SELECT 'other', 5, max(seen_ms) FROM server_changes",
+    ] {
+        sqlx::query(sql).execute(&mut standby.database).await.expect("changed");
+    }
+    app.catalog().state().servers().heartbeat(Duration::from_secs(DEAD_SECONDS.into())).await.expect("alive");
+    standby.changes = vec![("other".to_owned(), 4)];
+    standby.take_over().await;
+    assert_eq!(reclaim_outputs(app.catalog()).await.unwrap_or_default(), 0);
+    wait_until_noticed(&app).await;
+    let record = app.catalog().state().quarantine().record_of(&lost).await.expect("read");
+    assert_eq!(record, None, "it may be the current file of its table");
+    assert_eq!(commit(&app, TABLE).await.0, 403);
+}
+
 /// A connection that ends may hide whether a commit was made. A change that was not confirmed is none that can be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connections_are_no_lost_changes() {

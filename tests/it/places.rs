@@ -1,5 +1,7 @@
 //! The places of tables: overlaps at every depth and with odd names, and what a server answers about very many tables.
 
+use std::collections::HashSet;
+
 use esker_state::{NewTabular, Outbox, TabularRow};
 use esker_tests::{TestApp, schema_json};
 use esker_types::{TableId, TableName};
@@ -92,6 +94,28 @@ async fn places_that_a_table_left_are_found_after_a_restart() {
     for (name, location) in [("next", "a/b-c"), ("again", "c/d")] {
         let (status, message) = create(&app, name, location).await;
         assert_eq!(status, 200, "{location}: {message}");
+    }
+}
+
+/// The commits of a batch share a metadata file, which names the paths of the last one alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_path_that_a_commit_named_is_a_place_of_the_table() {
+    let app = TestApp::start().await;
+    app.table().await;
+    let warehouse = format!("file://{}/warehouse", app.dir.path().display());
+    let set = |i: usize| {
+        let path = json!({"write.data.path": format!("{warehouse}/paths/{i}")});
+        let body = json!({"requirements": [], "updates": [{"action": "set-properties", "updates": path}]});
+        let app = &app;
+        async move { app.send(Method::POST, &format!("{TABLES}/t"), Some(body)).await }
+    };
+    let answers = futures::future::join_all((0..40).map(set)).await;
+    assert!(answers.iter().all(|(status, _)| status.is_success()), "{answers:?}");
+    let files: HashSet<&str> = answers.iter().filter_map(|(_, answer)| answer["metadata-location"].as_str()).collect();
+    assert!(files.len() < 40, "some shared a metadata file");
+    for i in 0..40 {
+        let (status, message) = create(&app, "x", &format!("paths/{i}")).await;
+        assert!(status == 400 && message.contains("n.t"), "{i}: {status} {message}");
     }
 }
 

@@ -12,7 +12,7 @@ use esker_catalog::{AssessedTable, Catalog, CatalogError, MergeSettings, is_audi
 use esker_maintenance::{
     Cost, JobRequest, JobSpec, Maintenance, MaintenanceError, PRIORITY_AUTOPILOT, PRIORITY_SCHEDULED, Strategy,
 };
-use esker_state::{Job, TableUsage, TabularKind, TabularRow};
+use esker_state::{Job, TableUsage, TabularRow};
 use esker_types::{DAY_MS, JobKind, Millis, NamespaceName, TableId, TableName, catch_panic_sync, now_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +27,9 @@ use crate::{Layers, Policy};
 /// The number of tables that a pass looks at in each warehouse. The next pass goes on after them, so that a pass of a large fleet
 /// takes as long and as much memory as that of a small one.
 const TABLES_PER_PASS: u32 = 10_000;
+
+/// The number of tables outside of a pass that are read at once, to charge the jobs of the last day to their budgets.
+const CHARGED_AT_ONCE: usize = 1_000;
 
 /// The principal of the jobs that the autopilot enqueues.
 pub const PRINCIPAL: &str = "autopilot";
@@ -284,10 +287,13 @@ impl Autopilot {
             }
         }
         // Tables of other passes, and of other warehouses, which charge nothing here.
-        for (table, spent) in spent {
-            let Some(row) = catalog.tabular_by_id(table).await?.filter(|row| row.kind == TabularKind::Table) else { continue };
-            let looked = under_policy(layers, &namespaces, TableUsage::default(), catalog.assessed_table(row).await?);
-            charge(&mut accounts, &looked.policy, spent);
+        let others: Vec<TableId> = spent.keys().copied().collect();
+        for ids in others.chunks(CHARGED_AT_ONCE) {
+            for assessed in catalog.assessed_among(ids).await? {
+                let spent = spent.remove(&assessed.row.id).unwrap_or_default();
+                let looked = under_policy(layers, &namespaces, TableUsage::default(), assessed);
+                charge(&mut accounts, &looked.policy, spent);
+            }
         }
         let about = |looked: &TableUnderPolicy| match &looked.assessed.facts {
             Err(why) => {

@@ -97,8 +97,12 @@ pub async fn sweep(catalog: &Catalog, now: Millis) -> Result<Swept> {
     catalog.check_epoch()?;
     let (state, warehouse) = (catalog.state(), catalog.warehouse());
     let mut swept = Swept::default();
+    let due = state.quarantine().due_tables(warehouse, now).await?;
+    if !due.is_empty() {
+        catalog.check_nothing_lost().await?;
+    }
     // Table by table: neither an unreadable table nor one with many files must stop the others.
-    for table in state.quarantine().due_tables(warehouse, now).await? {
+    for table in due {
         let quarantines = state.quarantine().due_for_deletion(warehouse, table, now, SWEEP_LIMIT).await?;
         let name = quarantines.first().map(|d| d.record.table_name.clone()).unwrap_or_default();
         let done = catch_panic(sweep_table(catalog, table, quarantines, &mut swept)).await;
@@ -371,7 +375,7 @@ pub async fn reasons_to_keep(catalog: &Catalog, id: TableId) -> Result<BTreeMap<
 /// Settles the pending outputs of servers that are gone. Returns the number of files that were put into quarantine.
 ///
 /// A file that is part of its table is left alone; any other is due for the next [`sweep`]. If a table can't be read, its pending
-/// outputs stay recorded for the next call.
+/// outputs stay recorded for the next call. So do all that are left once a disagreement of database and storage is noticed.
 ///
 /// # Errors
 ///
@@ -383,11 +387,25 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
     for output in catalog.state().outputs().of_dead_servers(catalog.warehouse()).await? {
         by_table.entry(output.table).or_default().push(output);
     }
+    if !by_table.is_empty() {
+        catalog.state().servers().note_losses().await?;
+    }
     let mut quarantined = 0;
     for (id, outputs) in by_table {
+        if let Err(error) = catalog.check_epoch() {
+            // A record may be that of a file which a lost change published.
+            tracing::warn!(%error, "files of stopped servers stay as they are");
+            break;
+        }
         let paths: Vec<String> = outputs.into_iter().map(|o| o.path).collect();
+        let settle = async {
+            let judged = judge_outputs(catalog, id, &paths, "the server that was writing it stopped").await?;
+            // The state of the table by which the files were judged may be one after the loss.
+            catalog.check_epoch()?;
+            judged.settle(catalog).await
+        };
         // What can't be checked now stays recorded for the next call.
-        match catch_panic(settle_outputs(catalog, id, &paths, "the server that was writing it stopped")).await {
+        match catch_panic(settle).await {
             Ok(Ok(n)) => quarantined += n,
             Ok(Err(error)) => tracing::warn!(table = %id, %error, "files of a stopped server could not be checked"),
             Err(panic) => tracing::error!(table = %id, %panic, "files of a stopped server could not be checked"),
@@ -407,16 +425,38 @@ pub async fn reclaim_outputs(catalog: &Catalog) -> Result<u64> {
 /// [`MetadataInvalid`](CatalogError::MetadataInvalid), [`Storage`](CatalogError::Storage) or [`Table`](CatalogError::Table) if
 /// the table can't be read, and [`Spill`](CatalogError::Spill) if the disk for large sets fails.
 pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<u64> {
-    let state = catalog.state();
+    judge_outputs(catalog, id, paths, reason).await?.settle(catalog).await
+}
+
+/// Pending outputs of one table, told apart by what the table's metadata leads to.
+struct JudgedOutputs {
+    /// Paths of the files that are part of the table.
+    part: Vec<String>,
+    /// Records for the quarantine of all other files.
+    quarantines: Vec<NewQuarantine>,
+}
+
+impl JudgedOutputs {
+    /// Removes the records of pending outputs, and puts the files into quarantine that are no part of the table. Returns the number
+    /// of these.
+    async fn settle(self, catalog: &Catalog) -> Result<u64> {
+        catalog.state().outputs().forget_committed(&self.part).await?;
+        catalog.state().quarantine().add(&self.quarantines).await?;
+        Ok(self.quarantines.len() as u64)
+    }
+}
+
+/// Finds out which pending outputs of one table are part of it. `reason` is for the quarantine of the others.
+async fn judge_outputs(catalog: &Catalog, id: TableId, paths: &[String], reason: &str) -> Result<JudgedOutputs> {
     let keep = DeletionGuard::of(catalog, id, paths).await?;
-    let (mut quarantines, mut settled) = (Vec::new(), Vec::new());
+    let mut judged = JudgedOutputs { part: Vec::new(), quarantines: Vec::new() };
     for (path, referenced) in paths.iter().zip(keep.referenced.contains_each(paths).await?) {
         if referenced {
-            settled.push(path.clone());
+            judged.part.push(path.clone());
             continue;
         }
         // The file was never part of a table and can't be needed, so it gets no grace period.
-        quarantines.push(match &keep.row {
+        judged.quarantines.push(match &keep.row {
             Some(row) => row.quarantine(path.clone(), None, reason, None, now_ms()),
             None => NewQuarantine {
                 path: path.clone(),
@@ -433,7 +473,5 @@ pub async fn settle_outputs(catalog: &Catalog, id: TableId, paths: &[String], re
             },
         });
     }
-    state.outputs().forget_committed(&settled).await?;
-    state.quarantine().add(&quarantines).await?;
-    Ok(quarantines.len() as u64)
+    Ok(judged)
 }

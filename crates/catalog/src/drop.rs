@@ -211,9 +211,9 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]): a table may then
-    /// have been brought back without this database knowing it. Returns [`State`](CatalogError::State) if the dropped tables can't
-    /// be listed.
+    /// Returns [`Refused`](CatalogError::Refused) if database and storage disagree ([`Catalog::check_epoch`]), also if that is noticed
+    /// in between: a table may then have been brought back without this database knowing it. Returns
+    /// [`State`](CatalogError::State) if the dropped tables can't be listed.
     pub async fn expire_drops(&self, now: Millis) -> Result<u64> {
         self.check_epoch()?;
         let mut ended = 0;
@@ -222,7 +222,9 @@ impl Catalog {
             let page = self.state().tables().dropped_until(self.warehouse(), now, after, ENDED_AT_ONCE).await?;
             let Some(last) = page.last() else { return Ok(ended) };
             after = Some((last.expires_ms, last.row.id));
+            self.check_nothing_lost().await?;
             for dropped in page {
+                self.check_epoch()?;
                 // One failing table must not stop the others.
                 match self.end_drop(&dropped, &Actor::internal("undrop")).await {
                     Ok(()) => ended += 1,
@@ -245,6 +247,8 @@ impl Catalog {
             doomed_files: files,
         });
         let events = vec![self.event(actor, &row.name, data)];
+        // The database may have lost changes since it was read, such as the one that brought the table back.
+        self.check_epoch()?;
         self.state().tables().end_drop(row.id, &quarantines, &Outbox { events, receipts: Vec::new() }).await?;
         Ok(())
     }

@@ -106,6 +106,19 @@ impl Catalog {
         )))
     }
 
+    /// Compares what the servers confirmed with the database now, and then does the work of [`Catalog::check_epoch`].
+    ///
+    /// A change of this server compares its own number alone. What a server that is gone had confirmed would else be compared by the
+    /// next heartbeat.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::check_epoch`], and [`State`](CatalogError::State) if the database fails.
+    pub(crate) async fn check_nothing_lost(&self) -> Result<()> {
+        self.state().servers().note_losses().await?;
+        self.check_epoch()
+    }
+
     /// Remembers the result of a comparison that began when this server knew of a number of losses.
     fn set_compared(&self, why: Option<String>, losses: Option<u64>) {
         *self.inner.epoch.0.lock().unwrap_or_else(PoisonError::into_inner) = Compared { why, losses };

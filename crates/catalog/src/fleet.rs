@@ -211,6 +211,17 @@ impl Catalog {
         Ok((self.with_facts(rows).await?, next))
     }
 
+    /// Returns those of some entries that are tables of the warehouse, with their facts, in no order.
+    ///
+    /// Up to 200 tables that changed since they were last assessed are assessed now.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Catalog::fleet`].
+    pub async fn assessed_among(&self, ids: &[TableId]) -> Result<Vec<AssessedTable>> {
+        self.with_facts(self.state().fleet().tables_among(self.warehouse(), ids).await?).await
+    }
+
     /// Returns the tables with the lowest score at their last assessment, at most `limit`, with their facts, the worst first.
     ///
     /// Tables without facts come before all others. Those that were never assessed are left out.

@@ -153,6 +153,8 @@ impl Catalog {
                 return Ok(());
             }
         }
+        // The entries may be those of a standby that was late, and the ledger in storage may be the only copy of what it lacks.
+        self.check_nothing_lost().await?;
         let written = StoredLedger { written_ms, ledger };
         let bytes = serde_json::to_vec(&written).map_err(|source| CatalogError::Encode { what: "the ledger", source })?;
         self.storage().write(&self.ledger_path(), Bytes::from(bytes)).await?;

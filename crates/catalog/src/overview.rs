@@ -114,13 +114,13 @@ impl Overview {
         Ok(QueueCounts { open: jobs.count_open().await?, longest_wait_ms: jobs.longest_wait_ms().await? })
     }
 
-    /// Returns the time of the last success of each kind of job on each table, in milliseconds since the Unix epoch.
+    /// Returns the time of the last success of each kind of job on each of some tables, in milliseconds since the Unix epoch.
     ///
     /// # Errors
     ///
     /// Returns [`State`](crate::CatalogError::State) if the database fails.
-    pub async fn last_successes(&self) -> Result<Vec<(TableId, String, Millis)>> {
-        Ok(self.state.jobs().last_successes().await?)
+    pub async fn last_successes(&self, tables: &[TableId]) -> Result<Vec<(TableId, String, Millis)>> {
+        Ok(self.state.jobs().last_successes(tables).await?)
     }
 
     /// Returns counts of the files in quarantine by job and table, at most `limit` groups, those that are due first in front.

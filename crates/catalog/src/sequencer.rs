@@ -39,7 +39,8 @@ use bytes::Bytes;
 use esker_access::Privilege;
 use esker_format::{CommitContext, OPERATION, Snapshot, TableMetadata, TableUpdate};
 use esker_state::{
-    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey, StateError, TableUpdatedData, TabularRow,
+    AddedSnapshotData, EventData, NewEvent, NewQuarantine, Outbox, PlaceClaim, PointerSwap, ReceiptKey, StateError,
+    TableUpdatedData, TabularRow,
 };
 use esker_storage::Location;
 use esker_table::MergeClass;
@@ -512,7 +513,11 @@ impl Catalog {
         let AppliedBatch { proposals, records, idle, merged_files, claims, refusals, term } = applied;
         let updates = proposals.iter().flat_map(|proposal| &proposal.updates);
         let swap = match self.write_next(current, working, records, updates).await {
-            Ok(swap) => PointerSwap { claims, term, ..swap },
+            Ok(mut swap) => {
+                // One commit of the batch may have named a place that the next one left. Files of the first may lie there.
+                swap.places.extend(claims.iter().map(|claim| claim.directory.clone()));
+                PointerSwap { claims, term, ..swap }
+            }
             Err(e) => {
                 self.discard_files(&current.row, &merged_files, "the metadata file of the commit could not be written").await;
                 return Err(e);
@@ -639,8 +644,6 @@ fn apply(metadata: &TableMetadata, base: Option<&str>, proposal: &Proposal) -> R
     proposal.requirements.iter().try_for_each(|requirement| requirement.check(metadata))?;
     check_numbers(&proposal.updates)?;
     Ok(esker_format::apply(metadata, &proposal.updates, CommitContext { now_ms: now_ms(), metadata_file: base })?)
-}
-
 }
 
 /// Builds the error for a commit that got no turn in time.

@@ -267,6 +267,39 @@ impl TableMetadata {
         self.partition_statistics.iter().find(|file| file.snapshot_id == id)
     }
 
+    /// Returns the metadata without the lists that grow with each commit: snapshots, logs, references and statistics files.
+    ///
+    /// It is for what is kept for long, and reads schemas, specs and properties alone.
+    #[must_use]
+    pub fn without_history(&self) -> Self {
+        Self {
+            format_version: self.format_version,
+            table_uuid: self.table_uuid,
+            location: self.location.clone(),
+            last_sequence_number: self.last_sequence_number,
+            last_updated_ms: self.last_updated_ms,
+            last_column_id: self.last_column_id,
+            schemas: self.schemas.clone(),
+            current_schema_id: self.current_schema_id,
+            partition_specs: self.partition_specs.clone(),
+            default_spec_id: self.default_spec_id,
+            last_partition_id: self.last_partition_id,
+            properties: self.properties.clone(),
+            current_snapshot_id: None,
+            snapshots: Snapshots::default(),
+            snapshot_log: Vec::new(),
+            metadata_log: Vec::new(),
+            sort_orders: self.sort_orders.clone(),
+            default_sort_order_id: self.default_sort_order_id,
+            refs: BTreeMap::new(),
+            statistics: Vec::new(),
+            partition_statistics: Vec::new(),
+            encryption_keys: self.encryption_keys.clone(),
+            next_row_id: self.next_row_id,
+            extra: self.extra.clone(),
+        }
+    }
+
     /// Checks that the current schema, the default spec and the default sort order exist.
     pub(crate) fn checked(self) -> Result<Self> {
         let lead = |found: bool, field, id: i64, list| if found { Ok(()) } else { Err(missing(field, id, list)) };
@@ -291,4 +324,35 @@ pub(crate) fn highest_partition_id(specs: &[PartitionSpecRef]) -> i32 {
 /// Wraps each item in an [`Arc`].
 pub(crate) fn shared<T>(all: Vec<T>) -> Vec<Arc<T>> {
     all.into_iter().map(Arc::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_without_its_history_has_the_same_schemas_specs_and_properties() {
+        let json = br#"{
+            "format-version": 2, "table-uuid": "9c12d441-03fe-4693-9a96-a0705ddf69c1", "location": "s3://lake/db/events",
+            "last-sequence-number": 1, "last-updated-ms": 1700000000000, "last-column-id": 1, "current-schema-id": 0,
+            "schemas": [{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "id", "required": true, "type": "long"}]}],
+            "default-spec-id": 0, "last-partition-id": 1000, "properties": {"owner": "team"},
+            "partition-specs": [{"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "id", "transform": "identity"}]}],
+            "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}], "current-snapshot-id": 7,
+            "snapshots": [{"snapshot-id": 7, "sequence-number": 1, "timestamp-ms": 1700000000000, "schema-id": 0,
+                           "summary": {"operation": "append"}, "manifest-list": "s3://lake/db/events/metadata/snap-7.avro"}],
+            "snapshot-log": [{"snapshot-id": 7, "timestamp-ms": 1700000000000}],
+            "refs": {"main": {"snapshot-id": 7, "type": "branch"}}
+        }"#;
+        let whole = TableMetadata::from_json(json).expect("metadata");
+        let small = whole.without_history();
+        assert_eq!((small.snapshots.len(), small.snapshot_log.len(), small.refs.len()), (0, 0, 0));
+        assert_eq!(small.current_snapshot(), None);
+        assert_eq!(
+            (&small.schemas, &small.partition_specs, &small.properties),
+            (&whole.schemas, &whole.partition_specs, &whole.properties)
+        );
+        assert_eq!(small.partition_types(0), whole.partition_types(0));
+        assert_eq!(small.partition_types(0).len(), 1);
+    }
 }

@@ -43,7 +43,7 @@ use crate::conformance_seen::{
     a_change_after_a_lost_one_fails_once_and_declares_the_database_to_be_behind,
     a_commit_that_was_under_way_loses_its_race_when_changes_were_lost, a_heartbeat_notices_a_lost_change_and_a_lost_row,
     a_heartbeat_notices_what_another_server_lost, a_lost_declaration_is_made_again,
-    a_server_that_starts_again_notices_what_was_lost_meanwhile,
+    a_revocation_and_a_log_out_are_changes_that_are_counted, a_server_that_starts_again_notices_what_was_lost_meanwhile,
 };
 use crate::sessions::conformance::a_session_ends_at_its_time_when_it_is_idle_and_at_the_log_out;
 use crate::{
@@ -390,6 +390,10 @@ async fn a_table_is_looked_at_again_when_it_changed_or_could_not_be_assessed(sta
     assert_eq!((first[0].0.id, first[0].1.as_ref()), (table.id, Some(&table.metadata_location)));
     assert_eq!((second[0].0.id, second[0].1.as_ref()), (other.id, None));
     assert!(pages(Some(other.id)).await.is_empty());
+    let mut among = state.fleet().tables_among(warehouse, &[other.id, TableId::fresh(), table.id]).await.expect("asked");
+    among.sort_by_key(|(row, _)| row.id.to_string());
+    assert_eq!(among, [first, second].concat());
+    assert!(state.fleet().tables_among(Warehouse { id: -1, ..warehouse }, &[table.id]).await.expect("asked").is_empty());
     let worst = async || {
         let found = state.fleet().worst_tables(warehouse, 9).await.expect("asked");
         found.into_iter().map(|(row, _)| row.id).collect::<Vec<_>>()
@@ -693,6 +697,7 @@ on_every_database!(
     a_heartbeat_notices_a_lost_change_and_a_lost_row,
     a_heartbeat_notices_what_another_server_lost,
     a_lost_declaration_is_made_again,
+    a_revocation_and_a_log_out_are_changes_that_are_counted,
     a_server_that_starts_again_notices_what_was_lost_meanwhile,
     a_commit_that_was_under_way_loses_its_race_when_changes_were_lost,
     a_lease_is_its_servers_until_it_ends_its_server_is_dead_or_its_term_is_over,

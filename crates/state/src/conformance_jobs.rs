@@ -104,6 +104,16 @@ pub(crate) async fn a_job_is_cancelled_where_it_waits_and_notified_where_it_runs
     assert_eq!(state.jobs().cancel(JobId::fresh(), "p").await.expect("asked"), None);
     assert!(state.jobs().flush_progress(runs.id, (0, 0)).await.expect("flushed"));
     state.jobs().end(runs.id, &JobEnd::Cancelled, (0, 0), "{}").await.expect("ended");
+    let open = job(TableId::fresh(), None, 0);
+    state.jobs().enqueue(warehouse, &open).await.expect("entered");
+    let of = async |principal, since| {
+        let found = state.jobs().of_principal(principal, since).await.expect("asked");
+        found.into_iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert_eq!(of("p", 0).await.len(), 3);
+    assert_eq!(of("p", now_ms() + 1).await, [open.id], "the others ended before");
+    assert!(of("q", 0).await.is_empty());
+    state.jobs().cancel(open.id, "p").await.expect("asked");
     assert_eq!(state.jobs().get(runs.id).await.expect("asked").expect("there").state, JobState::Cancelled);
     assert!(state.jobs().count_open().await.expect("asked").is_empty());
 }
@@ -123,6 +133,10 @@ pub(crate) async fn a_job_is_undone_once_by_a_record_that_it_names(state: &State
     assert_eq!((record.table_id, record.request["undo"]["job"].as_str()), (done.table_id, Some(new.id.to_string().as_str())));
     let undone = state.jobs().get(new.id).await.expect("asked").expect("there");
     assert_eq!((undone.undone_by, undone.state), (Some(undo), JobState::Succeeded));
+    let last = state.jobs().last_successes(&[TableId::fresh(), done.table_id]).await.expect("asked");
+    let at = done.finished_ms.expect("it is over");
+    assert!(last.contains(&(done.table_id, "compact".to_owned(), at)), "{last:?}");
+    assert!(state.jobs().last_successes(&[TableId::fresh()]).await.expect("asked").is_empty());
     let events = state.outbox().events_after(0, None, 100).await.expect("events");
     assert!(events.iter().any(|e| e.kind == "job.succeeded" && e.data["kind"] == "undo"), "{events:?}");
 }

@@ -77,6 +77,32 @@ pub(crate) async fn a_heartbeat_notices_what_another_server_lost(state: &State) 
     assert_eq!(state.servers().losses(), Some(1));
     assert!(was_declared_behind(state, warehouse).await);
     other.close().await;
+
+    // A server that had just started is lost with its row. That of one which was stopped for long is removed.
+    let rows = "INSERT INTO server_changes (server, changes, seen_ms) SELECT 'young', 2, max(seen_ms) FROM server_changes
+                UNION ALL SELECT 'old', 2, 0";
+    sqlx::query(rows).execute(&state.relaxed_writer).await.expect("started");
+    state.servers().heartbeat(DEAD).await.expect("alive");
+    for (server, losses) in [("old", 1), ("young", 2)] {
+        let gone = sqlx::query("DELETE FROM server_changes WHERE server = $1").bind(server);
+        gone.execute(&state.relaxed_writer).await.expect("removed");
+        state.servers().heartbeat(DEAD).await.expect("alive");
+        assert_eq!(state.servers().losses(), Some(losses), "{server}");
+    }
+}
+
+/// What a lost revocation had ended counts again, and no metadata file tells.
+pub(crate) async fn a_revocation_and_a_log_out_are_changes_that_are_counted(state: &State) {
+    with_namespace(state).await;
+    let changes = async || {
+        let sum = "SELECT CAST(sum(changes) AS BIGINT) FROM server_changes";
+        sqlx::query_scalar::<_, i64>(sum).fetch_one(&state.relaxed_writer).await.expect("counted")
+    };
+    let before = changes().await;
+    assert!(!state.tokens().revoke("none").await.expect("asked"));
+    assert!(!state.tokens().revoke("principal:none").await.expect("asked"));
+    state.sessions().delete("none").await.expect("asked");
+    assert_eq!(changes().await, before + 3);
 }
 
 /// The declaration may be among what a further fail-over loses.

@@ -177,6 +177,9 @@ impl Database {
 
     /// Migrates the schema in one transaction. Servers that start at the same time wait for each other.
     ///
+    /// No change is under way meanwhile. A change of another server may have locked one table and want the next one, whose lock the
+    /// migration has: neither would get on.
+    ///
     /// A database that a later release has migrated is accepted, unless a migration removed what this release needs.
     ///
     /// # Errors
@@ -184,7 +187,7 @@ impl Database {
     /// Returns the errors of [`Database::migrate_in`], and [`Full`](StateError::Full) or [`Sql`](StateError::Sql) if the
     /// transaction can't be begun or committed.
     pub(crate) async fn migrate(&self, pool: &AnyPool) -> Result<()> {
-        let mut tx = self.begin(pool, PoolUse::Changes).await?;
+        let mut tx = self.begin_exclusive(pool).await?;
         self.migrate_in(&mut tx, None).await?;
         tx.commit().await?;
         Ok(())
@@ -314,6 +317,8 @@ async fn is_between_transactions(connection: &mut AnyConnection, purpose: PoolUs
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::State;
+    use crate::conformance::databases;
 
     #[test]
     fn a_url_names_a_database_and_its_password_is_not_repeated() {
@@ -326,5 +331,34 @@ mod tests {
         let refused = Database::from_url(Some("mysql://u:secret@h/d"), file).expect_err("refused").to_string();
         assert!(refused.contains("mysql") && !refused.contains("secret"), "{refused}");
         assert_eq!(Database::Sqlite("/a b/ü?.db".into()).url().expect("valid"), "sqlite:/a%20b/%C3%BC%3F.db?mode=rwc");
+    }
+
+    /// A server of the release before enters a table while a newer one starts: it locks the entries, then the places.
+    #[tokio::test]
+    async fn a_migration_waits_for_a_change_and_does_not_get_in_its_way() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for database in databases(&dir).into_iter().filter(Database::is_postgres) {
+            let pool = database.pool(PoolUse::Changes).await.expect("opened");
+            let before: BTreeSet<i64> =
+                database.migrations().iter().map(|step| step.version).filter(|version| *version < 28).collect();
+            let mut tx = database.begin_exclusive(&pool).await.expect("begun");
+            database.migrate_in(&mut tx, Some(&before)).await.expect("migrated");
+            tx.commit().await.expect("committed");
+
+            let mut change = database.begin_exclusive(&pool).await.expect("begun");
+            sqlx::query("UPDATE tabular SET updated_ms = 1").execute(&mut *change).await.expect("locked");
+            let going_on = async {
+                let mut observer = database.connection().await.expect("opened");
+                let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted
+                               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+                while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut observer).await.expect("counted") == 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                sqlx::query("DELETE FROM place").execute(&mut *change).await.expect("the migration has no lock yet");
+                change.commit().await.expect("committed");
+            };
+            let (opened, ()) = tokio::join!(State::open(database.clone()), going_on);
+            opened.expect("migrated").close().await;
+        }
     }
 }

@@ -87,6 +87,22 @@ impl ScanPlans<'_> {
         Ok(())
     }
 
+    /// Checks that a plan of which something is remembered at the time `now_ms` was cancelled; `None` if nothing is.
+    ///
+    /// The request is not read: it may be long.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer.
+    pub async fn is_cancelled(self, id: Uuid, now_ms: Millis) -> Result<Option<bool>> {
+        let row = sqlx::query("SELECT cancelled FROM scan_plan WHERE id = $1 AND expires_ms > $2")
+            .bind(id.to_string())
+            .bind(now_ms)
+            .fetch_optional(&self.state.readers)
+            .await?;
+        row.map(|row| flag(&row, 0)).transpose()
+    }
+
     /// Returns what is remembered of a plan at the time `now_ms`; `None` if that is nothing.
     ///
     /// # Errors
@@ -129,9 +145,12 @@ mod tests {
             |request: Option<&str>, is_cancelled| Some(RememberedPlan { request: request.map(str::to_owned), is_cancelled });
         assert_eq!(plans.get(one, 99).await.expect("read"), remembered(Some("{}"), false));
         assert_eq!((plans.get(one, 100).await.expect("read"), plans.get(other, 10).await.expect("read")), (None, None));
+        let is_cancelled = async |id, now_ms| plans.is_cancelled(id, now_ms).await.expect("read");
+        assert_eq!((is_cancelled(one, 99).await, is_cancelled(one, 100).await), (Some(false), None));
         for id in [one, one, other] {
             plans.cancel(id, 20, 100).await.expect("cancelled");
             assert_eq!(plans.get(id, 99).await.expect("read"), remembered(None, true));
+            assert_eq!(is_cancelled(id, 99).await, Some(true));
         }
         plans.cancel(other, 100, 200).await.expect("cancelled");
         assert_eq!(plans.get(one, 50).await.expect("read"), None, "a row that has ended is removed");

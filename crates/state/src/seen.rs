@@ -29,7 +29,8 @@ use uuid::Uuid;
 use crate::warehouses::{BEHIND, database_id};
 use crate::{Result, State, StateError, backup};
 
-/// The time after which the row of a server that changed nothing is removed, in milliseconds.
+/// The time after which the row of a server that changed nothing is removed, in milliseconds. After half of it, its absence says
+/// nothing.
 const KEPT_MS: Millis = 90 * DAY_MS;
 
 /// The database as this server saw it last.
@@ -44,7 +45,8 @@ struct Seen {
     behind_ms: Millis,
     /// The number of the last change of this server that the database confirmed.
     changes: i64,
-    /// The numbers of changes of the other servers, by their identifiers, as a heartbeat found them.
+    /// The numbers of changes of the other servers, by their identifiers, as a heartbeat found them. Those that changed nothing for
+    /// long are left out: their rows may be removed.
     #[serde(default)]
     others: BTreeMap<String, i64>,
     /// The time at which the file was written. Rows are not kept for ever.
@@ -58,8 +60,25 @@ struct Found {
     behind_ms: Millis,
     /// The number of changes of this server; `None` if it has no row.
     changes: Option<i64>,
-    /// The numbers of changes of the other servers, by their identifiers. Empty if nobody asked.
-    others: BTreeMap<String, i64>,
+    /// The rows of the other servers, by their identifiers. `None` if nobody asked.
+    others: Option<BTreeMap<String, OtherServer>>,
+}
+
+/// The row of another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OtherServer {
+    /// The number of its changes.
+    changes: i64,
+    /// It changed something lately, so that its row stays for long.
+    is_lasting: bool,
+}
+
+impl Found {
+    /// Returns the numbers of changes of the other servers to remember.
+    fn lasting(self) -> BTreeMap<String, i64> {
+        let others = self.others.unwrap_or_default().into_iter();
+        others.filter(|(_, other)| other.is_lasting).map(|(server, other)| (server, other.changes)).collect()
+    }
 }
 
 /// The result of comparing what a server saw with what the database holds.
@@ -75,25 +94,29 @@ enum Comparison {
 
 impl Seen {
     /// Returns what the database holds, from the rows of all servers.
-    fn found(&self, behind_ms: Millis, rows: Vec<(String, i64)>) -> Found {
-        let mut others: BTreeMap<String, i64> = rows.into_iter().collect();
-        let changes = others.remove(&self.server);
-        Found { behind_ms, changes, others }
+    fn found(&self, behind_ms: Millis, rows: Vec<ServerRow>) -> Found {
+        let other = |(server, changes, lasting): ServerRow| (server, OtherServer { changes, is_lasting: lasting != 0 });
+        let mut others: BTreeMap<String, OtherServer> = rows.into_iter().map(other).collect();
+        let changes = others.remove(&self.server).map(|own| own.changes);
+        Found { behind_ms, changes, others: Some(others) }
     }
 
-    /// Compares what the server saw with what the database holds now.
-    fn compare(&self, found: &Found) -> Comparison {
+    /// Compares what the server saw with what the database holds now. `is_recent` says that no row which it saw is old enough to be
+    /// removed.
+    fn compare(&self, found: &Found, is_recent: bool) -> Comparison {
         if found.behind_ms > self.behind_ms {
             return Comparison::Declared;
         }
         if found.behind_ms < self.behind_ms {
             return Comparison::Lost("it does not know that it was declared to be behind".to_owned());
         }
-        for (server, seen) in &self.others {
-            // The row of a server that was stopped for long is removed.
-            if let Some(changes) = found.others.get(server).filter(|changes| *changes < seen) {
-                return Comparison::Lost(format!("it has {changes} changes of the server {server}, and had confirmed {seen}"));
-            }
+        for (server, seen) in self.others.iter().filter(|_| found.others.is_some()) {
+            let has = match found.others.as_ref().and_then(|others| others.get(server)) {
+                Some(other) if other.changes < *seen => format!("{} changes", other.changes),
+                None if is_recent => "no change".to_owned(),
+                _ => continue,
+            };
+            return Comparison::Lost(format!("it has {has} of the server {server}, and had confirmed {seen}"));
         }
         let seen = self.changes;
         match found.changes {
@@ -159,7 +182,12 @@ impl SeenChanges {
 
     /// Returns the number of times that this process learnt that the database is behind. `None` while it takes note of that.
     pub(crate) fn losses(&self) -> Option<u64> {
-        (!self.noticing.load(Ordering::Acquire)).then(|| self.losses.load(Ordering::Acquire))
+        (!self.is_noticing()).then(|| self.losses.load(Ordering::Acquire))
+    }
+
+    /// Checks whether this process takes note of a loss, or tried to and failed.
+    fn is_noticing(&self) -> bool {
+        self.noticing.load(Ordering::Acquire)
     }
 
     /// Returns the number of the change that is open; 0 if it is not counted.
@@ -196,7 +224,13 @@ impl SeenChanges {
         if settled.comparison != Comparison::Same {
             self.losses.fetch_add(1, Ordering::AcqRel);
         }
-        *guard(&self.seen) = settled.seen;
+        let mut seen = guard(&self.seen);
+        // The connection was free again before this: a further change may be confirmed already.
+        let is_same = settled.comparison == Comparison::Same && seen.database == settled.seen.database;
+        let confirmed = if is_same { seen.changes } else { 0 };
+        *seen = settled.seen;
+        seen.changes = seen.changes.max(confirmed);
+        drop(seen);
         self.noticing.store(false, Ordering::Release);
     }
 
@@ -264,7 +298,7 @@ impl State {
     /// Counts a change in its transaction, after its comparison with what this server saw.
     ///
     /// Returns the number of the change, and whether the server has its row among the living ones. `None` if the database lost
-    /// something or was declared to be behind: then the change must not go on.
+    /// something or was declared to be behind, or if an earlier loss was not noted to the end: then the change must not go on.
     ///
     /// # Errors
     ///
@@ -280,8 +314,10 @@ impl State {
         let count = sqlx::query_as(count).bind(&seen.server).bind(self.instance.to_string()).bind(BEHIND);
         let row: Option<(i64, i64, Option<String>)> = count.fetch_optional(tx).await?;
         let Some((number, living, behind)) = row else { return Ok(None) };
-        let found = Found { behind_ms: parse_behind(behind)?, changes: Some(number - 1), others: BTreeMap::new() };
-        Ok((seen.compare(&found) == Comparison::Same).then_some((number, living > 0)))
+        let found = Found { behind_ms: parse_behind(behind)?, changes: Some(number - 1), others: None };
+        // A primary that comes back has what its standby had lost, and the declaration on the standby was never confirmed.
+        let goes_on = seen.compare(&found, true) == Comparison::Same && !self.seen.is_noticing();
+        Ok(goes_on.then_some((number, living > 0)))
     }
 
     /// Compares the numbers that a heartbeat read with what this server had seen before it, and remembers those of other servers.
@@ -296,15 +332,15 @@ impl State {
         &self,
         before: &SeenBefore,
         behind: Option<String>,
-        rows: Vec<(String, i64)>,
+        rows: Vec<ServerRow>,
     ) -> Result<()> {
         let found = before.0.found(parse_behind(behind)?, rows);
-        match before.0.compare(&found) {
-            Comparison::Same => {
-                guard(&self.seen.seen).others = found.others;
+        match before.0.compare(&found, true) {
+            Comparison::Same if !self.seen.is_noticing() => {
+                guard(&self.seen.seen).others = found.lasting();
                 Ok(())
             }
-            Comparison::Declared | Comparison::Lost(_) => self.note_losses().await,
+            Comparison::Same | Comparison::Declared | Comparison::Lost(_) => self.note_losses().await,
         }
     }
 
@@ -345,14 +381,14 @@ impl State {
     pub(crate) async fn settle(&self, tx: &mut AnyConnection) -> Result<Settled> {
         let before = guard(&self.seen.seen).clone();
         let database = database_id(&mut *tx).await?;
-        let rows = all_rows(&mut *tx).await?;
+        let clock = self.database.clock_sql();
+        let rows = all_rows(&mut *tx, clock).await?;
         let found = before.found(behind_ms(&mut *tx).await?, rows);
         // The row of a server that was stopped for long is removed. A running one has it for certain.
-        let forgotten = !self.registered.load(Ordering::Acquire)
-            && found.changes.is_none()
-            && now_ms().saturating_sub(before.saved_ms) > KEPT_MS / 2;
+        let is_recent = self.registered.load(Ordering::Acquire) || now_ms().saturating_sub(before.saved_ms) <= KEPT_MS / 2;
+        let forgotten = !is_recent && found.changes.is_none();
         let comparison = match before.database == database && !forgotten {
-            true => before.compare(&found),
+            true => before.compare(&found, is_recent),
             false => Comparison::Same,
         };
         match &comparison {
@@ -360,7 +396,6 @@ impl State {
             Comparison::Declared => disown_metadata_files(&mut *tx).await?,
             Comparison::Lost(_) => declare_behind(&mut *tx).await?,
         }
-        let clock = self.database.clock_sql();
         let old = sqlx::AssertSqlSafe(format!("DELETE FROM server_changes WHERE server <> $1 AND seen_ms < {clock} - $2"));
         sqlx::query(old).bind(&before.server).bind(KEPT_MS).execute(&mut *tx).await?;
         let own = sqlx::AssertSqlSafe(format!(
@@ -371,7 +406,7 @@ impl State {
         let own = sqlx::query_scalar(own).bind(&before.server).bind(before.changes.max(1));
         let changes: i64 = own.fetch_one(&mut *tx).await?;
         let behind_ms = behind_ms(tx).await?;
-        Ok(Settled { seen: Seen { database, behind_ms, changes, others: found.others, ..before }, comparison })
+        Ok(Settled { seen: Seen { database, behind_ms, changes, others: found.lasting(), ..before }, comparison })
     }
 
     /// Checks that this server remembers something of a database.
@@ -408,9 +443,15 @@ async fn disown_metadata_files(tx: &mut AnyConnection) -> Result<()> {
     Ok(())
 }
 
-/// Reads the numbers of changes of all servers, by their identifiers.
-pub(crate) async fn all_rows(tx: &mut AnyConnection) -> Result<Vec<(String, i64)>> {
-    Ok(sqlx::query_as("SELECT server, changes FROM server_changes").fetch_all(tx).await?)
+/// The row of a server: its identifier, the number of its changes, and 1 if it changed something lately.
+pub(crate) type ServerRow = (String, i64, i64);
+
+/// Reads the rows of all servers. `clock` is [`Database::clock_sql`](crate::Database::clock_sql).
+pub(crate) async fn all_rows(tx: &mut AnyConnection, clock: &str) -> Result<Vec<ServerRow>> {
+    let sql = sqlx::AssertSqlSafe(format!(
+        "SELECT server, changes, CAST(CASE WHEN seen_ms >= {clock} - $1 THEN 1 ELSE 0 END AS BIGINT) FROM server_changes"
+    ));
+    Ok(sqlx::query_as(sql).bind(KEPT_MS / 2).fetch_all(tx).await?)
 }
 
 /// Reads the time of the last declaration that the database is behind; 0 if there was none.
@@ -428,22 +469,64 @@ mod tests {
         let (server, database) = ("s".to_owned(), "d".to_owned());
         let others = BTreeMap::from([("o".to_owned(), 4)]);
         let seen = Seen { server, database, behind_ms: 5, changes: 7, others, saved_ms: 0 };
-        let found = |behind_ms, changes| seen.compare(&Found { behind_ms, changes, others: BTreeMap::new() });
-        let beside = |changes| {
-            let rows = vec![("s".to_owned(), 7), ("o".to_owned(), changes), ("new".to_owned(), 1)];
-            seen.compare(&seen.found(5, rows))
+        let found = |behind_ms, changes| seen.compare(&Found { behind_ms, changes, others: None }, true);
+        let beside = |changes, is_recent| {
+            let other = |server: &str, changes| (server.to_owned(), changes, 1);
+            let rows = [("s", Some(7)), ("o", changes), ("new", Some(1))];
+            let rows = rows.into_iter().filter_map(|(server, changes)| Some(other(server, changes?))).collect();
+            seen.compare(&seen.found(5, rows), is_recent)
         };
         assert_eq!(found(5, Some(7)), Comparison::Same);
         assert_eq!(found(5, Some(8)), Comparison::Same, "a change that was sent and not confirmed was made");
         assert_eq!(found(6, Some(3)), Comparison::Declared);
         assert_eq!(found(6, None), Comparison::Declared);
-        assert_eq!((beside(4), beside(9)), (Comparison::Same, Comparison::Same));
-        let Comparison::Lost(why) = beside(3) else { panic!("a change of another server was lost") };
-        assert!(why.contains("3 changes of the server o"), "{why}");
+        assert_eq!((beside(Some(4), true), beside(Some(9), true)), (Comparison::Same, Comparison::Same));
+        assert_eq!(beside(None, false), Comparison::Same, "the row may have been removed");
+        for (changes, what) in [(Some(3), "3 changes of the server o"), (None, "no change of the server o")] {
+            let Comparison::Lost(why) = beside(changes, true) else { panic!("a change of another server was lost") };
+            assert!(why.contains(what), "{why}");
+        }
         for (behind_ms, changes, what) in [(5, Some(6), "6 changes"), (5, None, "none of the 7"), (0, Some(9), "declared")] {
             let Comparison::Lost(why) = found(behind_ms, changes) else { panic!("{behind_ms} {changes:?}") };
             assert!(why.contains(what), "{why}");
         }
+    }
+
+    /// The declaration was sent to a standby that went away, and the primary came back with all changes.
+    #[tokio::test]
+    async fn a_loss_that_could_not_be_declared_is_over_when_the_database_has_everything_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(crate::Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        let dead_after = std::time::Duration::from_secs(60);
+        state.servers().register(dead_after).await.expect("registered");
+        let notices = || state.seen.noticing.store(true, Ordering::Release);
+        notices();
+        assert_eq!(state.servers().losses(), None);
+        state.servers().heartbeat(dead_after).await.expect("alive");
+        assert_eq!(state.servers().losses(), Some(0), "a heartbeat finds that nothing is lost");
+        notices();
+        let refused = state.begin().await.map(drop).expect_err("it was not known what the database has");
+        assert!(matches!(refused, StateError::LostChanges), "{refused}");
+        assert_eq!(state.servers().losses(), Some(0), "so does a change");
+        let tx = state.begin().await.expect("the next one goes on");
+        state.commit(tx).await.expect("committed");
+        state.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_confirmed_during_a_comparison_is_not_forgotten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = State::open(crate::Database::Sqlite(dir.path().join("esker.db"))).await.expect("opened");
+        state.servers().register(std::time::Duration::from_secs(60)).await.expect("registered");
+        let mut tx = state.database.begin_exclusive(&state.writer).await.expect("begun");
+        let settled = state.settle(&mut tx).await.expect("compared");
+        tx.commit().await.expect("committed");
+        let change = state.begin().await.expect("begun");
+        state.commit(change).await.expect("committed");
+        let confirmed = guard(&state.seen.seen).changes;
+        state.seen.adopt(settled);
+        assert_eq!(guard(&state.seen.seen).changes, confirmed);
+        state.close().await;
     }
 
     #[tokio::test]

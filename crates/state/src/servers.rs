@@ -152,7 +152,7 @@ impl Servers<'_> {
         let query = sqlx::query_as(sql).bind(self.state.instance.to_string()).bind(BEHIND);
         let row: Option<(Millis, Option<String>)> = query.fetch_optional(&mut *tx).await?;
         let (now, behind) = row.ok_or(StateError::Fenced)?;
-        let rows = all_rows(&mut tx).await?;
+        let rows = all_rows(&mut tx, clock).await?;
         tx.commit().await?;
         if let Err(error) = self.state.compare_heartbeat(&before, behind, rows).await {
             tracing::error!(%error, "what the database confirmed can't be compared; the next heartbeat tries again");

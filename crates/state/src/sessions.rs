@@ -120,12 +120,16 @@ impl Sessions<'_> {
 
     /// Ends a session. It is no error if there is none.
     ///
+    /// It is a change that is counted, as a revocation is.
+    ///
     /// # Errors
     ///
-    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    /// Returns [`Fenced`](crate::StateError::Fenced) if the other servers count this one as dead, and
+    /// [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
     pub async fn delete(self, id_sha256: &str) -> Result<()> {
-        let delete = sqlx::query("DELETE FROM page_session WHERE id_sha256 = $1").bind(id_sha256);
-        delete.execute(&self.state.writer).await?;
+        let mut tx = self.state.begin().await?;
+        sqlx::query("DELETE FROM page_session WHERE id_sha256 = $1").bind(id_sha256).execute(&mut *tx).await?;
+        self.state.commit(tx).await?;
         Ok(())
     }
 }

@@ -219,17 +219,28 @@ impl Tokens<'_> {
     /// A token that is revoked already stays as it is. The token of a principal of an earlier release is removed with the
     /// principal's row: an earlier release that runs beside this one then refuses it too.
     ///
+    /// It is a change that is counted: a database that lost it lets the token in again, and nobody else would notice.
+    ///
     /// # Errors
     ///
-    /// Returns [`Full`](crate::StateError::Full) or [`Sql`](crate::StateError::Sql) if the database fails.
+    /// Returns [`Fenced`](StateError::Fenced) if the other servers count this one as dead, and [`Full`](StateError::Full) or
+    /// [`Sql`](StateError::Sql) if the database fails.
     pub async fn revoke(self, id: &str) -> Result<bool> {
-        if let Some(name) = id.strip_prefix(OF_PRINCIPAL) {
-            let delete = sqlx::query("DELETE FROM principal WHERE name = $1").bind(name);
-            return Ok(delete.execute(&self.state.writer).await?.rows_affected() > 0);
-        }
-        let revoke = "UPDATE api_token SET revoked_ms = $2 WHERE (id = $1 OR root_id = $1) AND revoked_ms IS NULL";
-        sqlx::query(revoke).bind(id).bind(now_ms()).execute(&self.state.writer).await?;
-        self.knows(id).await
+        let mut tx = self.state.begin().await?;
+        let is_known = match id.strip_prefix(OF_PRINCIPAL) {
+            Some(name) => {
+                let delete = sqlx::query("DELETE FROM principal WHERE name = $1").bind(name);
+                delete.execute(&mut *tx).await?.rows_affected() > 0
+            }
+            None => {
+                let revoke = "UPDATE api_token SET revoked_ms = $2 WHERE (id = $1 OR root_id = $1) AND revoked_ms IS NULL";
+                sqlx::query(revoke).bind(id).bind(now_ms()).execute(&mut *tx).await?;
+                let known = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM api_token WHERE id = $1").bind(id);
+                known.fetch_one(&mut *tx).await? > 0
+            }
+        };
+        self.state.commit(tx).await?;
+        Ok(is_known)
     }
 
     /// Checks that there is a token of an id, whether it counts or not.

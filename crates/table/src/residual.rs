@@ -34,6 +34,27 @@ fn in_partition(filter: &Expr, schema: &Schema, spec: &PartitionSpec, partition:
 /// The position of a partition in its manifest, as [`Run::partition_index`] returns it.
 type PartitionIndex = (u32, Option<usize>);
 
+/// The maximum number of residuals with which a new one is compared.
+const MAX_SHARED: usize = 16;
+
+/// Residuals that are equal share their memory: most partitions leave the same, and a filter may be long.
+#[derive(Default)]
+struct SharedResiduals(Vec<Arc<Expr>>);
+
+impl SharedResiduals {
+    /// Returns a residual, in the memory of an equal one that was shared before.
+    fn share(&mut self, left: Expr) -> Arc<Expr> {
+        if let Some(known) = self.0.iter().find(|known| ***known == left) {
+            return known.clone();
+        }
+        let left = Arc::new(left);
+        if self.0.len() < MAX_SHARED {
+            self.0.push(left.clone());
+        }
+        left
+    }
+}
+
 /// The residuals of many files, computed once for each partition.
 pub(crate) struct Residuals<'a> {
     metadata: &'a TableMetadata,
@@ -44,12 +65,21 @@ pub(crate) struct Residuals<'a> {
     of_part: (u32, Vec<BatchColumn<'a>>),
     /// The residuals computed so far.
     left: HashMap<PartitionIndex, Arc<Expr>>,
+    shared: SharedResiduals,
 }
 
 impl<'a> Residuals<'a> {
     pub(crate) fn new(metadata: &'a TableMetadata, schema: &'a Schema, filter: &'a Expr) -> Self {
         let metrics = FilterMetrics::of(filter, schema);
-        Self { metadata, schema, filter, metrics, of_part: (u32::MAX, Vec::new()), left: HashMap::new() }
+        Self {
+            metadata,
+            schema,
+            filter,
+            metrics,
+            of_part: (u32::MAX, Vec::new()),
+            left: HashMap::new(),
+            shared: SharedResiduals::default(),
+        }
     }
 
     /// Returns the residual of a run of files, and the files of the run in which a row may match.
@@ -57,7 +87,10 @@ impl<'a> Residuals<'a> {
         let place = run.partition_index();
         let left = match self.left.get(&place) {
             Some(left) => left.clone(),
-            None => self.in_partition(run)?,
+            None => {
+                let left = self.in_partition(run)?;
+                self.shared.share(left)
+            }
         };
         self.left.insert(place, left.clone());
         if self.of_part.0 != place.0 {
@@ -70,11 +103,11 @@ impl<'a> Residuals<'a> {
         Ok((left, files))
     }
 
-    fn in_partition(&self, run: &Run<'_>) -> Result<Arc<Expr>> {
+    fn in_partition(&self, run: &Run<'_>) -> Result<Expr> {
         let id = run.spec_id();
         let spec = self.metadata.partition_spec_by_id(id);
         let spec = spec.ok_or_else(|| TableError::Invalid(format!("partition spec {id} does not exist")))?;
-        Ok(Arc::new(in_partition(self.filter, self.schema, spec, run.partition())))
+        Ok(in_partition(self.filter, self.schema, spec, run.partition()))
     }
 }
 
@@ -199,6 +232,18 @@ mod tests {
 
     fn spec(transform: Transform) -> PartitionSpec {
         PartitionSpec::new(0, vec![UnboundPartitionField::new(1, "p", transform)])
+    }
+
+    #[test]
+    fn equal_residuals_share_their_memory_and_different_ones_are_not_mixed_up() {
+        let of =
+            |value: i64| Expr::parse(&json!({"type": "eq", "term": "a", "value": value}), &schema(), true).expect("a filter");
+        let mut shared = SharedResiduals::default();
+        let (one, again, other) = (shared.share(of(1)), shared.share(of(1)), shared.share(of(2)));
+        assert!(Arc::ptr_eq(&one, &again) && !Arc::ptr_eq(&one, &other));
+        let many: Vec<Arc<Expr>> = (0..100).map(|value| shared.share(of(value))).collect();
+        assert_eq!(shared.0.len(), MAX_SHARED);
+        assert!((0..100).zip(&many).all(|(value, left)| **left == of(value)));
     }
 
     type Row = (Option<i64>, Option<i64>);

@@ -119,12 +119,12 @@ pub(crate) async fn tables(State(app): State<App>) -> Result<String, ApiError> {
             "Number of attempts at the commits that engines reported in the last seven days."
         )
     );
-    let mut successes: HashMap<TableId, Vec<(String, i64)>> = HashMap::new();
-    for (table, kind, at) in app.overview().last_successes().await? {
-        successes.entry(table).or_default().push((kind, at));
-    }
     let (all, more) = exported(&app).await?;
     let ids: Vec<TableId> = all.iter().map(|assessed| assessed.row.id).collect();
+    let mut successes: HashMap<TableId, Vec<(String, i64)>> = HashMap::new();
+    for (table, kind, at) in app.overview().last_successes(&ids).await? {
+        successes.entry(table).or_default().push((kind, at));
+    }
     let uses = app.overview().usages_of(&ids).await?;
     left_out.set(gauge(more));
     for assessed in &all {

@@ -19,6 +19,8 @@ WHERE facts IS NOT NULL;
 CREATE INDEX table_health_by_score ON table_health (score, table_id);
 -- The jobs of the autopilot in the last day.
 CREATE INDEX job_by_principal ON job (principal, started_ms);
--- History and use that are older than they are kept.
+CREATE INDEX job_by_principal_end ON job (principal, finished_ms);
+-- History, use and jobs that are older than they are kept.
+CREATE INDEX job_by_end ON job (finished_ms);
 CREATE INDEX health_history_by_time ON health_history (time_ms);
 CREATE INDEX table_use_by_day ON table_use (day);

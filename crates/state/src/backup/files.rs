@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::database::PRIVATE_MODE;
 use crate::{Result, StateError};
 
+/// The suffix of a database's write-ahead log.
+pub(super) const LOG_SUFFIX: &str = "-wal";
+
 /// The suffixes of the files that SQLite keeps next to a database: the write-ahead log, its index, and the rollback journal.
-const SIDECAR_SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
+const SIDECAR_SUFFIXES: [&str; 3] = [LOG_SUFFIX, "-shm", "-journal"];
 
 /// Returns the path with a suffix added to the file name.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

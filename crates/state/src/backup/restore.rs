@@ -4,13 +4,15 @@
 //! in one rename; the previous database was copied aside before. On PostgreSQL one transaction replaces all rows. So a process that
 //! is killed leaves the old database or the new one.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use esker_types::{Millis, format_count, now_ms};
 use sqlx::{AnyConnection, Connection};
 
-use super::files::{copy_private, failed, remove_with_sidecars, sidecars, sync, with_suffix};
+use super::files::{LOG_SUFFIX, copy_private, failed, remove_with_sidecars, sidecars, sync, with_suffix};
 use super::{BackupHeader, BackupProgress, QUICK_CHECK, check_magic, count_rows, fault_of_copy, header, mark, postgres, verify};
 use crate::database::Database;
 use crate::error::is_transient_code;
@@ -193,6 +195,12 @@ async fn stage(from: &Path, staged: &Path, progress: &BackupProgress<'_>) -> Res
     check_magic(from)?;
     remove_with_sidecars(staged)?;
     copy_private(from, staged)?;
+    if uses_log(from)? {
+        // The last changes of a plain copy are in the log beside it. A backup has none: what lies beside it is of another file.
+        for (log, suffix) in sidecars(from).into_iter().filter(|(_, suffix)| *suffix == LOG_SUFFIX) {
+            copy_private(&log, &with_suffix(staged, suffix))?;
+        }
+    }
     let modified = std::fs::metadata(from).and_then(|found| found.modified()).map_err(failed(from))?;
     let since = modified.duration_since(std::time::UNIX_EPOCH);
     let when = since.map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(0));
@@ -206,6 +214,19 @@ async fn stage(from: &Path, staged: &Path, progress: &BackupProgress<'_>) -> Res
     closed.map_err(fault)?;
     sync(staged)?;
     Ok(header)
+}
+
+/// Checks that an SQLite database has a write-ahead log: its header says so. Backups have none.
+///
+/// Source: <https://sqlite.org/fileformat2.html>, "File format version numbers".
+///
+/// # Errors
+///
+/// Returns [`File`](StateError::File) if the file can't be read.
+fn uses_log(path: &Path) -> Result<bool> {
+    let mut header = [0; 19];
+    let read = File::open(path).and_then(|mut file| file.read(&mut header)).map_err(failed(path))?;
+    Ok(read == header.len() && header[18] == 2)
 }
 
 /// Checks, marks and migrates the copy of a backup.

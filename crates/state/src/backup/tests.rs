@@ -65,6 +65,31 @@ async fn a_backup_is_whole_and_known_as_one_and_what_it_replaces_is_kept() {
     assert_eq!(state.warehouses().epoch(warehouse).await.expect("read").entered, 3);
 }
 
+/// Whoever copies the files of a server that was killed copies the log too, with the last changes in it.
+#[tokio::test]
+async fn a_plain_copy_is_restored_with_what_is_in_the_log_beside_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let state = State::open(Database::Sqlite(at("esker.db"))).await.expect("opened");
+    let (warehouse, _) = state.warehouses().ensure("w", "file:///w", false).await.expect("made");
+    state.warehouses().set_epoch(warehouse, 4, 4).await.expect("set");
+    state.database.back_up(&at("backup.db"), &quiet).await.expect("backed up");
+    for suffix in ["", "-wal"] {
+        std::fs::copy(with_suffix(&at("esker.db"), suffix), with_suffix(&at("copy.db"), suffix)).expect("copied");
+    }
+    // A log that is beside a backup is not the backup's.
+    std::fs::copy(at("esker.db-wal"), at("backup.db-wal")).expect("copied");
+    state.close().await;
+    for from in ["copy.db", "backup.db"] {
+        let database = Database::Sqlite(at(&format!("of {from}")));
+        database.restore(&at(from), &options(dir.path(), false), &quiet).await.expect("restored");
+        assert!(with_suffix(&at(from), "-wal").exists(), "{from} is as it was");
+        let restored = State::open(database).await.expect("opened");
+        assert_eq!(restored.warehouses().epoch(warehouse).await.expect("read").entered, 4, "{from}");
+        restored.close().await;
+    }
+}
+
 #[tokio::test]
 async fn the_owner_alone_reads_the_database_and_its_backups() {
     let dir = tempfile::tempdir().expect("a directory");

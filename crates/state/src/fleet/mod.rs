@@ -207,6 +207,32 @@ impl Fleet<'_> {
         rows.iter().map(|row| Ok((table_row(row)?, row.try_get(10)?))).collect()
     }
 
+    /// Returns those of some entries that are tables of a warehouse, each with the metadata file that it was last assessed at, in no
+    /// particular order.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Sql`](crate::StateError::Sql) if the database does not answer, and [`Corrupt`](crate::StateError::Corrupt) if a
+    /// stored value can't be read.
+    pub async fn tables_among(self, warehouse: Warehouse, ids: &[TableId]) -> Result<Vec<(TabularRow, Option<String>)>> {
+        let mut found = Vec::new();
+        for ids in ids.chunks(ROWS) {
+            // CROSS JOIN makes SQLite begin with the tables, by their identifiers.
+            let sql = format!(
+                "SELECT {TABLE_COLUMNS}, h.metadata_location FROM tabular t CROSS JOIN namespace n
+                 LEFT JOIN table_health h ON h.table_id = t.id
+                 WHERE n.id = t.namespace_id AND n.warehouse_id = $1 AND t.kind = $2 AND t.id IN ({})",
+                placeholders(3, ids.len())
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(warehouse.id).bind(TabularKind::Table.as_str());
+            let query = ids.iter().fold(query, |query, id| query.bind(id.to_string()));
+            for row in &query.fetch_all(&self.state.readers).await? {
+                found.push((table_row(row)?, row.try_get(10)?));
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the tables of a warehouse with the lowest score at their last assessment, at most `limit`, the lowest first.
     ///
     /// Each comes with the metadata file that it was last assessed at. Tables without facts come before all others. Those that were

@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use esker_catalog::{Catalog, LoadedTable};
+use esker_catalog::Catalog;
 use esker_state::TabularRow;
 use esker_storage::Level;
 use esker_types::{ErrorCode, Principal, TableName};
@@ -41,9 +41,6 @@ use crate::{ApiError, App, Caller};
 
 pub(crate) use self::progress::Plans;
 
-/// The maximum number of tasks in one answer.
-const PAGE: usize = 2_000;
-
 /// Plans a scan, and answers with the first page of its tasks, or with `submitted` if planning takes longer than the wait.
 ///
 /// Route: `POST /v1/{prefix}/namespaces/{namespace}/tables/{table}/plan`. Spec: REST `planTableScan`.
@@ -63,19 +60,21 @@ pub(crate) async fn plan(
     let table = catalog.load_row(row).await?;
     let scan = PinnedScan::of(&table, request, asked.chain().clone())?;
     let checked = scan.resolve(&table)?;
-    let (id, table_id, longest) = (Uuid::now_v7(), table.row.id, longest_wait(&app));
+    let (id, row, longest) = (Uuid::now_v7(), table.row.clone(), longest_wait(&app));
     let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked, at_work).await;
     wait(&mut progress, longest).await;
     // With a wait of 0 every plan is answered as submitted, even one that is ready.
     let reached = if longest.is_zero() { PlanState::Submitted } else { progress.borrow().clone() };
     if let PlanState::Failed(error) = reached {
+        // The client gets no id to ask for it.
+        app.inner.plans.forget(id).await;
         return Err(error);
     }
-    let token = PlanToken::make(&app, id, table_id, scan).await?;
+    let token = PlanToken::make(&app, id, row.id, scan).await?;
     let mut answer = match reached {
         PlanState::Completed(planned) => {
             let mut answer = first_page(&app, &caller, &token, &planned).await?;
-            add_credentials(&mut answer, catalog, &planned.table, &asked).await;
+            add_credentials(&mut answer, catalog, &row, &asked).await;
             answer
         }
         PlanState::Submitted | PlanState::Failed(_) => json!({"status": "submitted"}),
@@ -111,7 +110,7 @@ pub(crate) async fn fetch(
         PlanState::Completed(planned) => {
             let mut answer = first_page(&app, &caller, token, &planned).await?;
             let asked = asked.with_rights(named.rights);
-            add_credentials(&mut answer, catalog, &planned.table, &asked).await;
+            add_credentials(&mut answer, catalog, &named.row, &asked).await;
             answer
         }
         PlanState::Failed(error) => {
@@ -176,7 +175,7 @@ pub(crate) async fn tasks(
     let reached = progress.wait_for(|state| !matches!(state, PlanState::Submitted)).await.map_err(|_| missing())?.clone();
     match reached {
         PlanState::Completed(planned) => {
-            let is_there = planned.digest == place.digest && place.page.saturating_mul(PAGE) < planned.tasks();
+            let is_there = planned.digest == place.digest && place.page < planned.pages();
             if is_there { Ok(Json(planned.print(place.page)?)) } else { Err(missing()) }
         }
         PlanState::Failed(error) => {
@@ -235,7 +234,7 @@ async fn progress_of(
         return Ok(progress);
     }
     let table = catalog.load_row(named.row.clone()).await?;
-    let scan = named.plan.scan.as_ref().ok_or_else(missing)?;
+    let scan = named.plan.read_scan(app).await?.ok_or_else(missing)?;
     // A snapshot or the schema is gone.
     let checked = scan.resolve(&table).map_err(|_| missing())?;
     let mut progress = app.inner.plans.start(id, catalog.clone(), table, checked, at_work).await;
@@ -247,9 +246,8 @@ async fn progress_of(
 async fn first_page(app: &App, caller: &Principal, token: &PlanToken, planned: &Planned) -> Result<Value, ApiError> {
     let mut answer = planned.print(0)?;
     answer["status"] = json!("completed");
-    let pages = planned.tasks().div_ceil(PAGE);
-    if pages > 1 {
-        answer["plan-tasks"] = json!(token.tasks(app, caller, planned, pages).await?);
+    if planned.pages() > 1 {
+        answer["plan-tasks"] = json!(token.tasks(app, caller, planned).await?);
     }
     Ok(answer)
 }
@@ -257,8 +255,18 @@ async fn first_page(app: &App, caller: &Principal, token: &PlanToken, planned: &
 /// Adds credentials for reading the files of a plan, if the client asks for some and may get them.
 ///
 /// Spec: REST `CompletedPlanningResult`, `storage-credentials`.
-async fn add_credentials(answer: &mut Value, catalog: &Catalog, table: &LoadedTable, asked: &LoadOptions) {
-    let access = credentials::for_table_if_possible(catalog, table, asked, Level::Read).await;
+async fn add_credentials(answer: &mut Value, catalog: &Catalog, row: &TabularRow, asked: &LoadOptions) {
+    if !asked.wants_credentials() && !asked.wants_signing() {
+        return;
+    }
+    let table = match catalog.load_row(row.clone()).await {
+        Ok(table) => table,
+        Err(error) => {
+            tracing::warn!(table = %row.name, %error, "no credentials are vended with a plan: the table can't be read");
+            return;
+        }
+    };
+    let access = credentials::for_table_if_possible(catalog, &table, asked, Level::Read).await;
     if let Some(entry) = access.and_then(|access| access.entry()) {
         answer["storage-credentials"] = json!([entry]);
     }

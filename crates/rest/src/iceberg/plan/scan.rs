@@ -7,17 +7,28 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use esker_catalog::{Catalog, CatalogError, LoadedTable};
-use esker_format::{Schema, SchemaRef, SnapshotRef};
+use esker_format::{Schema, SchemaRef, SnapshotRef, TableMetadata};
 use esker_table::{Expr, ScanPlan, TableError, plan_appended, plan_scan, projection};
 use esker_types::{ErrorCode, hex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::PAGE;
 use crate::ApiError;
 use crate::iceberg::content::ContentPrinter;
 use crate::iceberg::definer::ReferencedBy;
+
+/// The maximum number of tasks in one page.
+const PAGE: usize = 2_000;
+
+/// The size of all filters in one page, in bytes, beyond which the page has fewer tasks: each task has what is left of the filter.
+const PAGE_FILTER_BYTES: usize = 16 << 20;
+
+/// Returns the number of tasks in one page of a scan whose filter has a length in bytes. It depends on nothing else, so that all
+/// servers make the same pages; the digest of a plan has it.
+fn tasks_per_page(filter_bytes: usize) -> usize {
+    (PAGE_FILTER_BYTES / filter_bytes.max(1)).clamp(1, PAGE)
+}
 
 /// The request to plan a scan.
 ///
@@ -124,7 +135,9 @@ impl PinnedScan {
             (Some(start), Some(end)) => ScanRange::Appended(start, end),
             (_, snapshot) => ScanRange::Snapshot(snapshot),
         };
-        Ok(CheckedScan { filter, stats: self.stats.iter().copied().collect(), range, min_rows: self.min_rows, schema })
+        let filter_bytes = self.filter.as_ref().map_or(0, |json| json.to_string().len());
+        let stats = self.stats.iter().copied().collect();
+        Ok(CheckedScan { filter, filter_bytes, stats, range, min_rows: self.min_rows, schema })
     }
 }
 
@@ -161,6 +174,8 @@ fn field(schema: &Schema, name: &str, case_sensitive: bool) -> Result<i32, ApiEr
 pub(super) struct CheckedScan {
     schema: SchemaRef,
     filter: Expr,
+    /// The length of the filter as JSON, in bytes.
+    filter_bytes: usize,
     stats: HashSet<i32>,
     range: ScanRange,
     min_rows: Option<u64>,
@@ -181,13 +196,13 @@ impl CheckedScan {
     /// # Errors
     ///
     /// Returns the catalog's error if a manifest can't be read, or the table's one if the plan can't be made.
-    pub(super) async fn run(self, catalog: &Catalog, table: LoadedTable) -> Result<Planned, CatalogError> {
+    pub(super) async fn run(self, catalog: &Catalog, table: &LoadedTable) -> Result<Planned, CatalogError> {
         let metadata = &table.metadata;
         let wanted = projection(&self.filter, self.stats.iter().copied());
         let plan = match &self.range {
             ScanRange::Snapshot(snapshot) => {
                 let files = match snapshot {
-                    Some(snapshot) => catalog.snapshot_files(&table, snapshot, &wanted).await?,
+                    Some(snapshot) => catalog.snapshot_files(table, snapshot, &wanted).await?,
                     None => Arc::default(),
                 };
                 plan_scan(metadata, &self.schema, &files, &self.filter, self.min_rows)?
@@ -196,24 +211,33 @@ impl CheckedScan {
                 plan_appended(catalog.manifests(), metadata, &self.schema, *start, end, &self.filter, &wanted).await?
             }
         };
-        Ok(Planned { digest: digest_of(&plan), stats: self.stats, plan, table })
+        let (metadata, digest) = (metadata.without_history(), digest_of(&plan, tasks_per_page(self.filter_bytes)));
+        Ok(Planned { metadata, digest, filter_bytes: self.filter_bytes, stats: self.stats, plan })
     }
 }
 
-/// A completed plan, with the table and the columns that its tasks are printed with.
+/// A completed plan, with the columns that its tasks are printed with.
 #[derive(Debug)]
 pub(super) struct Planned {
-    pub(super) table: LoadedTable,
+    /// The metadata of the table, without its history: plans of many states of a table are kept, each for minutes.
+    metadata: TableMetadata,
+    /// The length of the filter as JSON, in bytes.
+    pub(super) filter_bytes: usize,
     stats: HashSet<i32>,
     plan: ScanPlan,
-    /// A text that tells the plan from every plan of other files or of another order.
+    /// A text that tells the plan from every plan of other files, of another order or with other pages.
     pub(super) digest: String,
 }
 
 impl Planned {
-    /// Returns the number of tasks.
-    pub(super) fn tasks(&self) -> usize {
-        self.plan.tasks.len()
+    /// Returns the number of pages, which is 0 without tasks.
+    pub(super) fn pages(&self) -> usize {
+        self.plan.tasks.len().div_ceil(tasks_per_page(self.filter_bytes))
+    }
+
+    /// Returns the number of data files and delete files.
+    pub(super) fn files(&self) -> usize {
+        self.plan.tasks.len() + self.plan.deletes.len()
     }
 
     /// Prints a page of the tasks, with their delete files.
@@ -222,20 +246,35 @@ impl Planned {
     ///
     /// Returns the code of the table's error if a partition value does not fit its spec.
     pub(super) fn print(&self, page: usize) -> Result<Value, ApiError> {
-        let tasks = self.plan.tasks.chunks(PAGE).nth(page).unwrap_or_default();
-        let printer = ContentPrinter::new(&self.table.metadata, self.stats.clone());
+        let tasks = self.plan.tasks.chunks(tasks_per_page(self.filter_bytes)).nth(page).unwrap_or_default();
+        let printer = ContentPrinter::new(&self.metadata, self.stats.clone());
         Ok(printer.tasks(&self.plan, tasks).map_err(CatalogError::from)?)
     }
 }
 
-/// Computes the digest of a plan from the paths of its data files.
+/// Computes the digest of a plan from the size of its pages and the paths of its data files.
 ///
 /// Servers of two releases may leave out other files. Pages of both together would have files twice, or not at all.
-fn digest_of(plan: &ScanPlan) -> String {
+fn digest_of(plan: &ScanPlan, tasks_per_page: usize) -> String {
     let mut hash = Sha256::new();
+    hash.update((tasks_per_page as u64).to_le_bytes());
     for task in &plan.tasks {
         hash.update((task.file.file_path.len() as u64).to_le_bytes());
         hash.update(task.file.file_path.as_bytes());
     }
     hex(&hash.finalize()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_fewer_tasks_if_each_has_a_long_filter() {
+        for bytes in [0, 1, 1_000, PAGE_FILTER_BYTES / PAGE] {
+            assert_eq!(tasks_per_page(bytes), PAGE, "{bytes}");
+        }
+        assert_eq!(tasks_per_page(1 << 20), 16);
+        assert_eq!((tasks_per_page(PAGE_FILTER_BYTES + 1), tasks_per_page(usize::MAX)), (1, 1));
+    }
 }

@@ -41,6 +41,8 @@ pub(super) struct PlanToken {
     /// The scan; `None` if the database has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     scan: Option<PinnedScan>,
+    /// The principal reads the table through views, which the scan names.
+    is_through_views: bool,
 }
 
 /// The task that a client carries.
@@ -63,8 +65,8 @@ pub(super) struct TaskPlace {
 #[derive(Debug)]
 pub(super) struct OpenedPlan {
     pub(super) token: PlanToken,
-    /// The scan; `None` if the plan was cancelled and the database had the scan.
-    pub(super) scan: Option<PinnedScan>,
+    /// The scan, as far as it was read; see [`OpenedPlan::read_scan`].
+    scan: Option<PinnedScan>,
     pub(super) is_cancelled: bool,
 }
 
@@ -76,7 +78,7 @@ impl PlanToken {
     /// Returns [`ErrorCode::BadRequest`] if the scan is too long to be stored, and the code of the database's error.
     pub(super) async fn make(app: &App, id: Uuid, table: TableId, scan: PinnedScan) -> Result<Self, ApiError> {
         let (made_ms, text) = (now_ms(), serde_json::to_string(&scan).map_err(|e| bug(&e))?);
-        let mut token = Self { id, table, made_ms, scan: None };
+        let mut token = Self { id, table, made_ms, scan: None, is_through_views: !scan.chain.is_empty() };
         if text.len() <= MAX_CARRIED_BYTES {
             token.scan = Some(scan);
         } else if text.len() <= MAX_STORED_BYTES {
@@ -107,15 +109,9 @@ impl PlanToken {
     /// # Errors
     ///
     /// Returns the code of the error of [`KeyRing::encrypt`](esker_auth::KeyRing::encrypt).
-    pub(super) async fn tasks(
-        &self,
-        app: &App,
-        principal: &Principal,
-        planned: &Planned,
-        pages: usize,
-    ) -> Result<Vec<String>, ApiError> {
+    pub(super) async fn tasks(&self, app: &App, principal: &Principal, planned: &Planned) -> Result<Vec<String>, ApiError> {
         let mut names = Vec::new();
-        for page in 1..pages {
+        for page in 1..planned.pages() {
             let place = TaskPlace { page, digest: planned.digest.clone() };
             names.push(seal(app, TASK, principal, &TaskToken { plan: self.clone(), place }).await?);
         }
@@ -132,17 +128,21 @@ impl PlanToken {
     }
 
     /// Adds what the database remembers of the plan. Returns `None` if the plan has ended, or if its scan is gone.
+    ///
+    /// A scan that the database has is read only if it names views: it may be long, and this server may have computed the plan.
     async fn open(self, app: &App) -> Result<Option<OpenedPlan>, ApiError> {
         let now = now_ms();
         if self.ends_ms() <= now {
             return Ok(None);
         }
-        let remembered = app.inner.plans.remembered().get(self.id, now).await?;
-        let is_cancelled = remembered.as_ref().is_some_and(|plan| plan.is_cancelled);
-        let stored = remembered.and_then(|plan| plan.request);
-        let scan = self.scan.clone().or_else(|| stored.and_then(|text| serde_json::from_str(&text).ok()));
-        let is_known = is_cancelled || scan.is_some();
-        Ok(is_known.then_some(OpenedPlan { token: self, scan, is_cancelled }))
+        let remembered = app.inner.plans.remembered().is_cancelled(self.id, now).await?;
+        let (is_cancelled, is_known) = (remembered.unwrap_or_default(), remembered.is_some() || self.scan.is_some());
+        let mut opened = OpenedPlan { scan: self.scan.clone(), token: self, is_cancelled };
+        if is_known && !is_cancelled && opened.token.is_through_views {
+            opened.scan = opened.read_scan(app).await?;
+        }
+        let lacks_views = opened.token.is_through_views && opened.scan.is_none() && !is_cancelled;
+        Ok((is_known && !lacks_views).then_some(opened))
     }
 }
 
@@ -167,6 +167,19 @@ impl OpenedPlan {
     pub(super) async fn of_task(app: &App, principal: &Principal, text: &str) -> Result<Option<(Self, TaskPlace)>, ApiError> {
         let Some(task) = unseal::<TaskToken>(app, TASK, principal, text).await? else { return Ok(None) };
         Ok(task.plan.open(app).await?.map(|plan| (plan, task.place)))
+    }
+
+    /// Returns the scan. Reads it if the database has it; `None` if it is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns the code of the database's error.
+    pub(super) async fn read_scan(&self, app: &App) -> Result<Option<PinnedScan>, ApiError> {
+        if let Some(scan) = &self.scan {
+            return Ok(Some(scan.clone()));
+        }
+        let remembered = app.inner.plans.remembered().get(self.token.id, now_ms()).await?;
+        Ok(remembered.and_then(|plan| plan.request).and_then(|text| serde_json::from_str(&text).ok()))
     }
 
     /// Returns the views through which the principal planned the scan.
