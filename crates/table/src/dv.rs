@@ -117,16 +117,17 @@ pub fn vector_file_path(metadata: &TableMetadata) -> String {
     format!("{}/{}-deletes.puffin", data_dir(metadata), Uuid::now_v7())
 }
 
+/// The bytes of a Puffin file, and the manifest entries of its vectors with the ids of their partition specs.
+pub type EncodedVectors = (Vec<u8>, Vec<(i32, DataFile)>);
+
 /// Encodes one deletion vector for each data file, as one Puffin file that will have the location `path`.
-///
-/// Returns the file's bytes, and the manifest entries of the vectors with the ids of their partition specs.
 ///
 /// Spec: "Deletion Vectors".
 ///
 /// # Errors
 ///
 /// Returns the errors of [`encode_puffin`].
-pub fn encode_vector_file(path: &str, to_delete: Vec<RowsToDelete>) -> Result<(Vec<u8>, Vec<(i32, DataFile)>)> {
+pub fn encode_vector_file(path: &str, to_delete: Vec<RowsToDelete>) -> Result<EncodedVectors> {
     let vectors: Vec<(String, RoaringTreemap)> = to_delete.iter().map(|d| (d.path.clone(), d.positions.clone())).collect();
     let (bytes, places) = encode_puffin(&vectors)?;
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
