@@ -134,7 +134,7 @@ fn number(text: &str) -> Option<(usize, &'static str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     match digits {
         0 => return None,
-        16.. => return Some((digits, "[id]")),
+        14.. => return Some((digits, "[id]")),
         13 if text.starts_with('1') => return Some((digits, "[ms]")),
         _ => {}
     }

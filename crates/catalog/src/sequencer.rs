@@ -56,7 +56,6 @@ use crate::actor::receipt;
 use crate::authorize::{ANY_OF_TABLE, hidden_as_missing};
 use crate::cache::manifest_list_paths;
 use crate::commit_queue::{CommitHold, FixedChange, PendingCommit, QueuedChange, RebasedChange};
-use crate::forward::LOST_BEFORE_LEASE;
 use crate::locations::PathsOrigin;
 use crate::merge::{BatchMerges, Merge};
 use crate::moves::{copy_path_of_next, metadata_files, with_copies};
@@ -286,9 +285,7 @@ impl Catalog {
                 Ok(Some(results)) => return results,
                 Ok(None) => {
                     lost += 1;
-                    if lost == LOST_BEFORE_LEASE {
-                        self.seek_lease(id).await;
-                    }
+                    self.note_lost_swap(id).await;
                 }
                 // The others of the batch have nothing to do with it. Each key is met once, so this ends.
                 Err(CatalogError::State(StateError::DuplicateKey(key))) if settled.carried_out.insert(key) => {}

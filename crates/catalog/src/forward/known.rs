@@ -15,8 +15,13 @@ use uuid::Uuid;
 /// The time for which nothing is sent to a server that did not answer.
 const SILENT_TIME: Duration = Duration::from_secs(30);
 
-/// The number of leases from which on those that have ended are forgotten.
-const MAX_IDLE_LEASES: usize = 1024;
+/// The time within which a second lost swap of a table shows that servers compete for it.
+///
+/// Two losses in a row would show less: of two servers, the one that lost is ahead of the other the next time, so they lose by turns.
+const LOSS_TIME: Duration = Duration::from_secs(10);
+
+/// The number of leases, or of lost swaps, from which on those that have ended are forgotten.
+const MAX_IDLE: usize = 1024;
 
 /// The commits that this server sent to others and got from them, since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -44,6 +49,8 @@ struct Known {
     leases: HashMap<TableId, KnownLease>,
     /// Servers that did not answer, with the time from which on something is sent to them again.
     silent: HashMap<Uuid, Instant>,
+    /// Tables of which a swap was lost, with the time until which a second loss counts.
+    losses: HashMap<TableId, Instant>,
     counts: ForwardCounts,
 }
 
@@ -60,7 +67,7 @@ impl KnownLeases {
     /// Notes the lease of a table, which was learnt or used just now.
     pub(super) fn note(&self, lease: CommitLease, now: Instant) {
         let mut known = self.known();
-        if known.leases.len() >= MAX_IDLE_LEASES {
+        if known.leases.len() >= MAX_IDLE {
             known.leases.retain(|_, known| known.until > now);
         }
         known.leases.insert(lease.table, KnownLease { lease, until: now + LEASE_TIME });
@@ -76,6 +83,15 @@ impl KnownLeases {
         let mut known = self.known();
         known.silent.retain(|_, until| *until > now);
         known.silent.insert(server, now + SILENT_TIME);
+    }
+
+    /// Notes that this server lost a swap of a table. Returns whether it is the second one within [`LOSS_TIME`].
+    pub(super) fn note_loss(&self, table: TableId, now: Instant) -> bool {
+        let mut known = self.known();
+        if known.losses.len() >= MAX_IDLE {
+            known.losses.retain(|_, until| *until > now);
+        }
+        known.losses.insert(table, now + LOSS_TIME).is_some_and(|until| until > now)
     }
 
     /// Checks whether a lease of a table is known that has not ended, whoever holds it.
@@ -133,9 +149,22 @@ mod tests {
     }
 
     #[test]
-    fn leases_that_have_ended_are_forgotten() {
+    fn a_second_loss_of_a_table_counts_for_a_time() {
+        let (leases, table, now) = (KnownLeases::default(), TableId::fresh(), Instant::now());
+        assert!(!leases.note_loss(table, now), "the first");
+        assert!(!leases.note_loss(TableId::fresh(), now), "of another table");
+        let second = now + LOSS_TIME / 2;
+        assert!(leases.note_loss(table, second));
+        assert!(!leases.note_loss(table, second + LOSS_TIME), "the first again");
+    }
+
+    #[test]
+    fn leases_and_losses_that_have_ended_are_forgotten() {
         let (leases, now) = (KnownLeases::default(), Instant::now());
-        (0..MAX_IDLE_LEASES).for_each(|_| leases.note(lease(Uuid::nil()), now));
+        assert!((0..MAX_IDLE).all(|_| !leases.note_loss(TableId::fresh(), now)));
+        leases.note_loss(TableId::fresh(), now + LOSS_TIME);
+        assert_eq!(leases.known().losses.len(), 1);
+        (0..MAX_IDLE).for_each(|_| leases.note(lease(Uuid::nil()), now));
         leases.note(lease(Uuid::nil()), now + LEASE_TIME);
         assert_eq!(leases.known().leases.len(), 1);
     }

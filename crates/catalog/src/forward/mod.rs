@@ -1,7 +1,7 @@
 //! Forwarding: commits to a table that several servers commit to go to one of them, which makes batches of them.
 //!
 //! ```text
-//!   lost two swaps in a row ---> takes the lease of the table, or learns who holds it
+//!   lost two swaps in ten seconds ---> takes the lease of the table, or learns who holds it
 //!
 //!   commit, another holds it --> sent ---- committed, or refused -----------------------> answered
 //!                                 `------- not taken, or no answer: takes the lease with the next term
@@ -39,9 +39,6 @@ use crate::{Actor, Authority, Catalog, CatalogError, Committed, LoadedTable, Pro
 
 pub use known::ForwardCounts;
 pub(crate) use known::KnownLeases;
-
-/// Number of swaps that a batch loses before its server takes the lease of the table.
-pub(crate) const LOST_BEFORE_LEASE: usize = 2;
 
 /// The answer of a server to a commit that was sent to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +123,13 @@ impl Catalog {
                 self.inner.leases.note(lease, Instant::now());
             }
             Err(error) => tracing::warn!(table_id = %table, %error, "the lease of a table's commits could not be taken"),
+        }
+    }
+
+    /// Notes that a batch lost a swap of a table to another server. Seeks the lease if that happens often.
+    pub(crate) async fn note_lost_swap(&self, table: TableId) {
+        if self.options().forwarder.is_some() && self.inner.leases.note_loss(table, Instant::now()) {
+            self.seek_lease(table).await;
         }
     }
 
