@@ -118,7 +118,7 @@ pub fn vector_file_path(metadata: &TableMetadata) -> String {
 }
 
 /// The bytes of a Puffin file, and the manifest entries of its vectors with the ids of their partition specs.
-pub type EncodedVectors = (Vec<u8>, Vec<(i32, DataFile)>);
+pub(crate) type EncodedVectors = (Vec<u8>, Vec<(i32, DataFile)>);
 
 /// Encodes one deletion vector for each data file, as one Puffin file that will have the location `path`.
 ///
