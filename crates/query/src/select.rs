@@ -154,7 +154,9 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        regroup(expr);
+        if let Err(what) = regroup(expr) {
+            return self.wrong(what);
+        }
         if let Expr::CompoundIdentifier(names) = expr {
             match self.scope.outer(names) {
                 Ok(Some(column)) => *expr = column,
@@ -188,22 +190,29 @@ impl VisitorMut for Rewriter {
 /// Corrects the end of the operand after `IS [NOT] DISTINCT FROM`.
 ///
 /// The parser takes all of `b OR c` for the operand. The operand of an `AND` or `NOT` before the comparison then is too long as
-/// well. Operands in parentheses stay as they are.
-fn regroup(expr: &mut Expr) {
-    let Some((last, ops)) = last_operand(expr) else { return };
+/// well. Operands in parentheses stay as they are. What the expression was is rewritten at its new place.
+///
+/// # Errors
+///
+/// Returns the errors of [`syntax::rewrite`].
+fn regroup(expr: &mut Expr) -> std::result::Result<(), String> {
+    let Some((last, ops)) = last_operand(expr) else { return Ok(()) };
     if !matches!(last.as_ref(), Expr::BinaryOp { op, .. } if ops.contains(op)) {
-        return;
+        return Ok(());
     }
     let mut chain = taken(last);
     let mut comparison = taken(expr);
+    let mut rewritten = Ok(());
     at_first_operand(&mut chain, ops, &mut |first| {
         std::mem::swap(first, &mut comparison);
         // The comparison stands there now, and lacks the operand that stood there before.
         if let Some((last, _)) = last_operand(first) {
             std::mem::swap(last.as_mut(), &mut comparison);
         }
+        rewritten = syntax::rewrite(first);
     });
     *expr = chain;
+    rewritten
 }
 
 /// Returns the last operand of an expression that may have taken too much, and the operators that cannot be in it.

@@ -40,8 +40,14 @@ pub(crate) fn rewrite(expr: &mut Expr) -> Result<(), String> {
         Expr::IsNull(operand) => values(operand).map(|values| joined(values.into_iter().map(is_null).collect(), true)),
         Expr::IsNotNull(operand) => values(operand).map(|values| joined(values.into_iter().map(is_not_null).collect(), true)),
         Expr::BinaryOp { left, op, right } => rows(left, right)?.map(|pairs| compared(&pairs, op)).transpose()?,
-        Expr::IsDistinctFrom(left, right) => rows(left, right)?.map(|pairs| distinct(&pairs)),
-        Expr::IsNotDistinctFrom(left, right) => rows(left, right)?.map(|pairs| not(distinct(&pairs))),
+        Expr::IsDistinctFrom(left, right) => Some(match rows(left, right)? {
+            Some(pairs) => distinct(&pairs),
+            None => binary(taken(left), operator(semantics::DISTINCT), taken(right)),
+        }),
+        Expr::IsNotDistinctFrom(left, right) => Some(match rows(left, right)? {
+            Some(pairs) => not(distinct(&pairs)),
+            None => binary(taken(left), operator(semantics::NOT_DISTINCT), taken(right)),
+        }),
         Expr::Between { expr, negated, low, high } => match (rows(expr, low)?, rows(expr, high)?) {
             (Some(low), Some(high)) => {
                 let both = joined(vec![compared(&low, &BinaryOperator::GtEq)?, compared(&high, &BinaryOperator::LtEq)?], true);
@@ -306,8 +312,13 @@ fn compared(pairs: &[(Expr, Expr)], op: &BinaryOperator) -> Result<Expr, String>
 
 /// Compares two rows by `IS DISTINCT FROM`.
 fn distinct(pairs: &[(Expr, Expr)]) -> Expr {
-    let one = |(l, r): &(Expr, Expr)| nested(Expr::IsDistinctFrom(Box::new(nested(l.clone())), Box::new(nested(r.clone()))));
+    let one = |(l, r): &(Expr, Expr)| pair(l, &operator(semantics::DISTINCT), r);
     joined(pairs.iter().map(one).collect(), false)
+}
+
+/// Returns the operator that stands for `IS [NOT] DISTINCT FROM`. The planner asks `semantics` about operators alone.
+fn operator(name: &str) -> BinaryOperator {
+    BinaryOperator::Custom(name.to_owned())
 }
 
 fn pair(left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {

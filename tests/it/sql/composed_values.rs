@@ -157,6 +157,7 @@ async fn rows_are_compared_value_by_value() {
             ("SELECT (1, 2) NOT IN ((1, NULL)), (1, 2) NOT IN ((2, NULL)), (1, 2) IN ((3, 4), (1, 2))", "NULL|true|true"),
             ("SELECT (1, 2) BETWEEN (1, 1) AND (1, 3), (1, 2) NOT BETWEEN (1, 1) AND (1, NULL)", "true|NULL"),
             ("SELECT (1, NULL) IS DISTINCT FROM (1, NULL), (1, NULL) IS NOT DISTINCT FROM (1, 2)", "false|false"),
+            ("SELECT (1, 2) IS DISTINCT FROM (1, 3) OR false, (1, 2) IS NOT DISTINCT FROM (1, 3) AND true", "true|false"),
             ("SELECT count(*) FROM (VALUES (CAST(NULL AS INT), CAST(NULL AS INT)), (0, 9), (1, 5)) v(i, l) WHERE (i, l) < (1, 5)", "1"),
         ],
     )

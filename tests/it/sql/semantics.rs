@@ -360,6 +360,8 @@ async fn times_uuids_and_bytes_compare_with_their_literals() {
             ("u = 'F79C3E09677C4BBDA4793F349CB785E7'", "1"),
             ("'{f79c3e09-677c-4bbd-a479-3f349cb785e7}' = u", "1"),
             ("u = UUID 'f79c3e09-677c-4bbd-a479-3f349cb785e7'", "1"),
+            ("u IS NOT DISTINCT FROM 'f79c3e09-677c-4bbd-a479-3f349cb785e7' OR false", "1"),
+            ("NOT 'f79c3e09-677c-4bbd-a479-3f349cb785e7' IS DISTINCT FROM u AND true", "1"),
             ("u = CAST('f79c3e09-677c-4bbd-a479-3f349cb785e7' AS UUID)", "1"),
             ("u <> 'f79c3e09-677c-4bbd-a479-3f349cb785e7'", "2,3,4"),
             ("u IN ('f79c3e09-677c-4bbd-a479-3f349cb785e7', '0000cafe-0000-0000-0000-000000000000')", "1,4"),

@@ -54,6 +54,12 @@ const RETURNING_ARGUMENTS: [&str; 6] = ["coalesce", "nvl2", "nullif", "greatest"
 /// Functions whose arguments are not brought to a common type.
 const KEEPING_ARGUMENT_TYPES: [&str; 4] = ["named_struct", "struct", "concat", "concat_ws"];
 
+/// The name of the operator that `IS DISTINCT FROM` is planned by.
+pub(crate) const DISTINCT: &str = "IS DISTINCT FROM";
+
+/// The name of the operator that `IS NOT DISTINCT FROM` is planned by.
+pub(crate) const NOT_DISTINCT: &str = "IS NOT DISTINCT FROM";
+
 /// The analyzer rule for comparisons. It runs before type coercion.
 #[derive(Debug)]
 pub(super) struct Comparisons;
@@ -129,6 +135,8 @@ impl ExprPlanner for Operators {
             BinaryOperator::LtEq => Operator::LtEq,
             BinaryOperator::Gt => Operator::Gt,
             BinaryOperator::GtEq => Operator::GtEq,
+            BinaryOperator::Custom(name) if name == DISTINCT => Operator::IsDistinctFrom,
+            BinaryOperator::Custom(name) if name == NOT_DISTINCT => Operator::IsNotDistinctFrom,
             BinaryOperator::Plus | BinaryOperator::Minus => {
                 return Ok(match rewrite_date_arithmetic(left, op == &BinaryOperator::Minus, right, schema)? {
                     Some(made) => PlannerResult::Planned(made),
@@ -151,13 +159,18 @@ impl ExprPlanner for Operators {
                 || matches!((a.data_type(), b.data_type()), (DataType::FixedSizeBinary(_) | DataType::Boolean, ty) if ty.is_string())
         };
         let fields = field(left, schema).and_then(|l| Ok((l, field(right, schema)?)));
-        match fields {
-            Ok((l, r)) if needs(&l, &r) || needs(&r, &l) => Ok(match comparison(left, op, right, (&l, &r))? {
-                Some(made) => PlannerResult::Planned(made),
-                None => PlannerResult::Original(expr),
-            }),
-            _ => Ok(PlannerResult::Original(expr)),
-        }
+        let made = match fields {
+            Ok((l, r)) if needs(&l, &r) || needs(&r, &l) => comparison(left, op, right, (&l, &r))?,
+            _ => None,
+        };
+        Ok(match made {
+            Some(made) => PlannerResult::Planned(made),
+            // The planner knows no operator of this name.
+            None if matches!(expr.op, BinaryOperator::Custom(_)) => {
+                PlannerResult::Planned(binary_expr(expr.left, op, expr.right))
+            }
+            None => PlannerResult::Original(expr),
+        })
     }
 }
 

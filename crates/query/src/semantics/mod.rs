@@ -60,6 +60,7 @@ mod uuid;
 mod variant_types;
 mod variants;
 
+pub(crate) use compare::{DISTINCT, NOT_DISTINCT};
 pub(crate) use convert::{cast_values, is_own, nearest};
 pub(crate) use function::null_if_untyped;
 pub(crate) use min_max_accumulators::{FloatExtreme, NestedExtreme, RankedFloat, RankedScalar, WindowExtreme};
