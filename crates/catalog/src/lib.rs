@@ -75,7 +75,7 @@ pub use error::CatalogError;
 pub use extents::referenced_by_others;
 pub use failpoint::Failpoint;
 pub use fleet::{AssessedTable, NotAssessed};
-pub use forward::{ForwardCounts, Forwarded, Forwarder};
+pub use forward::{ForwardCounts, Forwarded, Forwarder, NotSent};
 pub use freeze::Freeze;
 pub use merge::{MergePolicies, MergePolicy, MergeSettings};
 pub use namespaces::PropertyChange;

@@ -65,6 +65,10 @@ pub enum Forwarded {
     Unanswered(String),
 }
 
+/// A commit was certainly not sent, for this reason. It says nothing of the server that it was for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotSent(pub String);
+
 /// Sends commits to other servers, and is reached by them.
 pub trait Forwarder: fmt::Debug + Send + Sync {
     /// Returns the address at which other servers reach this one.
@@ -74,7 +78,16 @@ pub trait Forwarder: fmt::Debug + Send + Sync {
     ///
     /// `warehouse` is the number of the table's warehouse in the database. A server without a sign of life for a short time does
     /// not answer.
-    fn forward<'a>(&'a self, lease: &'a CommitLease, warehouse: i64, proposal: &'a Proposal) -> BoxFuture<'a, Forwarded>;
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NotSent`] if the commit can't be sent to any server now.
+    fn forward<'a>(
+        &'a self,
+        lease: &'a CommitLease,
+        warehouse: i64,
+        proposal: &'a Proposal,
+    ) -> BoxFuture<'a, std::result::Result<Forwarded, NotSent>>;
 }
 
 /// Returns the receipt key of a commit; one of its own if the client sent none.
@@ -161,7 +174,13 @@ impl Catalog {
     /// Sends a commit to the holder of the lease, and finds out what became of it if that one does not answer.
     async fn forward_to_end(&self, holder: Holder, sent: SentCommit) -> Result<Committed> {
         let (leases, lease) = (&self.inner.leases, &holder.lease);
-        let answer = holder.forwarder.forward(lease, self.warehouse().id, &sent.proposal).await;
+        let answer = match holder.forwarder.forward(lease, self.warehouse().id, &sent.proposal).await {
+            Ok(answer) => answer,
+            Err(NotSent(reason)) => {
+                tracing::warn!(table = %sent.row.name, reason, "a commit can't be sent to the sequencer of its table; it is made here");
+                return self.commit_in_turn(sent.row.id, sent.proposal, None).await;
+            }
+        };
         match answer {
             Forwarded::Committed { metadata_location, batch, merged } => {
                 leases.count(|counts| counts.committed += 1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esker_auth::KeyRing;
-use esker_catalog::{Authority, Forwarded, Forwarder, Proposal};
+use esker_catalog::{Authority, Forwarded, Forwarder, NotSent, Proposal};
 use esker_state::CommitLease;
 use esker_types::{now_ms, with_causes};
 use futures::FutureExt;
@@ -50,15 +50,15 @@ impl PeerClient {
         Ok(Self { keys, own, address, http, patience })
     }
 
-    /// Sends a commit to the holder of a lease. Returns its answer, or the reason why there is none.
-    async fn exchange(
-        &self,
-        lease: &CommitLease,
-        warehouse: i64,
-        proposal: &Proposal,
-    ) -> std::result::Result<AnswerMessage, String> {
-        let Authority::Caller(caller) = &proposal.actor.authority else { return Err("the commit has no caller".to_owned()) };
-        let receipt = proposal.actor.receipt.as_ref().ok_or("the commit has no receipt key")?;
+    /// Encrypts a commit for the holder of a lease. Returns the id of the message, too.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Usage`](Error::Usage) if the commit has no caller or no receipt key, and the errors of [`CommitMessage::seal`].
+    async fn message(&self, lease: &CommitLease, warehouse: i64, proposal: &Proposal) -> Result<(Uuid, String)> {
+        let lacks = |what: &str| Error::Usage(format!("the commit has no {what}"));
+        let Authority::Caller(caller) = &proposal.actor.authority else { return Err(lacks("caller")) };
+        let receipt = proposal.actor.receipt.as_ref().ok_or_else(|| lacks("receipt key"))?;
         let message = CommitMessage {
             id: Uuid::now_v7(),
             sender: self.own,
@@ -73,37 +73,47 @@ impl PeerClient {
             requirements: proposal.requirements.as_slice().into(),
             updates: proposal.updates.as_slice().into(),
         };
-        let sealed = message.seal(&self.keys).await?;
+        Ok((message.id, message.seal(&self.keys).await?))
+    }
+
+    /// Sends a message to an address. Returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Remote`](Error::Remote) if none comes, and the errors of [`AnswerMessage::open`]. It is not known then what became
+    /// of the commit.
+    async fn exchange(&self, address: &str, message: Uuid, sealed: String) -> Result<AnswerMessage> {
         let time = SILENCE + Duration::from_secs((sealed.len() / BYTES_PER_SECOND) as u64);
-        let request = self.http.post(format!("http://{}{ROUTE}", lease.address)).body(sealed);
+        let request = self.http.post(format!("http://{address}{ROUTE}")).body(sealed);
         let response = timeout(time, request.send()).await.map_err(|_| silent(time))?;
-        let response = response.map_err(|error| with_causes(&error))?;
+        let response = response.map_err(|error| Error::Remote(with_causes(&error)))?;
         if !response.status().is_success() {
-            return Err(format!("it refused the message with status {}; its log says why", response.status()));
+            let refused = format!("it refused the message with status {}; its log says why", response.status());
+            return Err(Error::Remote(refused));
         }
-        AnswerMessage::open(&self.keys, message.id, &collect(response).await?).await
+        AnswerMessage::open(&self.keys, message, &collect(response).await?).await
     }
 }
 
-/// Makes the reason of a receiver that gives no sign of life.
-fn silent(time: Duration) -> String {
-    format!("it gave no sign of life for {} s", time.as_secs())
+/// Makes the error of a receiver that gives no sign of life.
+fn silent(time: Duration) -> Error {
+    Error::Remote(format!("it gave no sign of life for {} s", time.as_secs()))
 }
 
 /// Reads an answer to its end, for as long as there are signs of life.
 ///
 /// # Errors
 ///
-/// Returns a text if the answer breaks off, is too long, or nothing comes for [`SILENCE`].
-async fn collect(mut response: Response) -> std::result::Result<Vec<u8>, String> {
+/// Returns [`Remote`](Error::Remote) if the answer breaks off, is too long, or nothing comes for [`SILENCE`].
+async fn collect(mut response: Response) -> Result<Vec<u8>> {
     let mut answer = Vec::new();
     loop {
         match timeout(SILENCE, response.chunk()).await {
             Err(_) => return Err(silent(SILENCE)),
-            Ok(Err(error)) => return Err(with_causes(&error)),
+            Ok(Err(error)) => return Err(Error::Remote(with_causes(&error))),
             Ok(Ok(None)) => return Ok(answer),
             Ok(Ok(Some(chunk))) if answer.len() + chunk.len() <= MAX_ANSWER_BYTES => answer.extend_from_slice(&chunk),
-            Ok(Ok(Some(_))) => return Err("its answer is too long".to_owned()),
+            Ok(Ok(Some(_))) => return Err(Error::Remote("its answer is too long".to_owned())),
         }
     }
 }
@@ -113,13 +123,19 @@ impl Forwarder for PeerClient {
         &self.address
     }
 
-    fn forward<'a>(&'a self, lease: &'a CommitLease, warehouse: i64, proposal: &'a Proposal) -> BoxFuture<'a, Forwarded> {
+    fn forward<'a>(
+        &'a self,
+        lease: &'a CommitLease,
+        warehouse: i64,
+        proposal: &'a Proposal,
+    ) -> BoxFuture<'a, std::result::Result<Forwarded, NotSent>> {
         async move {
-            match timeout(self.patience, self.exchange(lease, warehouse, proposal)).await {
+            let (id, sealed) = self.message(lease, warehouse, proposal).await.map_err(|error| NotSent(error.to_string()))?;
+            Ok(match timeout(self.patience, self.exchange(&lease.address, id, sealed)).await {
                 Ok(Ok(answer)) => answer.into(),
-                Ok(Err(reason)) => Forwarded::Unanswered(reason),
+                Ok(Err(error)) => Forwarded::Unanswered(error.to_string()),
                 Err(_) => Forwarded::Unanswered(format!("it did not answer within {} s", self.patience.as_secs())),
-            }
+            })
         }
         .boxed()
     }

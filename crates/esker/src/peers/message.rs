@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::{Error, Result};
+
 /// The authenticated data of a commit. Another form of the message needs another number.
 const COMMIT: &[u8] = b"commit 1";
 
@@ -187,22 +189,23 @@ impl From<AnswerMessage> for Forwarded {
 ///
 /// # Errors
 ///
-/// Returns a text if the value can't be written as JSON, or the servers' key can't be used.
-async fn seal(keys: &KeyRing, data: &[&[u8]], value: &impl Serialize) -> Result<String, String> {
-    let json = serde_json::to_vec(value).map_err(|error| error.to_string())?;
-    keys.encrypt(KeyPurpose::Servers, data, &json).await.map_err(|error| error.to_string())
+/// Returns [`Encode`](Error::Encode) if the value can't be written as JSON, and [`Auth`](Error::Auth) if the servers' keys can't be
+/// used.
+async fn seal(keys: &KeyRing, data: &[&[u8]], value: &impl Serialize) -> Result<String> {
+    Ok(keys.encrypt(KeyPurpose::Servers, data, &serde_json::to_vec(value)?).await?)
 }
 
 /// Decrypts what [`seal`] made with the same data.
 ///
 /// # Errors
 ///
-/// Returns a text if no key of the servers made it with this data, it has another form, or the keys can't be used.
-async fn open<T: DeserializeOwned>(keys: &KeyRing, data: &[&[u8]], sealed: &[u8]) -> Result<T, String> {
-    let text = std::str::from_utf8(sealed).map_err(|error| error.to_string())?;
-    let opened = keys.decrypt(KeyPurpose::Servers, data, text.trim_ascii()).await.map_err(|error| error.to_string())?;
-    let json = opened.ok_or("no present key of the servers made it")?;
-    serde_json::from_slice(&json).map_err(|error| error.to_string())
+/// Returns [`Remote`](Error::Remote) if no key of the servers made it with this data, or it has another form, and
+/// [`Auth`](Error::Auth) if the keys can't be used.
+async fn open<T: DeserializeOwned>(keys: &KeyRing, data: &[&[u8]], sealed: &[u8]) -> Result<T> {
+    let text = std::str::from_utf8(sealed).map_err(|error| Error::Remote(error.to_string()))?;
+    let opened = keys.decrypt(KeyPurpose::Servers, data, text.trim_ascii()).await?;
+    let json = opened.ok_or_else(|| Error::Remote("no present key of the servers made it".to_owned()))?;
+    serde_json::from_slice(&json).map_err(|error| Error::Remote(error.to_string()))
 }
 
 impl CommitMessage<'_> {
@@ -210,8 +213,9 @@ impl CommitMessage<'_> {
     ///
     /// # Errors
     ///
-    /// Returns a text if the message can't be written as JSON, or the servers' key can't be used.
-    pub(super) async fn seal(&self, keys: &KeyRing) -> Result<String, String> {
+    /// Returns [`Encode`](Error::Encode) if the message can't be written as JSON, and [`Auth`](Error::Auth) if the servers' keys
+    /// can't be used.
+    pub(super) async fn seal(&self, keys: &KeyRing) -> Result<String> {
         seal(keys, &[COMMIT], self).await
     }
 
@@ -219,8 +223,8 @@ impl CommitMessage<'_> {
     ///
     /// # Errors
     ///
-    /// Returns a text if it is no message of a server, or the keys can't be used.
-    pub(super) async fn open(keys: &KeyRing, sealed: &[u8]) -> Result<CommitMessage<'static>, String> {
+    /// Returns [`Remote`](Error::Remote) if it is no message of a server, and [`Auth`](Error::Auth) if the keys can't be used.
+    pub(super) async fn open(keys: &KeyRing, sealed: &[u8]) -> Result<CommitMessage<'static>> {
         open(keys, &[COMMIT], sealed).await
     }
 }
@@ -230,8 +234,9 @@ impl AnswerMessage {
     ///
     /// # Errors
     ///
-    /// Returns a text if the answer can't be written as JSON, or the servers' key can't be used.
-    pub(super) async fn seal(&self, keys: &KeyRing, message: Uuid) -> Result<String, String> {
+    /// Returns [`Encode`](Error::Encode) if the answer can't be written as JSON, and [`Auth`](Error::Auth) if the servers' keys can't
+    /// be used.
+    pub(super) async fn seal(&self, keys: &KeyRing, message: Uuid) -> Result<String> {
         seal(keys, &[ANSWER, message.as_bytes()], self).await
     }
 
@@ -239,8 +244,9 @@ impl AnswerMessage {
     ///
     /// # Errors
     ///
-    /// Returns a text if it is no answer of a server to this message, or the keys can't be used.
-    pub(super) async fn open(keys: &KeyRing, message: Uuid, sealed: &[u8]) -> Result<Self, String> {
+    /// Returns [`Remote`](Error::Remote) if it is no answer of a server to this message, and [`Auth`](Error::Auth) if the keys can't
+    /// be used.
+    pub(super) async fn open(keys: &KeyRing, message: Uuid, sealed: &[u8]) -> Result<Self> {
         open(keys, &[ANSWER, message.as_bytes()], sealed).await
     }
 }

@@ -1,7 +1,7 @@
 //! [`PeerPort`]: takes the commits that other servers send, and commits them.
 //!
 //! A message that is not one of a server of this database, not for this process, too old, or that came before, is refused with 403
-//! and nothing else. Why is in the log.
+//! and nothing else. The answer is 503 while the servers' keys can't be used. Why is in the log.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::message::{AnswerMessage, CommitMessage};
 use super::once::SeenMessages;
 use super::{ROUTE, SIGN_OF_LIFE, VALID};
+use crate::{Error, Result};
 
 /// The size that a message may have beyond that of a request, in bytes, before it is encrypted: its caller, and what JSON adds.
 const MESSAGE_BYTES: usize = 1 << 20;
@@ -60,18 +61,23 @@ impl PeerPort {
     }
 
     /// Checks a message, and returns it if it counts. From then on it does not count again.
-    async fn accept(&self, sealed: &[u8]) -> Result<CommitMessage<'static>, String> {
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Remote`](Error::Remote) if the message does not count, and [`Auth`](Error::Auth) if the servers' keys can't be used.
+    async fn accept(&self, sealed: &[u8]) -> Result<CommitMessage<'static>> {
         let message = CommitMessage::open(&self.inner.keys, sealed).await?;
         if message.receiver != self.inner.own {
-            return Err(format!("it is for the process {}", message.receiver));
+            return Err(Error::Remote(format!("it is for the process {}", message.receiver)));
         }
         let now = now_ms();
         if now.saturating_sub(message.sent_ms).saturating_abs() > to_millis(VALID) {
-            return Err("it was sent over 30 seconds ago, or the clocks of the two servers differ by more".to_owned());
+            let what = "it was sent over 30 seconds ago, or the clocks of the two servers differ by more";
+            return Err(Error::Remote(what.to_owned()));
         }
         match self.inner.seen.is_first(message.id, now) {
             true => Ok(message),
-            false => Err("it came before".to_owned()),
+            false => Err(Error::Remote("it came before".to_owned())),
         }
     }
 
@@ -102,9 +108,13 @@ impl PeerPort {
 async fn receive(State(port): State<PeerPort>, sealed: Bytes) -> Response {
     let message = match port.accept(&sealed).await {
         Ok(message) => message,
-        Err(reason) => {
+        Err(Error::Remote(reason)) => {
             tracing::warn!(reason, "a message to the port for servers was refused");
             return StatusCode::FORBIDDEN.into_response();
+        }
+        Err(error) => {
+            tracing::error!(%error, "a message to the port for servers can't be read now");
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
     };
     tracing::debug!(table_id = %message.table, sender = %message.sender, term = message.term, "a commit of another server");
@@ -120,15 +130,15 @@ async fn receive(State(port): State<PeerPort>, sealed: Bytes) -> Response {
 
 /// Returns a stream of signs of life, which ends with the answer. Without an answer it just ends.
 fn answer_at_last(
-    work: JoinHandle<Result<String, String>>,
-) -> impl futures::Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    work: JoinHandle<Result<String>>,
+) -> impl futures::Stream<Item = std::result::Result<Bytes, Infallible>> + Send + 'static {
     stream::unfold(Some(work), |work| async move {
         let mut work = work?;
         tokio::select! {
             answered = &mut work => match answered {
                 Ok(Ok(answer)) => Some((Ok(answer.into()), None)),
-                Ok(Err(reason)) => {
-                    tracing::error!(reason, "a commit of another server can't be answered");
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a commit of another server can't be answered");
                     None
                 }
                 Err(error) => {
@@ -212,7 +222,7 @@ mod tests {
         assert!(matches!(identity, Identity::User { claims, .. } if claims == [Arc::<str>::from("ops")]));
         assert_eq!((facts.source_ip, facts.is_tls), (Some(IpAddr::from([10, 0, 0, 1])), true));
         let again = port.accept(sealed.as_bytes()).await.expect_err("it came before");
-        assert!(again.contains("came before"), "{again}");
+        assert!(matches!(&again, Error::Remote(why) if why.contains("came before")), "{again}");
         let sealed_again = sent.seal(&keys).await.expect("sealed");
         assert!(port.accept(sealed_again.as_bytes()).await.is_err(), "the same message in another form");
     }
@@ -229,7 +239,7 @@ mod tests {
         ];
         for (message, why) in wrong {
             let refused = port.accept(message.seal(&keys).await.expect("sealed").as_bytes()).await.expect_err(why);
-            assert!(refused.contains(why), "{refused}");
+            assert!(matches!(&refused, Error::Remote(reason) if reason.contains(why)), "{refused}");
         }
         let sealed = message().seal(&keys).await.expect("sealed");
         for at in (0..sealed.len()).step_by(7) {
