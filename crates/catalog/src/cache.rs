@@ -5,10 +5,11 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use esker_format::{ManifestFile, ManifestProjection, Snapshot, TableMetadata};
-use esker_storage::{Storage, StorageError};
+use esker_storage::{Location, Scheme, Storage, StorageError};
 use esker_table::properties::TARGET_FILE_BYTES;
 use esker_table::{
     LiveFiles, ManifestSummary, Manifests, MetadataJson, PartitionTypes, SnapshotFiles, TableError, TableFacts,
@@ -55,10 +56,39 @@ struct SummaryKey {
     types: PartitionTypes,
 }
 
+/// Time for which a metadata file in an object store counts as there after it was read, written or looked for.
+///
+/// Each look is a request to the store, which costs several times as much as the rest of a load.
+const METADATA_FILE_KNOWN: Duration = Duration::from_secs(10);
+
+/// The metadata files in object stores that were there a moment ago. A local file is never among them: a look costs one `stat`.
+#[derive(Debug)]
+struct KnownFiles(Cache<String, ()>);
+
+impl KnownFiles {
+    fn new(bytes: u64) -> Self {
+        let weigher = |uri: &String, (): &()| u32::try_from(uri.len()).unwrap_or(u32::MAX);
+        Self(Cache::builder().weigher(weigher).max_capacity(bytes).time_to_live(METADATA_FILE_KNOWN).build())
+    }
+
+    /// Checks whether a file was there a moment ago.
+    async fn contains(&self, uri: &str) -> bool {
+        self.0.get(uri).await.is_some()
+    }
+
+    /// Remembers that a file is there.
+    async fn insert(&self, uri: &str) {
+        if Location::parse(uri).is_ok_and(|location| location.scheme() != Scheme::File) {
+            self.0.insert(uri.to_owned(), ()).await;
+        }
+    }
+}
+
 /// The caches of one warehouse.
 #[derive(Debug)]
 pub(crate) struct Caches {
     metadata: Cache<String, (Arc<TableMetadata>, MetadataJson)>,
+    known_files: KnownFiles,
     files: Cache<FilesKey, Arc<SnapshotFiles>>,
     summaries: Cache<SummaryKey, Arc<ManifestSummary>>,
     pub(crate) manifests: Manifests,
@@ -72,6 +102,7 @@ impl Caches {
                 .weigher(move |_: &String, (_, json): &(Arc<TableMetadata>, MetadataJson)| weight(json.bytes().len() as u64 * 3))
                 .max_capacity(bytes)
                 .build(),
+            known_files: KnownFiles::new(bytes / 64),
             files: Cache::builder()
                 .weigher(move |_: &FilesKey, files: &Arc<SnapshotFiles>| weight(files.memory() as u64))
                 .max_capacity(bytes)
@@ -122,6 +153,7 @@ impl Catalog {
             return Ok(found);
         }
         let json = self.json_at(uri).await?;
+        self.inner.caches.known_files.insert(uri).await;
         let invalid = |reason| CatalogError::MetadataInvalid { uri: uri.to_owned(), reason };
         let metadata = TableMetadata::from_json(&json).map_err(|e| invalid(e.to_string()))?;
         let entry = (Arc::new(metadata), MetadataJson::read(json).map_err(|e| invalid(e.to_string()))?);
@@ -163,6 +195,28 @@ impl Catalog {
     /// Caches the metadata of a file that was just written.
     pub(crate) async fn cache_metadata(&self, uri: &str, metadata: Arc<TableMetadata>, json: MetadataJson) {
         self.inner.caches.metadata.insert(uri.to_owned(), (metadata, json)).await;
+        self.inner.caches.known_files.insert(uri).await;
+    }
+
+    /// Checks in storage that the metadata file of a table exists, whatever the cache of metadata holds.
+    ///
+    /// A client's load calls this, so that a lost metadata file is noticed early: at once in a local warehouse, and within ten
+    /// seconds in an object store.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MetadataGone`](CatalogError::MetadataGone) if the file is not there, and [`Storage`](CatalogError::Storage) if its
+    /// location is not allowed or the storage fails.
+    pub async fn check_metadata_file(&self, table: &LoadedTable) -> Result<()> {
+        let (uri, known) = (&table.row.metadata_location, &self.inner.caches.known_files);
+        if known.contains(uri).await {
+            return Ok(());
+        }
+        if self.storage().size(uri).await?.is_none() {
+            return Err(CatalogError::MetadataGone { table: table.row.name.to_string(), uri: uri.clone() });
+        }
+        known.insert(uri).await;
+        Ok(())
     }
 
     /// Returns the cache through which manifests are read.
@@ -260,5 +314,14 @@ mod tests {
         let refused = gunzipped(&gzip, 9_999).expect_err("too large").to_string();
         assert!(refused.contains("more than 9999 bytes"), "{refused}");
         assert!(gunzipped(&gzip[..20], 10_000).is_err(), "cut");
+    }
+
+    #[tokio::test]
+    async fn a_local_file_is_looked_for_each_time() {
+        let known = KnownFiles::new(1000);
+        for uri in ["file:///w/00000.metadata.json", "s3://b/00000.metadata.json"] {
+            known.insert(uri).await;
+            assert_eq!(known.contains(uri).await, uri.starts_with("s3:"), "{uri}");
+        }
     }
 }

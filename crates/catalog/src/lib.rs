@@ -408,22 +408,6 @@ impl Catalog {
         }
     }
 
-    /// Checks in storage that the metadata file of a table exists, whatever the caches hold.
-    ///
-    /// A client's load calls this, so that a lost metadata file is noticed early. In a local warehouse it costs one `stat`.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`MetadataGone`](crate::CatalogError::MetadataGone) if the file is not there, and
-    /// [`Storage`](crate::CatalogError::Storage) if its location is not allowed or the storage fails.
-    pub async fn check_metadata_file(&self, table: &LoadedTable) -> Result<()> {
-        let uri = &table.row.metadata_location;
-        match self.storage().size(uri).await? {
-            Some(_) => Ok(()),
-            None => Err(CatalogError::MetadataGone { table: table.row.name.to_string(), uri: uri.clone() }),
-        }
-    }
-
     /// Loads the table that a row points to.
     ///
     /// # Errors

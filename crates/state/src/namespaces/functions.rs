@@ -119,8 +119,9 @@ impl Namespaces<'_> {
     ) -> Result<Vec<String>> {
         self.get(warehouse, namespace).await?;
         let query = sqlx::query_scalar(
-            "SELECT f.name FROM sql_function f JOIN namespace n ON n.id = f.namespace_id
-             WHERE n.warehouse_id = $1 AND n.name_key = $2 AND f.name_key > $3 ORDER BY f.name_key LIMIT $4",
+            "SELECT name FROM sql_function
+             WHERE namespace_id = (SELECT id FROM namespace WHERE warehouse_id = $1 AND name_key = $2)
+             AND name_key > $3 ORDER BY name_key LIMIT $4",
         )
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(namespace))

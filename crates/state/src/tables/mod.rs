@@ -477,9 +477,11 @@ impl Tables<'_> {
         limit: u32,
     ) -> Result<Vec<(TableId, String)>> {
         self.state.namespaces().get(warehouse, namespace).await?;
+        // PostgreSQL would sort all entries that a join with the namespace finds, because it can't tell that there is one namespace.
         let query = sqlx::query(
-            "SELECT t.id, t.name FROM tabular t JOIN namespace n ON n.id = t.namespace_id
-             WHERE n.warehouse_id = $1 AND n.name_key = $2 AND t.kind = $3 AND t.name_key > $4 ORDER BY t.name_key LIMIT $5",
+            "SELECT id, name FROM tabular
+             WHERE namespace_id = (SELECT id FROM namespace WHERE warehouse_id = $1 AND name_key = $2)
+             AND kind = $3 AND name_key > $4 ORDER BY name_key LIMIT $5",
         )
         .bind(warehouse.id)
         .bind(warehouse.namespace_key(namespace))
