@@ -1,7 +1,7 @@
 //! Caches of metadata files, file lists of snapshots, manifest summaries and manifests, and the reading of metadata through them.
 //!
-//! Metadata files and manifests never change and have unique paths, so a cached entry is never stale. Each cache is bounded in
-//! bytes.
+//! Metadata files and manifests never change and have unique paths, so a cached entry is never stale. Only the knowledge that a
+//! file in an object store is there can be, for ten seconds. Each cache is bounded in bytes.
 
 use std::io::Read;
 use std::sync::Arc;
